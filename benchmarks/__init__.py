@@ -1,0 +1,1 @@
+"""Speed, shown as ratios within one run. Each module is a command: python -m benchmarks.NAME."""

@@ -1,0 +1,1 @@
+"""The command line, local clusters, and the demo model."""

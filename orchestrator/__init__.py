@@ -1,0 +1,1 @@
+"""The one process that decides: a pure core, and the loops around it."""

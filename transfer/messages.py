@@ -1,0 +1,453 @@
+"""Every message between the orchestrator and the leaders, and on the media channel.
+
+Naming: what a leader says is in the past tense (Delivered, Failed), what the orchestrator says is a
+noun or an imperative (Work, Push). Everything about a request carries `request` and `attempt`;
+everything that a leader says after Welcome carries the `epoch` that Welcome gave.
+
+Units: seconds (float), bytes (int). `*_s` is a duration, never a point on somebody's clock.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from transfer.codec import Decoder, Message
+
+Role = Literal["encoder", "denoiser", "decoder", "monolithic"]
+ROLES: tuple[Role, ...] = ("encoder", "denoiser", "decoder", "monolithic")
+SPLIT_ROUTE: tuple[Role, ...] = ("encoder", "denoiser", "decoder")
+
+Scalar = None | bool | int | float | str
+Params = dict[str, Scalar | list[Scalar | list[Scalar]]]
+
+InstanceState = Literal[
+    "starting", "warming", "ready", "draining", "sleeping", "divergent", "closing", "closed", "failed"
+]
+RankState = Literal["starting", "ready", "dead"]
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of plain data inside messages."""
+
+
+# ---------------------------------------------------------------- what a request is
+
+
+class Output(Record):
+    """How the media are to be encoded."""
+
+    format: Literal["png", "jpeg", "webp", "mp4", "wav"] = "png"
+    quality: int | None = None  # 0-100, of jpeg and webp; None: the codec's default
+
+
+class Inputs(Record):
+    """One generation: the keyword arguments of the pipeline's own `__call__`, and ours.
+
+    `params` holds only what the request gave: what is left out keeps the pipeline's default.
+    `seed` means `generator=torch.Generator("cpu").manual_seed(seed)`.
+    """
+
+    params: Params
+    seed: int
+    output: Output = Output()
+    exact: bool = False
+
+
+class ErrorInfo(Record):
+    """What went wrong, where. `kind` decides the HTTP status.
+
+    invalid_request 400 (param: the field), unsupported 422, payload 500, rank_failed 500,
+    rank_died 500, transfer_failed 500, instance_lost 503, deadline 504, cancelled 499,
+    payload_too_large 413, internal 500.
+    """
+
+    kind: Literal[
+        "invalid_request",
+        "unsupported",
+        "payload",
+        "payload_too_large",
+        "rank_failed",
+        "rank_died",
+        "transfer_failed",
+        "instance_lost",
+        "deadline",
+        "cancelled",
+        "internal",
+    ]
+    message: str
+    param: str | None = None
+    instance: str | None = None
+    rank: int | None = None
+    traceback: str | None = None
+
+
+class Media(Record):
+    """One finished file. It lies at the instance that made it (read over the media channel at
+    `endpoint`, then released), or, if `store_key` is set, in the media store."""
+
+    id: str
+    kind: Literal["image", "video", "audio"]
+    mime: str
+    nbytes: int
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    fps: float | None = None
+    endpoint: str | None = None
+    store_key: str | None = None
+
+
+class StageReport(Record):
+    """Where an instance spent its seconds on one stage of one request."""
+
+    wait_s: float = 0.0  # accepted, but the ranks were busy with others
+    read_s: float = 0.0  # payload out of the slots
+    compute_s: float = 0.0
+    write_s: float = 0.0  # payload into the outbox and into the receiver's slots
+    steps: int = 0
+
+
+# ---------------------------------------------------------------- slots and grants
+
+
+class ShmAddress(Record):
+    """A memfd that a process of the same user on the same host can open as /proc/PID/fd/FD.
+
+    The segment begins with `nonce`; whoever opens it compares, so a recycled pid or another
+    host's pid is never mistaken for the owner.
+    """
+
+    pid: int
+    fd: int
+    nonce: bytes
+    nbytes: int
+
+
+class MooncakeAddress(Record):
+    """The session of the owner's transfer engine, and the registered base address."""
+
+    session: str
+    base: int
+
+
+class PoolAddress(Record):
+    """An instance's slots, and the ways to write to them. Slot i begins at
+    `offset + i * slot_bytes` of the segment."""
+
+    slots: int
+    slot_bytes: int
+    offset: int
+    shm: ShmAddress | None = None
+    mooncake: MooncakeAddress | None = None
+
+
+class Grant(Record):
+    """The permission to write one request's payload into given slots of a receiver.
+
+    `generation` is unique among all grants of the orchestrator's life. `seconds` after its
+    receipt the grant is void: the sender starts no write then.
+    """
+
+    request: str
+    attempt: int
+    generation: int
+    receiver: str
+    receiver_epoch: int
+    slots: list[int]
+    seconds: float
+    pool: PoolAddress
+
+
+class Delivery(Record):
+    """What lies in the receiver's slots for this request, as its sender described it."""
+
+    generation: int
+    slots: list[int]
+    nbytes: int
+    checksum: int
+
+
+# ---------------------------------------------------------------- who an instance is
+
+
+class RankInfo(Record):
+    rank: int
+    pid: int
+    state: RankState
+    device: str = "cpu"
+
+
+class HostInfo(Record):
+    """Which process this is: enough to know, on the same host, whether it still lives."""
+
+    hostname: str
+    boot_id: str
+    pid: int
+    start_time: float
+
+
+class Parameter(Record):
+    """One argument of the pipeline's `__call__`."""
+
+    name: str
+    type: str
+    required: bool
+    default: Scalar = None
+
+
+class ModelInfo(Record):
+    """What the roles know of their model. All instances behind one front door agree on
+    `fingerprint`."""
+
+    name: str
+    pipeline: str
+    fingerprint: str
+    modality: Literal["image", "video", "audio"]
+    parameters: list[Parameter]
+    default_size: tuple[int, int] | None = None  # (width, height)
+    size_multiple: int = 1
+    splittable: bool = True
+    why_not: str | None = None
+
+
+class Register(Message, frozen=True, tag="register"):
+    """A leader introduces itself. `incarnation` is drawn at random by each process; the same
+    incarnation may register again (a new connection), another one under a live name is refused."""
+
+    name: str
+    incarnation: str
+    last_epoch: int
+    endpoint: str
+    roles: list[Role]
+    capacity: dict[Role, int]
+    model: ModelInfo
+    pool: PoolAddress
+    ranks: list[RankInfo]
+    host: HostInfo
+    media_store: str | None = None
+
+
+class Heartbeat(Message, frozen=True, tag="heartbeat"):
+    epoch: int
+
+
+class StateChanged(Message, frozen=True, tag="state_changed"):
+    """The instance or one of its ranks changed state; `cause` is for people."""
+
+    epoch: int
+    state: InstanceState
+    cause: str
+    ranks: list[RankInfo]
+
+
+class Accepted(Message, frozen=True, tag="accepted"):
+    """The payload is out of the slots: they are free."""
+
+    epoch: int
+    request: str
+    attempt: int
+    role: Role
+    generation: int
+
+
+class Progressed(Message, frozen=True, tag="progressed"):
+    epoch: int
+    request: str
+    attempt: int
+    role: Role
+    step: int
+    steps: int
+
+
+class Delivered(Message, frozen=True, tag="delivered"):
+    """The payload lies in the granted slots, and the sender will not write there again."""
+
+    epoch: int
+    request: str
+    attempt: int
+    role: Role
+    generation: int
+    nbytes: int
+    checksum: int
+    report: StageReport
+
+
+class Staged(Message, frozen=True, tag="staged"):
+    """The stage is computed; its payload waits in the outbox for a grant of `nbytes`.
+
+    `released`: the generation of a grant that was given with the work and was not used (too
+    small, too late): the sender will not write there.
+    """
+
+    epoch: int
+    request: str
+    attempt: int
+    role: Role
+    nbytes: int
+    released: int | None
+    report: StageReport
+
+
+class PushFailed(Message, frozen=True, tag="push_failed"):
+    """A write failed. `may_land`: bytes of it may still arrive, so the slots are not free."""
+
+    epoch: int
+    request: str
+    attempt: int
+    role: Role
+    generation: int
+    may_land: bool
+    error: ErrorInfo
+
+
+class Finished(Message, frozen=True, tag="finished"):
+    """The last stage is done. An empty `media` is an error of the sender."""
+
+    epoch: int
+    request: str
+    attempt: int
+    role: Role
+    media: list[Media]
+    report: StageReport
+
+
+class Failed(Message, frozen=True, tag="failed"):
+    """This attempt ended here; nothing of it is left in this instance. `released` as in Staged."""
+
+    epoch: int
+    request: str
+    attempt: int
+    role: Role
+    error: ErrorInfo
+    released: int | None = None
+
+
+class Aborted(Message, frozen=True, tag="aborted"):
+    """The answer to Abort: nothing of the attempt goes on here, nothing of it will be written."""
+
+    epoch: int
+    request: str
+    attempt: int
+    released: int | None = None
+
+
+class Left(Message, frozen=True, tag="left"):
+    """Goodbye: the process ends and writes nowhere any more."""
+
+    epoch: int
+    reason: str
+
+
+class Welcome(Message, frozen=True, tag="welcome"):
+    name: str
+    epoch: int
+    heartbeat_s: float
+
+
+class Refused(Message, frozen=True, tag="refused"):
+    """Registration is denied for good; the leader prints the reason and exits."""
+
+    reason: str
+
+
+class RegisterAgain(Message, frozen=True, tag="register_again"):
+    """The orchestrator does not know this connection (it restarted, or gave the instance up)."""
+
+
+class Beat(Message, frozen=True, tag="beat"):
+    """The answer to a Heartbeat."""
+
+
+class Work(Message, frozen=True, tag="work"):
+    """Compute one stage. `delivery`: where the payload lies (None for the first role of a route).
+    `grant`: where the result may go (None: stage it, or it is the last role)."""
+
+    request: str
+    attempt: int
+    role: Role
+    last: bool
+    inputs: Inputs
+    seconds: float
+    delivery: Delivery | None = None
+    grant: Grant | None = None
+
+
+class Push(Message, frozen=True, tag="push"):
+    """Write the staged payload into these slots."""
+
+    request: str
+    attempt: int
+    grant: Grant
+
+
+class Abort(Message, frozen=True, tag="abort"):
+    request: str
+    attempt: int
+    reason: str
+
+
+class Drain(Message, frozen=True, tag="drain"):
+    """Finish what you have, then leave."""
+
+
+class Close(Message, frozen=True, tag="close"):
+    """Leave now."""
+
+    reason: str
+
+
+FromInstance = (
+    Register
+    | Heartbeat
+    | StateChanged
+    | Accepted
+    | Progressed
+    | Delivered
+    | Staged
+    | PushFailed
+    | Finished
+    | Failed
+    | Aborted
+    | Left
+)
+FromOrchestrator = (
+    Welcome | Refused | RegisterAgain | Beat | Work | Push | Abort | Drain | Close
+)
+
+from_instance = Decoder(FromInstance)
+from_orchestrator = Decoder(FromOrchestrator)
+
+
+# ---------------------------------------------------------------- the media channel
+
+
+class MediaRead(Message, frozen=True, tag="media_read"):
+    """Asks an instance's endpoint for a piece of a finished file (at most 1 MiB)."""
+
+    id: str
+    offset: int
+    length: int
+
+
+class MediaRelease(Message, frozen=True, tag="media_release"):
+    """The file is no longer needed."""
+
+    id: str
+
+
+class MediaChunk(Message, frozen=True, tag="media_chunk"):
+    id: str
+    offset: int
+    data: bytes
+
+
+class MediaGone(Message, frozen=True, tag="media_gone"):
+    id: str
+    reason: str
+
+
+ToMedia = MediaRead | MediaRelease
+FromMedia = MediaChunk | MediaGone
+
+to_media = Decoder(ToMedia)
+from_media = Decoder(FromMedia)
