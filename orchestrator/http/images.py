@@ -1,0 +1,144 @@
+"""`POST /v1/images/generations`, from the body to the reply. Streaming it out is streamed.py."""
+
+import asyncio
+import time
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orchestrator.http.body import read_body
+from orchestrator.http.errors import not_ready
+from orchestrator.http.files import Files
+from orchestrator.http.gone import until_gone
+from orchestrator.http.options import HttpOptions
+from orchestrator.http.plan import Plan, make_plan
+from orchestrator.http.ports import MediaSource, Service
+from orchestrator.http.schema import ImageItem, ImagesReply, decode_request
+from orchestrator.http.shelf import Shelf
+from orchestrator.http.streamed import StreamedImages
+from orchestrator.metrics import Metrics
+from orchestrator.service import Completed, Timings
+from transfer.messages import Media, ModelInfo
+
+
+class Images:
+    """Generates for a client that waits, and stops when the client does not wait any more."""
+
+    def __init__(
+        self,
+        service: Service,
+        source: MediaSource,
+        shelf: Shelf,
+        metrics: Metrics,
+        options: HttpOptions,
+    ) -> None:
+        self._service = service
+        self._source = source
+        self._shelf = shelf
+        self._metrics = metrics
+        self._options = options
+
+    async def generate(self, request: Request) -> Response:
+        asked = decode_request(await read_body(request, self._options.max_body_bytes))
+        model = self._service.model()
+        if model is None:
+            raise not_ready(self._service.missing())
+        plan = make_plan(asked, model, self._options)
+        files = Files(self._source)
+        try:
+            return await until_gone(request.receive, self._reply(request, plan, model, files))
+        except BaseException:
+            await files.release()
+            raise
+
+    async def _reply(
+        self, request: Request, plan: Plan, model: ModelInfo, files: Files
+    ) -> Response:
+        results = await self._run(plan, request.state.request_id, files)
+        files.arrange([media for result in results for media in result.media])
+        headers = {
+            "x-triptych-timings": _slowest(results),
+            "x-triptych-seed": str(plan.seed),
+        }
+        reply = _describe(plan, files.media[0], model)
+        if plan.as_url:
+            return await self._linked(request, reply, headers, files)
+        return await StreamedImages.begin(reply, headers, files)
+
+    async def _run(self, plan: Plan, request_id: str, files: Files) -> list[Completed]:
+        """All pictures at once, each a request of its own; the first error cancels the others."""
+        count = len(plan.inputs)
+        if count == 1:
+            return [await self._one(plan, 0, request_id, files)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._one(plan, i, f"{request_id}-{i}", files))
+                    for i in range(count)
+                ]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def _one(self, plan: Plan, i: int, request_id: str, files: Files) -> Completed:
+        result = await self._service.generate(
+            plan.inputs[i], request_id=request_id, timeout_s=self._options.request_timeout_s
+        )
+        files.add(result.media)
+        self._metrics.generated(result.timings)
+        return result
+
+    async def _linked(
+        self, request: Request, reply: ImagesReply, headers: dict[str, str], files: Files
+    ) -> Response:
+        base = (self._options.public_url or str(request.base_url)).rstrip("/")
+        ids = await self._keep_all(files)
+        await files.release()
+        data = [ImageItem(url=f"{base}/v1/media/{id}") for id in ids]
+        body = msgspec.json.encode(msgspec.structs.replace(reply, data=data))
+        return Response(body, headers=headers, media_type="application/json")
+
+    async def _keep_all(self, files: Files) -> list[str]:
+        """All or none: nobody would ever learn the links of a reply that is not sent."""
+        ids: list[str] = []
+        try:
+            for media in files.media:
+                ids.append(await self._keep(media, files))
+        except BaseException:
+            await self._shelf.drop(ids)
+            raise
+        return ids
+
+    async def _keep(self, media: Media, files: Files) -> str:
+        if media.store_key is not None and self._options.media_store is not None:
+            id = await self._shelf.adopt(media)
+            files.disown(media)
+            return id
+        reading = files.read(media)
+        try:
+            return await self._shelf.keep(media, reading)
+        finally:
+            await reading.close()
+
+
+def _describe(plan: Plan, media: Media, model: ModelInfo) -> ImagesReply:
+    size = (media.width, media.height) if media.width else model.default_size
+    return ImagesReply(
+        created=int(time.time()),
+        size=f"{size[0]}x{size[1]}" if size else "auto",
+        quality=plan.quality,
+        output_format=plan.output_format,
+    )
+
+
+def _slowest(results: list[Completed]) -> str:
+    """The seconds of the picture that was waited for longest, as JSON, in microsecond steps."""
+    slowest = max((result.timings for result in results), key=lambda each: each.total_s)
+    return timings_json(slowest)
+
+
+def timings_json(timings: Timings) -> str:
+    fields = msgspec.to_builtins(timings)
+    rounded = {name: round(value, 6) for name, value in fields.items() if value is not None}
+    return msgspec.json.encode(rounded).decode()

@@ -1,0 +1,21 @@
+"""What the front door can be told when it starts."""
+
+import msgspec
+
+
+class HttpOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds and places of the front door. Seconds, bytes, pixels.
+
+    `public_url` is what clients can reach us by (`https://pictures.example`); without it the
+    `Host` that a client sent is put into the links that it gets.
+    """
+
+    max_body_bytes: int = 1 << 20  # 32,000 characters, each escaped as \\uXXXX, are 0.4 MB
+    max_pixels: int = 1 << 23  # of one picture or frame; 3840x2160 fits
+    max_video_pixels: int = 1 << 29  # width x height x frames; 582 frames of 1280x720 fit
+    request_timeout_s: float | None = None  # None: the service's own deadline
+    stall_s: float = 60.0  # a client that takes nothing for so long is cut off
+    media_store: str | None = None  # a folder or an fsspec URL; None: a private folder
+    media_ttl_s: float = 3600.0  # how long a link that we gave out works
+    media_bytes: int = 2 << 30  # of all kept files together; the oldest make room
+    public_url: str | None = None

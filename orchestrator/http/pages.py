@@ -1,0 +1,124 @@
+"""The small pages: health, readiness, the model, the cluster, metrics."""
+
+from collections.abc import Callable
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orchestrator.http.errors import ApiError
+from orchestrator.http.plan import model_not_found
+from orchestrator.http.ports import Service
+from orchestrator.metrics import Metrics
+from transfer.messages import ModelInfo, Parameter
+
+
+class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of `GET /v1/models`: OpenAI's four keys, and what the roles registered."""
+
+    id: str
+    object: str = "model"
+    created: int
+    owned_by: str = "triptych"
+    pipeline: str
+    modality: str
+    default_size: str | None
+    size_multiple: int
+    parameters: list[Parameter]
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    object: str
+    data: list[ModelPage]
+
+
+class Ready(msgspec.Struct, frozen=True):
+    ready: bool
+    missing: list[str]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """`ok`: the loops of the orchestrator run."""
+
+    ok: bool
+
+
+class InstanceLeaves(msgspec.Struct, frozen=True):
+    """The answer to drain and remove."""
+
+    name: str
+    state: str
+
+
+class Pages:
+    """Answers from what the service knows at this moment; nothing here waits."""
+
+    def __init__(
+        self, service: Service, metrics: Metrics, healthy: Callable[[], bool], created: int
+    ) -> None:
+        self._service = service
+        self._metrics = metrics
+        self._healthy = healthy
+        self._created = created
+
+    async def health(self, request: Request) -> Response:
+        ok = self._healthy()
+        return json_response(Health(ok), 200 if ok else 503)
+
+    async def ready(self, request: Request) -> Response:
+        missing: list[str] = [*self._service.missing()]
+        return json_response(Ready(not missing, missing), 503 if missing else 200)
+
+    async def models(self, request: Request) -> Response:
+        model = self._service.model()
+        return json_response(ModelList("list", [self._page(model)] if model else []))
+
+    async def model(self, request: Request) -> Response:
+        name, model = request.path_params["name"], self._service.model()
+        if model is None or name not in (model.name, "default"):
+            raise model_not_found(name, model)
+        return json_response(self._page(model))
+
+    async def cluster(self, request: Request) -> Response:
+        return json_response(self._service.cluster())
+
+    async def drain(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        try:
+            self._service.drain(name)
+        except KeyError:
+            raise self._unknown(name) from None
+        return json_response(InstanceLeaves(name, "draining"), 202)
+
+    async def remove(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        try:
+            self._service.remove(name)
+        except KeyError:
+            raise self._unknown(name) from None
+        return json_response(InstanceLeaves(name, "closed"))
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(self._metrics.page(), headers={"content-type": Metrics.content_type})
+
+    def _page(self, model: ModelInfo) -> ModelPage:
+        size = model.default_size
+        return ModelPage(
+            id=model.name,
+            created=self._created,
+            pipeline=model.pipeline,
+            modality=model.modality,
+            default_size=f"{size[0]}x{size[1]}" if size else None,
+            size_multiple=model.size_multiple,
+            parameters=model.parameters,
+        )
+
+    def _unknown(self, name: str) -> ApiError:
+        roles = self._service.cluster().roles.values()
+        known = sorted({each.name for instances in roles for each in instances})
+        message = f"there is no instance `{name[:128]}`; known: {', '.join(known) or 'none'}"
+        return ApiError(404, message, code="instance_not_found")
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")

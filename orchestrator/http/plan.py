@@ -1,0 +1,100 @@
+"""From what a client asked to what the cluster is given: one `Inputs` per picture.
+
+Pure: everything that is refused at the door is refused here, before anything is queued.
+"""
+
+import secrets
+
+import msgspec
+
+from orchestrator.http.errors import ApiError, bad_field, unsupported
+from orchestrator.http.options import HttpOptions
+from orchestrator.http.schema import MAX_SEED, ImageRequest
+from orchestrator.http.size import check_size, requested_size
+from transfer.messages import Inputs, ModelInfo, Output
+
+FORMATS: dict[str, tuple[str, ...]] = {
+    "image": ("png", "jpeg", "webp"),
+    "video": ("mp4", "webp"),
+    "audio": ("wav",),
+}
+ECHOED_QUALITY = {"low", "medium", "high", "xhigh", "max"}  # what the SDK's reply model knows
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """`inputs[i]` has the seed `seed + i`; each is a request of its own."""
+
+    inputs: list[Inputs]
+    seed: int
+    output_format: str
+    quality: str
+    as_url: bool
+
+
+def make_plan(request: ImageRequest, model: ModelInfo, options: HttpOptions) -> Plan:
+    """Raises `ApiError`: 400 for a wrong field, 404 for another model, 422 for one that this
+    model's pipeline does not take."""
+    _check_model(request, model)
+    _check_stream(request)
+    output = _output(request, model)
+    params = request.pipeline_params()
+    size = requested_size(request)
+    params |= {name: side for name, side in size._asdict().items() if side is not None}
+    _check_taken(list(params), model, request)
+    check_size(request, size, model, options)
+    seed = _seed(request)
+    exact = bool(request.exact)
+    return Plan(
+        inputs=[Inputs(params, seed + i, output, exact) for i in range(request.n or 1)],
+        seed=seed,
+        output_format=output.format,
+        quality=request.quality if request.quality in ECHOED_QUALITY else "high",
+        as_url=request.response_format == "url",
+    )
+
+
+def model_not_found(name: str, model: ModelInfo | None) -> ApiError:
+    served = f"this server serves `{model.name}`" if model else "no model is being served yet"
+    message = f"there is no model `{name[:128]}`; {served}"
+    return ApiError(404, message, param="model", code="model_not_found")
+
+
+def _check_model(request: ImageRequest, model: ModelInfo) -> None:
+    if request.model is not None and request.model not in (model.name, "default"):
+        raise model_not_found(request.model, model)
+
+
+def _check_stream(request: ImageRequest) -> None:
+    if request.stream:
+        message = "`stream`: streamed replies come in a later release; leave it out"
+        raise bad_field("stream", message, "not_implemented")
+
+
+def _output(request: ImageRequest, model: ModelInfo) -> Output:
+    formats = FORMATS[model.modality]
+    format = request.output_format or formats[0]
+    if format not in formats:
+        possible = ", ".join(formats)
+        raise unsupported("output_format", f"{model.name} makes {model.modality}: {possible}")
+    quality = request.output_compression
+    if quality is not None and format not in ("jpeg", "webp"):
+        raise bad_field("output_compression", "`output_compression` is for jpeg and webp only")
+    return msgspec.convert({"format": format, "quality": quality}, Output)
+
+
+def _check_taken(names: list[str], model: ModelInfo, request: ImageRequest) -> None:
+    taken = {parameter.name for parameter in model.parameters}
+    for name in names:
+        if name not in taken:
+            field = name if getattr(request, name) is not None else "size"
+            message = f"`{field}`: {model.pipeline}, which serves `{model.name}`, takes no `{name}`"
+            raise unsupported(field, message)
+
+
+def _seed(request: ImageRequest) -> int:
+    """A drawn seed has 32 bits: torch's CPU generator reads no more of it."""
+    if request.seed is None:
+        return secrets.randbits(32)
+    if request.seed + (request.n or 1) - 1 > MAX_SEED:
+        raise bad_field("seed", f"`seed`: seed + n - 1 must not exceed {MAX_SEED}")
+    return request.seed

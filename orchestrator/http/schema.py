@@ -1,0 +1,197 @@
+"""What `POST /v1/images/generations` takes and gives: OpenAI's schema and the fields we add.
+
+The Structs are decoded and checked in one pass; a wrong field becomes a 400 that names it. The
+descriptions end up in /openapi.json. Every optional field may be null, as the SDK sends it.
+"""
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from orchestrator.http.errors import ApiError, bad_field
+from transfer.messages import Params
+
+MAX_PROMPT = 32_000  # characters, as OpenAI allows
+MAX_SEED = 2**63 - 1
+NO_EFFECT = "Accepted, without effect here."
+
+OutputFormat = Literal["png", "jpeg", "webp", "mp4", "wav"]
+
+
+class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/images/generations`."""
+
+    prompt: Annotated[str, Meta(min_length=1, max_length=MAX_PROMPT, description="What to make.")]
+    model: Annotated[
+        str | None,
+        Meta(description="The served model's id, or `default`. GET /v1/models tells it."),
+    ] = None
+    n: Annotated[
+        Annotated[int, Meta(ge=1, le=10)] | None,
+        Meta(description="How many; their seeds are seed, seed+1, … Default 1."),
+    ] = None
+    size: Annotated[
+        str | None,
+        Meta(description="`WIDTHxHEIGHT` in pixels, or `auto` (the model's own size)."),
+    ] = None
+    quality: Annotated[
+        Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] | None,
+        Meta(description=f"{NO_EFFECT} num_inference_steps is what changes the quality."),
+    ] = None
+    response_format: Annotated[
+        Literal["b64_json", "url"] | None,
+        Meta(description="`b64_json` (default), or `url`: a link that expires."),
+    ] = None
+    output_format: Annotated[
+        OutputFormat | None,
+        Meta(description="png (default), jpeg, webp; of video mp4 (default), webp; of audio wav."),
+    ] = None
+    output_compression: Annotated[
+        Annotated[int, Meta(ge=0, le=100)] | None,
+        Meta(description="Quality of jpeg and webp, 0-100, more is better."),
+    ] = None
+    background: Annotated[
+        Literal["auto", "opaque", "transparent"] | None, Meta(description=NO_EFFECT)
+    ] = None
+    moderation: Annotated[Literal["auto", "low"] | None, Meta(description=NO_EFFECT)] = None
+    style: Annotated[Literal["vivid", "natural"] | None, Meta(description=NO_EFFECT)] = None
+    user: Annotated[str | None, Meta(description=NO_EFFECT)] = None
+    safety_identifier: Annotated[str | None, Meta(description=NO_EFFECT)] = None
+    stream: Annotated[bool | None, Meta(description="Not in this release: false or null.")] = None
+    partial_images: Annotated[
+        Annotated[int, Meta(ge=0, le=3)] | None, Meta(description="Only read with stream=true.")
+    ] = None
+
+    negative_prompt: Annotated[
+        Annotated[str, Meta(max_length=MAX_PROMPT)] | None,
+        Meta(description="What to avoid."),
+    ] = None
+    num_inference_steps: Annotated[
+        Annotated[int, Meta(ge=1, le=1000)] | None, Meta(description="Denoising steps.")
+    ] = None
+    guidance_scale: Annotated[
+        Annotated[float, Meta(ge=0, le=1000)] | None, Meta(description="As the pipeline reads it.")
+    ] = None
+    true_cfg_scale: Annotated[
+        Annotated[float, Meta(ge=0, le=1000)] | None, Meta(description="As the pipeline reads it.")
+    ] = None
+    seed: Annotated[
+        Annotated[int, Meta(ge=0, le=MAX_SEED)] | None,
+        Meta(
+            description="generator=torch.Generator('cpu').manual_seed(seed). Left out: drawn at "
+            "random, and told in the header x-triptych-seed."
+        ),
+    ] = None
+    exact: Annotated[
+        bool | None,
+        Meta(description="Keep out of batches: bit for bit what the plain pipeline gives."),
+    ] = None
+    height: Annotated[int | None, Meta(description="Pixels; instead of size.")] = None
+    width: Annotated[int | None, Meta(description="Pixels; instead of size.")] = None
+    num_frames: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | None, Meta(description="Of a video.")
+    ] = None
+    fps: Annotated[
+        Annotated[int, Meta(ge=1, le=240)] | Annotated[float, Meta(gt=0, le=240)] | None,
+        Meta(description="Frames per second."),
+    ] = None
+    strength: Annotated[
+        Annotated[float, Meta(ge=0, le=1)] | None, Meta(description="As the pipeline reads it.")
+    ] = None
+
+    def pipeline_params(self) -> Params:
+        """The arguments of the pipeline that the request gave (the size not among them)."""
+        given = {name: getattr(self, name) for name in PIPELINE_FIELDS}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+PIPELINE_FIELDS = (
+    "prompt",
+    "negative_prompt",
+    "num_inference_steps",
+    "guidance_scale",
+    "true_cfg_scale",
+    "num_frames",
+    "fps",
+    "strength",
+)
+
+
+class InputTokens(msgspec.Struct, frozen=True):
+    image_tokens: int = 0
+    text_tokens: int = 0
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Zeros: a diffusion model is not billed in tokens, but the SDK's models want every key."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    input_tokens_details: InputTokens = InputTokens()
+    output_tokens_details: InputTokens = InputTokens()
+
+
+class ImageItem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One finished file: its bytes in base64, or a link to it."""
+
+    b64_json: str | None = None
+    url: str | None = None
+
+
+class ImagesReply(msgspec.Struct, frozen=True, kw_only=True):
+    """The reply. `created`: seconds since 1970. `data` comes last: it is streamed."""
+
+    created: int
+    size: str
+    quality: str
+    output_format: str
+    background: str = "opaque"
+    usage: Usage = Usage()
+    data: list[ImageItem] = []
+
+
+_decoder = msgspec.json.Decoder(ImageRequest)
+_UNKNOWN = re.compile(r"^Object contains unknown field `(.*)`$", re.DOTALL)
+_MISSING = re.compile(r"^Object missing required field `(.*)`$")
+_AT = re.compile(r"^(.*) - at `\$\.(\w+)[^`]*`$", re.DOTALL)
+_CHOICES = {
+    name: msgspec.json.schema(ImageRequest.__annotations__[name])["anyOf"][0]["enum"]
+    for name in (
+        "quality",
+        "response_format",
+        "output_format",
+        "background",
+        "moderation",
+        "style",
+    )
+}
+
+
+def decode_request(body: bytes) -> ImageRequest:
+    """The request in `body`. Raises a 400 that names the field which is unknown or wrong."""
+    try:
+        return _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise bad_field(None, f"the body is not JSON: {error}", "invalid_json") from None
+
+
+def _explain(message: str) -> ApiError:
+    if found := _UNKNOWN.match(message):
+        name = found[1][:64]
+        return bad_field(name, f"there is no field `{name}`", "unknown_field")
+    if found := _MISSING.match(message):
+        return bad_field(found[1], f"`{found[1]}` is missing", "missing_field")
+    if found := _AT.match(message):
+        return bad_field(found[2], f"`{found[2]}`: {_expectation(found[1], found[2])}")
+    return bad_field(None, f"the body: {message[:200]}")
+
+
+def _expectation(message: str, name: str) -> str:
+    if name in _CHOICES:
+        return "one of " + ", ".join(_CHOICES[name])
+    return message[0].lower() + message[1:200].replace("`", "")

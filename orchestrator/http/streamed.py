@@ -1,0 +1,91 @@
+"""An images reply whose pictures pass through in chunks: as fast as the client takes them."""
+
+import asyncio
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from orchestrator.http.body import Base64, Frame
+from orchestrator.http.files import Files
+from orchestrator.http.gone import until_gone
+from orchestrator.http.reading import Reading
+from orchestrator.http.schema import ImagesReply
+from transfer.messages import Media
+
+PIECE_BYTES = 64 << 10  # smaller pieces are joined up to this: fewer writes to the socket
+
+
+class StreamedImages(Response):
+    """The files' base64 inside the JSON of the reply. The Content-Length is exact, so a file that
+    breaks off in the middle is a reply that visibly broke off, never a shorter picture.
+
+    At most one chunk is held; the next is read when the client has taken this one. The files are
+    given back in the end, whichever it is.
+    """
+
+    def __init__(self, frame: Frame, headers: dict[str, str], files: Files, first: Reading) -> None:
+        length = frame.length([media.nbytes for media in files.media])
+        super().__init__(
+            headers={**headers, "content-length": str(length)}, media_type="application/json"
+        )
+        self._frame, self._files, self._first = frame, files, first
+
+    @classmethod
+    async def begin(
+        cls, reply: ImagesReply, headers: dict[str, str], files: Files
+    ) -> "StreamedImages":
+        """Raises `MediaError` while it can still be told that the first file is not there."""
+        first = files.read(files.media[0])
+        try:
+            await first.prime()
+        except BaseException:
+            await first.close()
+            raise
+        return cls(Frame(reply), headers, files, first)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await until_gone(receive, self._send(_Writer(send)))
+        finally:
+            await self._first.close()
+            await self._files.release()
+
+    async def _send(self, writer: "_Writer") -> None:
+        await writer.start(self.status_code, self.raw_headers)
+        await writer.write(self._frame.head)
+        for i, media in enumerate(self._files.media):
+            await writer.write(self._frame.opening(i))
+            await self._send_file(writer, i, media)
+            await writer.write(self._frame.CLOSING)
+        await writer.write(self._frame.tail, last=True)
+
+    async def _send_file(self, writer: "_Writer", i: int, media: Media) -> None:
+        reading = self._files.read(media) if i else self._first
+        base64 = Base64()
+        try:
+            while chunk := await reading.next():
+                await writer.write(base64.feed(chunk))
+        finally:
+            await reading.close()
+        await writer.write(base64.finish())
+
+
+class _Writer:
+    """Sends a body in pieces of `PIECE_BYTES` or more. Waits while the client does not read."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._waiting = bytearray()
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, piece: bytes, last: bool = False) -> None:
+        self._waiting += piece
+        if last or len(self._waiting) >= PIECE_BYTES:
+            body = bytes(self._waiting)
+            self._waiting.clear()
+            await self._send({"type": "http.response.body", "body": body, "more_body": not last})
+            # To a client that is gone, sending succeeds at once; let its going be noticed.
+            if not last:
+                await asyncio.sleep(0)

@@ -1,0 +1,169 @@
+"""What Prometheus reads at GET /metrics. Names begin with `triptych_` and end with their unit."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import Counter as Total
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from orchestrator.service import ClusterView, Timings
+
+# From one fast stage on a small model to minutes of video.
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
+PROTOCOL_ERRORS = "protocol_errors_"  # how their counters' names begin
+# What clients may write there is endless, and every label value is kept for ever.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+STAGES = ("queue", "encoder", "denoiser", "decoder", "monolithic", "transfer", "total")
+
+
+class Watched(Protocol):
+    """The part of the service that is read at each scrape."""
+
+    def cluster(self) -> ClusterView: ...
+
+    def missing(self) -> Sequence[str]: ...
+
+    def counters(self) -> dict[str, int]: ...
+
+
+class Metrics:
+    """One registry per front door: two of them in one process do not meet.
+
+    Pushed, as it happens: `triptych_stage_seconds{stage}` of every finished request,
+    `triptych_http_requests_total{method,route,status}` and `triptych_http_request_seconds{route}`.
+    Read at each scrape from the service: requests by outcome, the queue, instances, slots, ranks
+    and everything that the core counts.
+    """
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self, service: Watched) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(ClusterCollector(service))
+        stages = Histogram(
+            "triptych_stage_seconds",
+            "Seconds of finished requests: waiting, per role, in transfer, and in total",
+            ["stage"],
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+        self._stages = {stage: stages.labels(stage) for stage in STAGES}
+        self._requests = Total(
+            "triptych_http_requests",
+            "HTTP requests by route and status; 499: the client went away",
+            ["method", "route", "status"],
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "triptych_http_request_seconds",
+            "From the request's head to the last byte of the reply",
+            ["route"],
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+
+    def generated(self, timings: Timings) -> None:
+        for stage, histogram in self._stages.items():
+            seconds = getattr(timings, f"{stage}_s")
+            if seconds is not None:
+                histogram.observe(seconds)
+
+    def replied(self, method: str, route: str, status: int, seconds: float) -> None:
+        """`route` is the path as it was declared, so that there are few of them."""
+        method = method if method in METHODS else "other"
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def page(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+class ClusterCollector(Collector):
+    """Reads the service when Prometheus asks, so that nothing has to be kept in step."""
+
+    def __init__(self, service: Watched) -> None:
+        self._service = service
+
+    def describe(self) -> Iterable[Metric]:
+        return []  # what is there depends on the cluster; asking it needs a running one
+
+    def collect(self) -> Iterator[Metric]:
+        view = self._service.cluster()
+        yield from _requests(view)
+        yield _ready(self._service.missing())
+        yield from _instances(view)
+        yield _slots(view)
+        yield from _events(self._service.counters())
+
+
+def _requests(view: ClusterView) -> Iterator[Metric]:
+    for state in ("queued", "running"):
+        count = getattr(view.requests, state)
+        yield GaugeMetricFamily(f"triptych_{state}_requests", f"Requests {state} now", value=count)
+    ended = CounterMetricFamily(
+        "triptych_requests", "Requests that ended, by outcome", labels=["outcome"]
+    )
+    for outcome in ("completed", "failed", "cancelled"):
+        ended.add_metric([outcome], getattr(view.requests, outcome))
+    yield ended
+
+
+def _ready(missing: Sequence[str]) -> Metric:
+    return GaugeMetricFamily("triptych_ready", "1: requests can run", value=not missing)
+
+
+def _instances(view: ClusterView) -> Iterator[Metric]:
+    states: Counter[tuple[str, str]] = Counter()
+    ranks: Counter[tuple[str, str]] = Counter()
+    capacity = GaugeMetricFamily(
+        "triptych_capacity_requests", "Requests that a role can take at once", labels=["role"]
+    )
+    in_flight = GaugeMetricFamily(
+        "triptych_in_flight_requests", "Requests that a role has", labels=["role"]
+    )
+    for role, instances in view.roles.items():
+        states.update((role, each.state) for each in instances)
+        ranks.update((role, rank.state) for each in instances for rank in each.ranks)
+        capacity.add_metric([role], sum(each.capacity for each in instances))
+        in_flight.add_metric([role], sum(each.in_flight for each in instances))
+    yield _counted("triptych_instances", "Instances by role and state", states)
+    yield _counted("triptych_ranks", "Ranks by role and state", ranks)
+    yield from (capacity, in_flight)
+
+
+def _slots(view: ClusterView) -> Metric:
+    """An instance with several roles stands in each of them, but has its slots once."""
+    slots: Counter[tuple[str, str]] = Counter()
+    for each in {each.name: each for all in view.roles.values() for each in all}.values():
+        free = each.slots.total - each.slots.leased - each.slots.quarantined
+        slots.update({(each.name, "free"): free})
+        slots.update({(each.name, "leased"): each.slots.leased})
+        slots.update({(each.name, "quarantined"): each.slots.quarantined})
+    return _counted("triptych_slots", "Slots by instance and state", slots, "instance")
+
+
+def _counted(
+    name: str, text: str, counts: Counter[tuple[str, str]], first: str = "role"
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=[first, "state"])
+    for (label, state), count in counts.items():
+        family.add_metric([label, state], count)
+    return family
+
+
+def _events(counters: dict[str, int]) -> Iterator[Metric]:
+    errors = CounterMetricFamily(
+        "triptych_protocol_errors", "Frames that were not understood, by reason", labels=["reason"]
+    )
+    events = CounterMetricFamily(
+        "triptych_events", "What else the orchestrator counts, by name", labels=["event"]
+    )
+    for name, count in counters.items():
+        reason = name.removeprefix(PROTOCOL_ERRORS)
+        family = events if reason == name else errors
+        family.add_metric([reason], count)
+    yield from (errors, events)

@@ -1,0 +1,182 @@
+"""What a request asks of the model that is served."""
+
+import msgspec
+import pytest
+
+from orchestrator.http.errors import ApiError
+from orchestrator.http.options import HttpOptions
+from orchestrator.http.plan import Plan, make_plan
+from orchestrator.http.schema import MAX_SEED, ImageRequest
+from tests.support.front_door import MODEL
+from transfer.messages import ModelInfo, Parameter
+
+replace = msgspec.structs.replace
+
+
+def with_parameters(*names: str, **changes: object) -> ModelInfo:
+    parameters = [Parameter(name=name, type="x", required=False) for name in names]
+    return replace(MODEL, parameters=parameters, **changes)
+
+
+VIDEO = with_parameters(
+    "prompt", "height", "width", "num_frames", "fps", modality="video", size_multiple=32
+)
+
+
+def plan(model: ModelInfo = MODEL, **fields: object) -> Plan:
+    return make_plan(ImageRequest(prompt="a", **fields), model, HttpOptions())  # type: ignore[arg-type]
+
+
+def refused(status: int, model: ModelInfo = MODEL, **fields: object) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        plan(model, **fields)
+    assert caught.value.status == status
+    return caught.value
+
+
+def test_seeds_count_up() -> None:
+    made = plan(n=3, seed=40)
+    assert [inputs.seed for inputs in made.inputs] == [40, 41, 42]
+    assert made.seed == 40
+
+
+def test_a_missing_seed_is_drawn_each_time() -> None:
+    seeds = {plan().seed for _ in range(20)}
+    assert len(seeds) == 20
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_the_last_seed_has_to_exist() -> None:
+    assert plan(seed=MAX_SEED).seed == MAX_SEED
+    assert refused(400, seed=MAX_SEED, n=2).param == "seed"
+
+
+def test_the_size_becomes_width_and_height() -> None:
+    params = plan(size="256x128").inputs[0].params
+    assert (params["width"], params["height"]) == (256, 128)
+
+
+def test_auto_leaves_the_size_to_the_pipeline() -> None:
+    assert plan(size="auto").inputs[0].params == {"prompt": "a"}
+
+
+@pytest.mark.parametrize(
+    "size", ["512", "512X512", "x512", "-512x512", "1e3x1e3", "\u0665x\u0665", ""]
+)
+def test_a_size_in_another_form_is_refused(size: str) -> None:
+    assert refused(400, size=size).param == "size"
+
+
+@pytest.mark.parametrize("size", ["8x64", "64x8", "4112x64", "99999x99999", "0x0"])
+def test_sides_have_bounds(size: str) -> None:
+    error = refused(400, size=size)
+    assert error.param == "size"
+    assert "16 to 4096" in error.message
+
+
+@pytest.mark.parametrize(
+    ("size", "nearest"),
+    [
+        ("130x128", "128x128 or 144x128"),
+        ("128x127", "128x112 or 128x128"),
+        ("4095x17", "4080x16 or 4096x32"),
+    ],
+)
+def test_a_size_off_the_grid_is_told_its_neighbours(size: str, nearest: str) -> None:
+    error = refused(400, size=size)
+    assert error.message.endswith(f"the nearest: {nearest}")
+
+
+def test_the_neighbours_can_be_made_themselves() -> None:
+    model = replace(MODEL, size_multiple=48)
+    message = refused(400, model, size="17x4096").message
+    for size in message.split("nearest: ")[1].split(" or "):
+        plan(model, size=size)
+
+
+def test_a_side_off_the_grid_is_told_its_neighbours() -> None:
+    error = refused(400, width=100)
+    assert error.param == "width"
+    assert error.message.endswith("the nearest: 96 or 112")
+
+
+def test_pixels_are_bounded() -> None:
+    assert "8388608" in refused(400, size="4096x4096").message
+    assert refused(400, width=4096, height=4096).param == "width"
+
+
+def test_width_and_height_may_repeat_the_size_but_not_contradict_it() -> None:
+    params = plan(size="64x32", width=64).inputs[0].params
+    assert (params["width"], params["height"]) == (64, 32)
+    assert refused(400, size="64x32", height=64).param == "height"
+
+
+def test_one_side_alone_is_passed_on() -> None:
+    assert plan(height=64).inputs[0].params == {"prompt": "a", "height": 64}
+
+
+@pytest.mark.parametrize(
+    "field", [{"true_cfg_scale": 2.0}, {"num_frames": 9}, {"fps": 8}, {"strength": 0.5}]
+)
+def test_a_field_that_the_pipeline_does_not_take_is_unsupported(field: dict[str, object]) -> None:
+    error = refused(422, MODEL, **field)
+    assert error.param == next(iter(field))
+    assert "ZImagePipeline" in error.message
+
+
+def test_a_size_for_a_pipeline_without_one_blames_the_size() -> None:
+    assert refused(422, with_parameters("prompt"), size="64x64").param == "size"
+    assert refused(422, with_parameters("prompt"), width=64).param == "width"
+
+
+def test_a_pipeline_without_a_prompt_says_so() -> None:
+    assert refused(422, with_parameters("height", "width")).param == "prompt"
+
+
+def test_video_fields_reach_a_video_pipeline() -> None:
+    made = plan(VIDEO, num_frames=9, fps=8).inputs[0]
+    assert made.params == {"prompt": "a", "num_frames": 9, "fps": 8}
+    assert made.output.format == "mp4"
+
+
+def test_the_pixels_of_a_video_are_bounded() -> None:
+    assert refused(400, VIDEO, num_frames=1024, size="1280x704").param == "num_frames"
+
+
+def test_a_format_that_the_model_does_not_make_is_unsupported() -> None:
+    assert "mp4" in refused(422, VIDEO, output_format="png").message
+    assert refused(422, output_format="wav").param == "output_format"
+
+
+def test_compression_goes_with_formats_that_compress() -> None:
+    output = plan(output_format="jpeg", output_compression=70).inputs[0].output
+    assert (output.format, output.quality) == ("jpeg", 70)
+    assert refused(400, output_compression=70).param == "output_compression"
+
+
+@pytest.mark.parametrize("name", ["demo", "default", None])
+def test_the_served_model_is_meant(name: str | None) -> None:
+    assert make_plan(ImageRequest(prompt="a", model=name), MODEL, HttpOptions())
+
+
+def test_another_model_is_not_found() -> None:
+    with pytest.raises(ApiError) as caught:
+        make_plan(ImageRequest(prompt="a", model="dall-e-3"), MODEL, HttpOptions())
+    assert (caught.value.status, caught.value.code) == (404, "model_not_found")
+    assert "`demo`" in caught.value.message
+
+
+def test_streaming_comes_later() -> None:
+    error = refused(400, stream=True, partial_images=2)
+    assert (error.param, error.code) == ("stream", "not_implemented")
+    assert plan(stream=False, partial_images=2)
+
+
+def test_exact_is_passed_on() -> None:
+    assert plan(exact=True).inputs[0].exact
+    assert not plan().inputs[0].exact
+
+
+@pytest.mark.parametrize(("asked", "told"), [("hd", "high"), (None, "high"), ("low", "low")])
+def test_the_quality_is_one_that_clients_know(asked: str | None, told: str) -> None:
+    assert plan(quality=asked).quality == told

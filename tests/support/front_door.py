@@ -1,0 +1,191 @@
+"""A front door without a cluster behind it: doubles of the service and of the media channel."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+import httpx
+from fastapi import FastAPI
+
+from orchestrator.core.view import (
+    ClusterView,
+    InstanceView,
+    RankView,
+    RequestsView,
+    SlotsView,
+)
+from orchestrator.http import HttpOptions, create_app
+from orchestrator.http.server import bind, serving
+from orchestrator.service import Completed, NotReady, Timings
+from transfer.errors import MediaError
+from transfer.messages import Inputs, Media, ModelInfo, Parameter, Role
+
+PARAMETERS = [
+    Parameter(name="prompt", type="str", required=False),
+    Parameter(name="negative_prompt", type="str", required=False),
+    Parameter(name="height", type="int", required=False),
+    Parameter(name="width", type="int", required=False),
+    Parameter(name="num_inference_steps", type="int", required=False, default=8),
+    Parameter(name="guidance_scale", type="float", required=False, default=4.0),
+]
+MODEL = ModelInfo(
+    name="demo",
+    pipeline="ZImagePipeline",
+    fingerprint="f",
+    modality="image",
+    parameters=PARAMETERS,
+    default_size=(128, 128),
+    size_multiple=16,
+)
+TIMINGS = Timings(
+    queue_s=0.001, encoder_s=0.01, denoiser_s=0.2, decoder_s=0.03, transfer_s=0.002, total_s=0.25
+)
+
+
+def picture(seed: int, nbytes: int = 1000) -> bytes:
+    """Bytes that no other seed has."""
+    return hashlib.shake_128(str(seed).encode()).digest(nbytes)
+
+
+class FakeMedia:
+    """Finished files by id: bytes, or a function that makes chunks."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes | Callable[[], AsyncGenerator[bytes, None]]] = {}
+        self.released: list[str] = []
+        self.chunks_read = 0
+        self.open = 0
+        self.closed = False
+
+    def add(self, id: str, content: bytes, **fields: object) -> Media:
+        self.files[id] = content
+        media = Media(id=id, kind="image", mime="image/png", nbytes=len(content))
+        return Media(**{f: getattr(media, f) for f in media.__struct_fields__} | fields)
+
+    async def chunks(self, media: Media) -> AsyncGenerator[bytes, None]:
+        content = self.files.get(media.id)
+        if content is None:
+            raise MediaError(f"{media.id} is gone")
+        pieces = _pieces(content) if isinstance(content, bytes) else content()
+        self.open += 1
+        try:
+            async with contextlib.aclosing(pieces):
+                async for piece in pieces:
+                    self.chunks_read += 1
+                    yield piece
+        finally:
+            self.open -= 1
+
+    async def release(self, media: Media) -> None:
+        self.released.append(media.id)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def _pieces(content: bytes) -> AsyncGenerator[bytes, None]:
+    size = max(300, len(content) // 8)
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+class FakeService:
+    """`behave(inputs, request_id)` is what a request does; by default it makes one picture."""
+
+    def __init__(self, media: FakeMedia, model: ModelInfo | None = MODEL) -> None:
+        self.media = media
+        self.served = model
+        self.asked: list[tuple[str, Inputs, float | None]] = []
+        self.cancelled: list[str] = []
+        self.behave: Callable[[Inputs, str], Awaitable[Completed]] = self.make
+        self.left: list[tuple[str, str]] = []
+        self.counts = {"protocol_errors_magic": 2, "requests_refused": 4}
+        self.lacking: list[Role] = [] if model else ["encoder", "denoiser", "decoder"]
+
+    async def make(self, inputs: Inputs, request_id: str) -> Completed:
+        media = self.media.add(f"m-{inputs.seed}", picture(inputs.seed), width=128, height=96)
+        return Completed(media=[media], timings=TIMINGS, attempts=1)
+
+    async def generate(
+        self, inputs: Inputs, *, request_id: str, timeout_s: float | None = None
+    ) -> Completed:
+        if self.lacking:
+            raise NotReady(self.lacking)
+        self.asked.append((request_id, inputs, timeout_s))
+        try:
+            return await self.behave(inputs, request_id)
+        except asyncio.CancelledError:
+            self.cancelled.append(request_id)
+            raise
+
+    def model(self) -> ModelInfo | None:
+        return self.served
+
+    def missing(self) -> list[Role]:
+        return self.lacking
+
+    def cluster(self) -> ClusterView:
+        instance = InstanceView(
+            name="d0",
+            endpoint="tcp://127.0.0.1:1",
+            epoch=1,
+            state="ready",
+            order=0,
+            capacity=4,
+            in_flight=1,
+            slots=SlotsView(total=8, leased=2, quarantined=1),
+            ranks=[RankView(rank=0, pid=1, state="ready")],
+            host="here",
+        )
+        requests = RequestsView(queued=3, running=1, completed=5, failed=2, cancelled=1)
+        return ClusterView(roles={"denoiser": [instance], "decoder": [instance]}, requests=requests)
+
+    def drain(self, name: str) -> None:
+        self._leave("drain", name)
+
+    def remove(self, name: str) -> None:
+        self._leave("remove", name)
+
+    def counters(self) -> dict[str, int]:
+        return self.counts
+
+    def _leave(self, how: str, name: str) -> None:
+        if name != "d0":
+            raise KeyError(name)
+        self.left.append((how, name))
+
+
+class Door:
+    """An application with its doubles, and two ways in: in memory, and over a real socket."""
+
+    def __init__(self, options: HttpOptions | None = None, model: ModelInfo | None = MODEL) -> None:
+        self.media = FakeMedia()
+        self.service = FakeService(self.media, model)
+        self.healthy = True
+        self.app: FastAPI = create_app(
+            self.service, self.media, options, healthy=lambda: self.healthy
+        )
+
+    @contextlib.asynccontextmanager
+    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+        """In memory; for everything that needs no connection of its own."""
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=True)
+        async with (
+            self.app.router.lifespan_context(self.app),
+            httpx.AsyncClient(transport=transport, base_url="http://door") as client,
+        ):
+            yield client
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        """Over a real socket; gives the URL."""
+        async with serving(self.app, bind("127.0.0.1:0"), grace_s=2) as url:
+            yield url
+
+
+async def soon(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Lets the event loop turn until the condition holds."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.002)
