@@ -1,0 +1,108 @@
+"""Where the denoiser ends and the decoder begins: the arguments of the VAE's `decode`.
+
+They are the latents already unpacked and scaled, whatever the family, so the decoder has nothing
+left to do but to decode them. The random generator's state goes with them.
+"""
+
+import inspect
+from typing import Any
+
+import torch
+
+from roles.split import skeleton
+from roles.split.face import StandIn
+from roles.split.program import Unsplittable
+
+# (component, positional arguments, keyword arguments, the generator's state)
+Decode = tuple[str, list[Any], dict[str, Any], torch.Tensor]
+
+
+class Reached(BaseException):
+    """Thrown through the pipeline when its denoiser's work is done; no `except Exception` of the
+    pipeline's own catches it."""
+
+
+class Boundary:
+    """Takes what the pipeline gives to its decoders.
+
+    Nearly every pipeline decodes once, and ends there. Those that decode in chunks, or with two
+    decoders, are led on past the first one with results that have shapes but no data, until they
+    want data: `several`.
+    """
+
+    def __init__(self, pipeline: str, generator: torch.Generator, several: bool) -> None:
+        self.decodes: list[Decode] = []
+        self._pipeline = pipeline
+        self._generator = generator
+        self._several = several
+        self._hollow: dict[str, Any] = {}
+
+    def take(self, name: str, face: StandIn, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The `decode` of a decoder's stand-in."""
+        self.decodes.append((name, _own(args), _own(kwargs), self._generator.get_state()))
+        if not self._several:
+            raise Reached
+        if name not in self._hollow:
+            self._hollow[name] = skeleton.hollow_copy(face.component).to("meta")
+        return _shape(self._hollow[name], args, kwargs)
+
+    def check_forward(self) -> None:
+        """Called at each forward: after a decode there must be none."""
+        if self.decodes:
+            raise Unsplittable(self._pipeline, "it decodes inside of its denoising loop")
+
+
+class Given:
+    """Hands out what crossed the boundary, to the decoder's own pipeline."""
+
+    def __init__(self, decodes: list[Decode], generator: torch.Generator) -> None:
+        self._waiting = list(decodes)
+        self._generator = generator
+
+    def decode(self, name: str, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The `decode` of a decoder's face: the real one, on what the denoiser made."""
+        if not self._waiting or self._waiting[0][0] != name:
+            raise RuntimeError(f"the pipeline decodes with {name} where the denoiser's did not")
+        _, given, named, state = self._waiting.pop(0)
+        self._generator.set_state(state)
+        positional = [_generator(args, i) or value for i, value in enumerate(given)]
+        generators = {k: v for k, v in kwargs.items() if isinstance(v, torch.Generator)}
+        return module.decode(*positional, **{**named, **generators})
+
+    def finish(self) -> None:
+        if self._waiting:
+            raise RuntimeError(f"{len(self._waiting)} of the denoiser's results were not decoded")
+
+
+def decodes_several_times(pipeline: Any, decoders: list[Any]) -> bool:
+    """Whether a pipeline class may call `decode` more than once for one sample."""
+    named = inspect.signature(type(pipeline).__call__).parameters
+    return "decode_chunk_size" in named or len(decoders) > 1
+
+
+def _own(values: Any) -> Any:
+    """Arguments without generators: the decoder has its own."""
+    if isinstance(values, dict):
+        return {k: v for k, v in values.items() if not isinstance(v, torch.Generator)}
+    return [None if isinstance(v, torch.Generator) else v for v in values]
+
+
+def _generator(args: tuple[Any, ...], index: int) -> torch.Generator | None:
+    value = args[index] if index < len(args) else None
+    return value if isinstance(value, torch.Generator) else None
+
+
+def _shape(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a decoder would return, on the meta device."""
+    try:
+        return module.decode(*_on_meta(args), **_on_meta(kwargs))
+    except Exception as error:  # a decoder that cannot run without data: this was the last
+        raise Reached from error
+
+
+def _on_meta(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _on_meta(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return type(values)(map(_on_meta, values))
+    return values.to("meta") if isinstance(values, torch.Tensor) else values

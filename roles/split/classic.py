@@ -1,0 +1,279 @@
+"""The classic pipelines of diffusers as a `Program`: the pipeline's own `__call__`, three times.
+
+- `encode` runs it until the transformer is first called, and keeps what its encoders gave.
+- `denoise` runs it with those answers replayed, one forward at a time, until it decodes.
+- `decode` runs it with the loop skipped, and decodes what the denoiser made.
+
+Every run happens on a view of its own (`roles.split.view`), whose components are faces: real where
+the role computes, stand-ins elsewhere. Nothing here knows a model family.
+"""
+
+import inspect
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from roles.samples import Sample
+from roles.split import inputs, skipping
+from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
+from roles.split.components import part_of
+from roles.split.describe import describe, sample_rate
+from roles.split.door import Coroutine
+from roles.split.face import Face, StandIn
+from roles.split.outputs import samples
+from roles.split.program import BadInput, Call, Unsplittable
+from roles.split.randomness import GlobalRandomness
+from roles.split.reading import Reading
+from roles.split.recording import Recorder, own_methods
+from roles.split.refusals import bad_input
+from roles.split.replay import Replay, hollow
+from roles.split.view import Pipeline, make_view, schedulers
+from transfer.messages import ModelInfo
+
+log = logging.getLogger(__name__)
+
+
+class ClassicProgram:
+    """A pipeline with the weights of some roles, shared by all requests; see `program.Program`.
+
+    `pipeline` holds real modules for the roles' own components and stand-ins for the rest.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        name: str,
+        fingerprint: str,
+        device: torch.device,
+        why_not: str | None = None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.device = device
+        self._signature = inspect.signature(type(pipeline).__call__).parameters
+        self._arguments = inputs.arguments(type(pipeline).__call__)
+        self._modules = {
+            name: part
+            for name, part in pipeline.components.items()
+            if isinstance(part, torch.nn.Module | StandIn)
+        }
+        self._dtypes = {name: _dtype(module) for name, module in self._real().items()}
+        decoders = [m for n, m in self._of_part("decoder").items() if hasattr(m, "decode")]
+        self._several = decodes_several_times(pipeline, decoders)
+        self._skip = skipping.skip_of(type(pipeline))
+        self._interrupted = skipping.interrupted(type(pipeline))
+        self._methods = own_methods(type(pipeline))
+        self.info: ModelInfo = describe(pipeline, name, fingerprint, self._arguments, why_not)
+
+    # ------------------------------------------------------------ the roles
+
+    def encode(self, call: Call) -> dict[str, Any]:
+        params, generator, randomness = self._begin(call)
+        recorder, reading = Recorder(generator), Reading(params)
+        faces = reading.faces(self.pipeline.components)
+        for name, module in self._modules.items():
+            faces[name] = self._encoder_face(name, module, recorder)
+        view = make_view(self.pipeline, faces)
+        for method in self._methods:
+            view.__dict__[method] = recorder.method(method, getattr(view, method))
+        try:
+            with randomness.in_place():
+                view(**params, **self._extras(generator))
+        except Reached:
+            reading.check()
+            return {"kept": recorder.kept}
+        except Exception as error:
+            raise bad_input(error, params) or error from None
+        finally:
+            self._settle()
+        raise Unsplittable(self.info.pipeline, "it never called its denoiser")
+
+    def denoise(self, call: Call, payload: Any) -> Coroutine:
+        params, generator, randomness = self._begin(call)
+        replay = Replay(payload["kept"], generator)
+        kept = [(name, hollow(value), draws) for name, value, draws in payload["kept"]]
+        boundary = Boundary(self.info.pipeline, generator, self._several)
+
+        def run(coroutine: Coroutine) -> dict[str, Any]:
+            faces = {
+                name: self._denoiser_face(name, module, coroutine, replay, boundary)
+                for name, module in self._modules.items()
+            }
+            view = self._replaying(make_view(self.pipeline, faces), replay)
+            coroutine.watch(view, boundary.check_forward)
+            self._run_to(boundary, view, params | self._extras(generator, coroutine))
+            return {"decodes": boundary.decodes, "kept": kept}
+
+        return Coroutine(call.request, self._steps(params), run, randomness, self._settle)
+
+    def decode(self, call: Call, payload: Any) -> list[Sample]:
+        try:
+            return self._decode(call, payload, self._skip)
+        except UnboundLocalError:
+            if self._skip == "zeros":
+                raise
+            # what follows the loop reads a variable of the loop's body
+            self._skip = "zeros"
+            return self._decode(call, payload, self._skip)
+
+    def generate(self, call: Call) -> Coroutine:
+        params, generator, randomness = self._begin(call)
+        reading = Reading(params)
+
+        def run(coroutine: Coroutine) -> list[Sample]:
+            faces = reading.faces(self.pipeline.components)
+            for name, module in self._of_part("denoiser").items():
+                faces[name] = coroutine.face(name, module)
+            view = make_view(self.pipeline, faces)
+            coroutine.watch(view, reading.check)
+            try:
+                output = view(**params, **self._extras(generator, coroutine))
+            except Exception as error:
+                early = coroutine.forwards == 0
+                raise (bad_input(error, params) if early else None) or error from None
+            return self._samples(output, params)
+
+        return Coroutine(call.request, self._steps(params), run, randomness, self._settle)
+
+    # ------------------------------------------------------------ their parts
+
+    def _encoder_face(self, name: str, module: Any, recorder: Recorder) -> Face:
+        part = part_of(name)
+        if part == "encoder":
+            return recorder.watch(name, module)
+        if part == "denoiser":
+            stops = dict.fromkeys(("__call__", "forward", "cache_context"), _reached)
+            return self._stand_in(name, module, stops)
+        if isinstance(module, StandIn) or not hasattr(module, "encode"):
+            return self._stand_in(name, module, {"decode": _reached})
+        encode = recorder.watch_latents(name, module.encode)
+        return Face(module, {"encode": encode, "decode": _reached})
+
+    def _denoiser_face(
+        self, name: str, module: Any, coroutine: Coroutine, replay: Replay, boundary: Boundary
+    ) -> Face:
+        if part_of(name) == "denoiser":
+            return coroutine.face(name, module)
+        face = self._stand_in(name, module, replay.of(name))
+        if part_of(name) == "decoder":
+            face.answer("decode", lambda *args, **kw: boundary.take(name, face, args, kw))
+        return face
+
+    def _decoder_face(
+        self, name: str, module: Any, replay: Replay, given: Given, skip: str
+    ) -> Face:
+        answers = replay.of(name)
+        if part_of(name) == "denoiser" and skip == "zeros":
+            return self._stand_in(name, module, {"__call__": skipping.zeros})
+        if part_of(name) != "decoder":
+            return self._stand_in(name, module, answers)
+        decode = {"decode": lambda *args, **kw: given.decode(name, module, args, kw)}
+        return Face(module, answers | decode)
+
+    def _decode(self, call: Call, payload: Any, skip: str) -> list[Sample]:
+        params, generator, randomness = self._begin(call)
+        replay, given = Replay(payload["kept"], generator), Given(payload["decodes"], generator)
+        faces = {
+            name: self._decoder_face(name, module, replay, given, skip)
+            for name, module in self._modules.items()
+        }
+        view = self._replaying(make_view(self.pipeline, faces), replay)
+        if skip == "interrupt":
+            view.__class__ = self._interrupted
+        if skip == "empty":
+            for _, scheduler in schedulers(view):
+                if hasattr(scheduler, "set_timesteps"):
+                    skipping.empty_schedule(scheduler)
+        try:
+            with randomness.in_place():
+                output = view(**params, **self._extras(generator))
+        finally:
+            self._settle()
+        given.finish()
+        return self._samples(output, params)
+
+    def _run_to(self, boundary: Boundary, view: Any, arguments: dict[str, Any]) -> None:
+        """Runs a denoiser's pipeline until it has given its decoders everything."""
+        if self._several and "output_type" in arguments:
+            arguments["output_type"] = "pt"  # the results have no data to make pictures of
+        try:
+            view(**arguments)
+        except Reached:
+            pass
+        except Exception:
+            if not boundary.decodes:
+                raise
+            log.debug("the pipeline wants data after its decodes: the boundary", exc_info=True)
+        if not boundary.decodes:
+            raise Unsplittable(self.info.pipeline, "it ends without decoding")
+
+    def _replaying(self, view: Any, replay: Replay) -> Any:
+        for name in replay.methods:
+            view.__dict__[name] = replay.method(name, getattr(self.pipeline, name))
+        return view
+
+    def _stand_in(self, name: str, module: Any, answers: dict[str, Any]) -> StandIn:
+        if isinstance(module, StandIn):
+            return module.for_request(answers)
+        return StandIn(name, module, self.device, answers)
+
+    # ------------------------------------------------------------ arguments and results
+
+    def _begin(self, call: Call) -> tuple[dict[str, Any], torch.Generator, GlobalRandomness]:
+        """The request's own arguments and random numbers. Raises BadInput."""
+        params = inputs.accept(self._arguments, call.inputs.params)
+        multiple = self.info.size_multiple
+        for side in ("height", "width"):
+            if params.get(side) and params[side] % multiple:
+                words = (
+                    f"{side} must be a multiple of {multiple} with this model, not {params[side]}"
+                )
+                raise BadInput(words, "size")
+        seed = call.inputs.seed
+        randomness = GlobalRandomness(seed, self.device)
+        return params, torch.Generator("cpu").manual_seed(seed), randomness
+
+    def _extras(
+        self, generator: torch.Generator, coroutine: Coroutine | None = None
+    ) -> dict[str, Any]:
+        """The arguments that are ours, as far as the pipeline has them."""
+        extras: dict[str, Any] = {"generator": generator}
+        if self.info.modality != "audio":
+            extras["output_type"] = "pil"
+        if coroutine is not None:
+            extras["callback_on_step_end"] = coroutine.count
+        return {name: value for name, value in extras.items() if name in self._signature}
+
+    def _samples(self, output: Any, params: dict[str, Any]) -> list[Sample]:
+        fps = self._value(params, "fps") or self._value(params, "frame_rate")
+        return samples(output, params, fps, sample_rate(self.pipeline))
+
+    def _value(self, params: Mapping[str, Any], name: str) -> Any:
+        known = self._arguments.get(name)
+        return params.get(name, known.default if known else None)
+
+    def _steps(self, params: dict[str, Any]) -> int:
+        return self._value(params, "num_inference_steps") or 0
+
+    # ------------------------------------------------------------ the shared modules
+
+    def _real(self) -> dict[str, Any]:
+        return {n: m for n, m in self._modules.items() if not isinstance(m, StandIn)}
+
+    def _of_part(self, part: str) -> dict[str, Any]:
+        return {name: m for name, m in self._modules.items() if part_of(name) == part}
+
+    def _settle(self) -> None:
+        """Undoes casts that a failed pipeline left on shared modules (some decode in float32)."""
+        for name, module in self._real().items():
+            if _dtype(module) != self._dtypes[name]:
+                module.to(self._dtypes[name])
+
+
+def _dtype(module: Any) -> torch.dtype | None:
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+
+
+def _reached(*args: Any, **kwargs: Any) -> Any:
+    raise Reached

@@ -1,0 +1,175 @@
+"""The components of a model folder: which role each belongs to, and how it is loaded.
+
+dtype `auto` gives every component the dtype that a plain `DiffusionPipeline.from_pretrained(path)`
+gives it: diffusers' own models in float32 whatever is stored, those of transformers as their config
+(or, without one, their first weight) says. A dtype that is named is that of
+`from_pretrained(path, dtype=...)`, parts that the model keeps in float32 included.
+"""
+
+import contextlib
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import diffusers
+import torch
+import transformers
+from safetensors import safe_open
+
+from roles.split import skeleton
+from roles.split.face import StandIn, Unposed
+from roles.split.folder import ComponentEntry, Folder
+from roles.split.program import ModelError
+from roles.split.quirks import poses
+
+Part = Literal["encoder", "denoiser", "decoder"]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+# by the words that model_index.json uses for components; what is neither is an encoder
+_DECODER = re.compile(
+    r"vae|vqgan|movq|vqvae|vq_model|vocoder|safety_checker|sound_tokenizer|latent_upsampler"
+)
+_DENOISER = re.compile(
+    r"(unconditional_)?transformer|unet|controlnet|dit|denoiser|motion_adapter|adapter|bridge"
+    r"|(prior|decoder|language_model)$"
+)
+
+
+def part_of(name: str) -> Part:
+    """The role that computes with the component of this name."""
+    if re.search(rf"(^|_)({_DECODER.pattern})", name):
+        return "decoder"
+    return "denoiser" if _DENOISER.match(name) else "encoder"
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Loads the components of one folder, real or as stand-ins."""
+
+    folder: Folder
+    dtype: DType
+    device: torch.device
+
+    def real(self, entry: ComponentEntry) -> Any:
+        """The component with its weights; or, if it has none, the tokenizer, processor or
+        scheduler that it is. Raises ModelError."""
+        kind, path = component_class(entry), self.folder.of(entry)
+        with self._telling("load", entry):
+            if not is_module(kind):
+                return kind.from_pretrained(path)
+            if not self.folder.weights(entry):
+                raise FileNotFoundError("there is no safetensors file")
+            return kind.from_pretrained(path, **self._options(kind)).to(self.device).eval()
+
+    def stand_in(self, entry: ComponentEntry) -> Any:
+        """The component without its weights. What is no module has none and is loaded."""
+        kind = component_class(entry)
+        if not is_module(kind):
+            return self.real(entry)
+        with self._telling("read", entry):
+            module = self._skeleton(kind, entry)
+        beside = {entry.name for entry in self.folder.components}
+        face = StandIn if poses(entry.name, beside) else Unposed
+        return face(entry.name, module, self.device)
+
+    @contextlib.contextmanager
+    def _telling(self, verb: str, entry: ComponentEntry) -> Iterator[None]:
+        """Makes one sentence of whatever goes wrong with a component."""
+        try:
+            yield
+        except ModelError:
+            raise
+        except Exception as error:
+            message = f"{self.folder.name}: cannot {verb} {entry.name}: {brief(error)}"
+            raise ModelError(message) from error
+
+    def _options(self, kind: Any) -> dict[str, Any]:
+        dtype = None if self.dtype == "auto" else getattr(torch, self.dtype)
+        options = {"use_safetensors": True} if _is_ours(kind) or _is_theirs(kind) else {}
+        return options if dtype is None else options | {"dtype": dtype}
+
+    def _skeleton(self, kind: Any, entry: ComponentEntry) -> Any:
+        path = self.folder.of(entry)
+        if _is_theirs(kind):
+            config = kind.config_class.from_pretrained(path)
+            dtype = self._stored_dtype(entry, config)
+            keep = _kept(kind, "_keep_in_fp32_modules_strict")
+            if dtype == torch.float16:
+                keep += _kept(kind, "_keep_in_fp32_modules")
+            return skeleton.build(lambda: kind(config), dtype, keep)
+        config = kind.load_config(path)
+        dtype = torch.float32 if self.dtype == "auto" else getattr(torch, self.dtype)
+        keep = _kept(kind, "_keep_in_fp32_modules")
+        module = skeleton.build(lambda: kind.from_config(config), dtype, keep)
+        if part_of(entry.name) == "decoder":
+            self._fill_buffers(module, entry, dtype)
+        return module
+
+    def _stored_dtype(self, entry: ComponentEntry, config: Any) -> torch.dtype:
+        if self.dtype != "auto":
+            return getattr(torch, self.dtype)  # type: ignore[no-any-return]
+        if config.dtype is not None:
+            return config.dtype  # type: ignore[no-any-return]
+        for path in self.folder.weights(entry):
+            with safe_open(path, "pt") as file:
+                dtypes = (file.get_tensor(name).dtype for name in file.keys())  # noqa: SIM118
+                found: torch.dtype | None = next((d for d in dtypes if d.is_floating_point), None)
+            if found is not None:
+                return found
+        return torch.float32
+
+    def _fill_buffers(self, module: Any, entry: ComponentEntry, dtype: torch.dtype) -> None:
+        """Reads the few numbers that pipelines want from a VAE's checkpoint: the statistics of its
+        latents, which some keep in buffers."""
+        missing = set(skeleton.stored_buffers(module))
+        for path in self.folder.weights(entry) if missing else ():
+            with safe_open(path, "pt", device=str(self.device)) as file:
+                for name in missing & set(file.keys()):
+                    value = file.get_tensor(name)
+                    skeleton.set_buffer(
+                        module, name, value.to(dtype) if value.is_floating_point() else value
+                    )
+                missing -= set(file.keys())
+        if missing:
+            raise ModelError(
+                f"{self.folder.name}: every role needs the weights file of {entry.name}, "
+                f"which holds {min(missing)}"
+            )
+
+
+def component_class(entry: ComponentEntry) -> Any:
+    """The class that a model_index.json names, from diffusers or transformers only."""
+    home: Any = {"diffusers": diffusers, "transformers": transformers}.get(entry.library)
+    if home is None:
+        home = getattr(diffusers.pipelines, entry.library, None)
+    found = getattr(home, entry.class_name, None)
+    if not inspect.isclass(found):
+        raise ModelError(
+            f"the component {entry.name} is a {entry.library}.{entry.class_name}, "
+            "which the installed diffusers and transformers do not have"
+        )
+    return found
+
+
+def is_module(kind: Any) -> bool:
+    return issubclass(kind, torch.nn.Module)
+
+
+def brief(error: BaseException) -> str:
+    """The first sentence of somebody else's error."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")[:300]
+
+
+def _is_ours(kind: Any) -> bool:
+    return issubclass(kind, diffusers.ModelMixin)
+
+
+def _is_theirs(kind: Any) -> bool:
+    return issubclass(kind, transformers.PreTrainedModel)
+
+
+def _kept(kind: Any, attribute: str) -> list[str]:
+    return list(getattr(kind, attribute, None) or ())

@@ -1,0 +1,122 @@
+"""What a model is, for registration: derived from its pipeline, for every family alike."""
+
+import ast
+import inspect
+import math
+import textwrap
+from typing import Any, Literal
+
+from roles.split.inputs import Argument
+from roles.split.view import Pipeline
+from transfer.messages import ModelInfo
+
+_SCALES = ("vae_scale_factor", "vae_scale_factor_spatial", "vae_spatial_compression_ratio")
+_DENOISERS = ("transformer", "unet", "transformer_2", "prior", "decoder")
+_RATES = ("sampling_rate", "output_sampling_rate", "sample_rate")
+
+
+def describe(
+    pipeline: Pipeline,
+    name: str,
+    fingerprint: str,
+    arguments: dict[str, Argument],
+    why_not: str | None = None,
+) -> ModelInfo:
+    return ModelInfo(
+        name=name,
+        pipeline=type(pipeline).__name__,
+        fingerprint=fingerprint,
+        modality=modality(pipeline),
+        parameters=[argument.describe() for argument in arguments.values()],
+        default_size=default_size(pipeline, arguments),
+        size_multiple=size_multiple(pipeline, arguments),
+        splittable=why_not is None,
+        why_not=why_not,
+    )
+
+
+def modality(pipeline: Any) -> Literal["image", "video", "audio"]:
+    named = inspect.signature(type(pipeline).__call__).parameters
+    if named.keys() & {"num_frames", "video_length", "frames"}:
+        return "video"
+    return "image" if named.keys() & {"height", "width"} or not _is_audio(named) else "audio"
+
+
+def _is_audio(named: Any) -> bool:
+    return any("audio" in name for name in named)
+
+
+def size_multiple(pipeline: Any, arguments: dict[str, Argument]) -> int:
+    """What height and width must be multiples of: the pixels of a latent, times the latents of a
+    transformer's patch."""
+    if "height" not in arguments:
+        return 1
+    scale = next((int(s) for n in _SCALES if (s := getattr(pipeline, n, None))), 1)
+    if "use_resolution_binning" in arguments:  # makes a size it likes, and resizes the picture
+        return scale
+    config = _config(_denoiser(pipeline))
+    patch = config.get("patch_size") or config.get("all_patch_size") or 1
+    patch = max(patch) if isinstance(patch, list | tuple) else patch
+    return scale * max(int(patch), _packing(pipeline, config))
+
+
+def _packing(pipeline: Any, config: dict[str, Any]) -> int:
+    """How many latents lie along a side of what a transformer sees as one: some pipelines pack
+    squares of them into channels."""
+    latent = _config(getattr(pipeline, "vae", None))
+    channels = latent.get("latent_channels") or latent.get("z_dim")
+    seen = config.get("out_channels") or config.get("in_channels")
+    if not isinstance(channels, int) or not isinstance(seen, int) or seen % channels:
+        return 1
+    side = math.isqrt(seen // channels)
+    return side if side * side * channels == seen else 1
+
+
+def default_size(pipeline: Any, arguments: dict[str, Argument]) -> tuple[int, int] | None:
+    """(width, height) of a request that names none, where that can be told."""
+    if "height" not in arguments or "width" not in arguments:
+        return None
+    width, height = arguments["width"].default, arguments["height"].default
+    if isinstance(width, int) and isinstance(height, int):
+        return width, height
+    written = _fallbacks(type(pipeline))
+    if "width" in written and "height" in written:
+        return written["width"], written["height"]
+    side = getattr(pipeline, "default_sample_size", None)
+    side = side or _config(_denoiser(pipeline)).get("sample_size")
+    scale = getattr(pipeline, "vae_scale_factor", None)
+    return (side * scale, side * scale) if isinstance(side, int) and scale else None
+
+
+def _fallbacks(kind: type[Any]) -> dict[str, int]:
+    """The numbers in lines like `height = height or 1024` of a pipeline's `__call__`."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind.__call__)))
+    found = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(
+                targets=[ast.Name(name)],
+                value=ast.BoolOp(op=ast.Or(), values=[ast.Name(), ast.Constant(int(number))]),
+            ):
+                found[name] = number
+    return found
+
+
+def sample_rate(pipeline: Any) -> int:
+    """Samples per second of what an audio pipeline makes, in Hz."""
+    for name in ("vocoder", "vae", "audio_vae"):
+        config = _config(getattr(pipeline, name, None))
+        for rate in _RATES:
+            if config.get(rate):
+                return int(config[rate])
+    return 16_000
+
+
+def _denoiser(pipeline: Any) -> Any:
+    found = (getattr(pipeline, name, None) for name in _DENOISERS)
+    return next((part for part in found if part is not None), None)
+
+
+def _config(part: Any) -> dict[str, Any]:
+    config = getattr(part, "config", None)
+    return dict(config) if isinstance(config, dict) else {}

@@ -1,0 +1,183 @@
+"""The transformer's door: a request's pipeline as a coroutine that stops at every forward.
+
+The pipeline runs in a greenlet of its own. Where it calls the transformer, the door hands the
+arguments to whoever resumed it and waits there; batching, fairness, cancelling and progress all
+happen on the other side of that switch, for every family alike.
+"""
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from diffusers.hooks.hooks import HookRegistry, StateManager
+from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
+
+from roles.split.face import Face
+from roles.split.program import Cancelled, TransformerCall
+from roles.split.randomness import GlobalRandomness
+
+
+class Coroutine:
+    """A pipeline standing at the door; the `Denoising` of classic pipelines.
+
+    `program(self)` runs the pipeline with the faces of `door`, and returns its result. `leave` is
+    called once, when the pipeline has ended in whichever way.
+    """
+
+    def __init__(
+        self,
+        request: str,
+        steps: int,
+        program: "Callable[[Coroutine], Any]",
+        randomness: GlobalRandomness,
+        leave: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.request = request
+        self.step = 0
+        self.steps = steps
+        self.pending: TransformerCall | None = None
+        self.done = False
+        self.forwards = 0
+        self._watch: Callable[[], None] = lambda: None
+        self._view: Any = None
+        self._caching: list[Any] = []
+        self._randomness = randomness
+        self._leave = leave
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._fresh = True
+        self._greenlet = greenlet(lambda: program(self))
+
+    def start(self) -> None:
+        assert self._fresh, "started already"
+        self._fresh = False
+        self._switch(self._greenlet.switch)
+
+    def resume(self, output: Any) -> None:
+        assert self.pending is not None, "nothing is pending"
+        self._switch(self._greenlet.switch, output)
+
+    def cancel(self) -> None:
+        if self.done:
+            return
+        if not self._fresh:
+            self._switch(self._greenlet.throw, _Leave)
+        self._end(Cancelled(f"request {self.request} was cancelled"))
+
+    def result(self) -> Any:
+        assert self.done, "still running"
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def watch(self, view: Any, before_forward: Callable[[], None]) -> None:
+        """Counts the steps of this view's loop, and calls `before_forward` at each forward."""
+        self._view, self._watch = view, before_forward
+        if "callback_on_step_end" not in inspect.signature(type(view).__call__).parameters:
+            self._count_scheduler_steps(view)
+
+    def count(self, view: Any, index: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The pipeline's `callback_on_step_end`."""
+        self.step = index + 1
+        return kwargs
+
+    def _count_scheduler_steps(self, view: Any) -> None:
+        scheduler = getattr(view, "scheduler", None)
+        if scheduler is None or not hasattr(scheduler, "step"):
+            return
+        original = scheduler.step
+
+        @functools.wraps(original)  # pipelines look at its signature
+        def step(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            self.step += 1
+            return result
+
+        scheduler.step = step
+
+    def face(self, name: str, module: Any) -> Face:
+        """The transformer as the pipeline sees it: calling it waits at the door."""
+        contexts: list[tuple[str, dict[str, Any]]] = []
+
+        @contextlib.contextmanager
+        def cache_context(context: str, **fields: Any) -> Iterator[None]:
+            contexts.append((f"{self.request}/{context}", fields))
+            try:
+                yield
+            finally:
+                contexts.pop()
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            context, fields = contexts[-1] if contexts else (None, {})
+            return self._wait(TransformerCall(module, name, args, kwargs, context, fields))
+
+        answers: dict[str, Any] = {"__call__": forward, "forward": forward}
+        if hasattr(module, "cache_context"):
+            self._caching.append(module)
+            answers["cache_context"] = cache_context
+            # the pipeline's clean-up would wipe what the other requests keep in there
+            answers["_reset_stateful_cache"] = lambda recurse=True: forget(module, self.request)
+        return Face(module, answers)
+
+    def _wait(self, call: TransformerCall) -> Any:
+        self._watch()
+        self.forwards += 1
+        self.steps = _steps_of(self._view) or self.steps
+        self.pending = call
+        try:
+            return getcurrent().parent.switch()
+        finally:
+            self.pending = None
+
+    def _switch(self, switch: Callable[..., Any], *args: Any) -> None:
+        self._greenlet.parent = getcurrent()
+        try:
+            with self._randomness.in_place():
+                result = switch(*args)
+        except _Leave:
+            return
+        except Exception as error:
+            self._end(error)
+            return
+        if self._greenlet.dead:
+            self._result = result
+            self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        if not self.done:
+            self.done, self._error = True, error
+            for module in self._caching:
+                forget(module, self.request)
+            self._leave()
+
+
+class _Leave(BaseException):
+    """Thrown into a cancelled pipeline; no `except Exception` of its own catches it."""
+
+
+def _steps_of(view: Any) -> int | None:
+    """How many steps a pipeline's loop has, once it knows."""
+    count = getattr(view, "_num_timesteps", None)
+    if count is None:
+        timesteps = getattr(getattr(view, "scheduler", None), "timesteps", None)
+        count = None if timesteps is None else len(timesteps)
+    return count
+
+
+def forget(module: Any, request: str) -> None:
+    """Drops what the step caches of a transformer keep for one request."""
+    if not hasattr(module, "_diffusers_hook"):
+        return
+    registry = HookRegistry.check_if_exists_or_initialize(module)
+    for each in (registry, *registry._get_child_registries()):
+        for hook in each.hooks.values():
+            for value in vars(hook).values():
+                if isinstance(value, StateManager):
+                    _forget(value, f"{request}/")
+
+
+def _forget(states: StateManager, prefix: str) -> None:
+    for name in [name for name in states._state_cache if name.startswith(prefix)]:
+        del states._state_cache[name]

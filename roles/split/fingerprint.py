@@ -1,0 +1,70 @@
+"""A short name of a model's contents, the same for everyone who serves it. Imports no torch.
+
+All instances behind one front door must agree on it: an encoder of one model and a denoiser of
+another would make pictures of neither.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from roles.split.folder import INDEX, Folder, folders
+from roles.split.program import ModelError
+
+_SAMPLES = 16
+_SAMPLE_BYTES = 4096
+_MAX_HEADER = 100 << 20  # as safetensors itself allows
+
+
+def fingerprint(folder: Folder) -> str:
+    """32 hexadecimal digits.
+
+    Of a folder: its model_index.json, the components' configs, and of each safetensors file the
+    header, the size, and a few samples of the weights. Of a hub's model, of which each role has
+    only its own files: the commit.
+    """
+    digest = hashlib.sha256()
+    commit = re.search(r"/snapshots/([0-9a-f]{40})$", str(folder.path))
+    if commit:
+        digest.update(commit[1].encode())
+    else:
+        for name, content in _contents(folder):
+            for part in (name.encode(), content):
+                digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()[:32]
+
+
+def _contents(folder: Folder) -> Iterator[tuple[str, bytes]]:
+    yield INDEX, _normal(folder.path / INDEX)
+    for component in folders(folder):
+        for path in sorted(component.iterdir()):
+            name = f"{component.name}/{path.name}"
+            if path.suffix == ".json" and "config" in path.name:
+                yield name, _normal(path)
+            elif path.suffix == ".safetensors":
+                yield name, _weights(path)
+
+
+def _normal(path: Path) -> bytes:
+    """A JSON file without its formatting and the order of its keys."""
+    try:
+        return json.dumps(json.loads(path.read_bytes()), sort_keys=True).encode()
+    except ValueError as error:
+        raise ModelError(f"{path} is no JSON: {error}") from error
+
+
+def _weights(path: Path) -> bytes:
+    """The header and the size of a safetensors file, and samples spread over it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, _MAX_HEADER):
+            raise ModelError(f"{path} is no safetensors file, or an unfinished download")
+        last = size - 8 - length - _SAMPLE_BYTES
+        parts = [size.to_bytes(8, "little"), file.read(length)]
+        for index in range(_SAMPLES):
+            file.seek(8 + length + max(0, last) * index // (_SAMPLES - 1))
+            parts.append(file.read(_SAMPLE_BYTES))
+    return b"".join(parts)

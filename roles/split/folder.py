@@ -1,0 +1,151 @@
+"""A model's folder: model_index.json, one sub-folder per component; on this disk or from a hub.
+
+Imports no torch: leaders read the same folder for the fingerprint.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from roles.split.program import ModelError
+
+INDEX = "model_index.json"
+# everything but weights: configs, tokenizers, chat templates
+SMALL_FILES = ["*.json", "*.txt", "*.jinja", "*.model", "*.spm", "*.tiktoken"]
+
+
+@dataclass(frozen=True)
+class ComponentEntry:
+    """One component as model_index.json names it."""
+
+    name: str
+    library: str
+    class_name: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A readable model folder. `name` is what the user called it; `fetch(component)` brings a
+    component's weights to this disk, if they are elsewhere."""
+
+    path: Path
+    name: str
+    fetch: Callable[[str], None] | None = None
+
+    @cached_property
+    def index(self) -> dict[str, Any]:
+        """The parsed model_index.json. Raises ModelError."""
+        try:
+            index = json.loads((self.path / INDEX).read_text())
+        except FileNotFoundError:
+            raise ModelError(f"{self.name} is no model folder: it has no {INDEX}") from None
+        except OSError as error:
+            raise ModelError(f"{self.name} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise ModelError(f"the {INDEX} of {self.name} is no JSON: {error}") from error
+        if not isinstance(index, dict) or "_class_name" not in index:
+            raise ModelError(f"the {INDEX} of {self.name} names no pipeline (_class_name)")
+        return index
+
+    @property
+    def pipeline(self) -> str:
+        """The pipeline class's name. Raises ModelError for one of the folder's own making."""
+        name = self.index["_class_name"]
+        if not isinstance(name, str):
+            raise ModelError(f"{self.name} brings its own pipeline code, which is never run")
+        return name
+
+    @cached_property
+    def components(self) -> list[ComponentEntry]:
+        return [
+            ComponentEntry(name, *value)
+            for name, value in self.index.items()
+            if not name.startswith("_") and _is_component(value) and value[0] is not None
+        ]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What model_index.json holds beside components: values for the pipeline's constructor,
+        None for components that the model does without."""
+        return {
+            name: None if _is_component(value) else value
+            for name, value in self.index.items()
+            if not name.startswith("_") and not (_is_component(value) and value[0] is not None)
+        }
+
+    def of(self, entry: ComponentEntry) -> Path:
+        """The component's sub-folder. Raises ModelError."""
+        path = self.path / entry.name
+        if not path.is_dir():
+            raise ModelError(f"{self.name} has no folder {entry.name}, which its {INDEX} names")
+        return path
+
+    def weights(self, entry: ComponentEntry) -> list[Path]:
+        """The component's safetensors files, fetched if need be."""
+        found = sorted(self.of(entry).glob("*.safetensors"))
+        if not found and self.fetch is not None:
+            self.fetch(entry.name)
+            found = sorted(self.of(entry).glob("*.safetensors"))
+        return found
+
+
+def find(model: str | os.PathLike[str]) -> Folder:
+    """The folder of a path, or of a hub id. Raises ModelError.
+
+    Of a hub's model only the small files come now; each role fetches the weights of its own
+    components. HF_HUB_OFFLINE and the rest of the hub's settings hold.
+    """
+    name = os.fspath(model)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return Folder(path, name)
+    if path.exists():
+        raise ModelError(f"{name} is a file; a model is a folder with a {INDEX}")
+    if not _may_be_hub_id(name):
+        raise ModelError(f"there is no folder {name}")
+    return _from_hub(name)
+
+
+def _from_hub(name: str) -> Folder:
+    def fetch(component: str) -> None:
+        _snapshot(name, [f"{component}/*.safetensors", f"{component}/*.json"])
+
+    return Folder(_snapshot(name, SMALL_FILES), name, fetch)
+
+
+def _snapshot(name: str, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download  # slow to import, and seldom needed
+
+    try:
+        # variants of the same weights, which loading never reads
+        ignored = ["*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.ema.*"]
+        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=ignored))
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"there is no folder {name}, and the model hub gives no model of that name: {first}"
+        ) from error
+
+
+def _may_be_hub_id(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) <= 2 and all(part and not part.startswith((".", "~")) for part in parts)
+
+
+def _is_component(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(part is None or isinstance(part, str) for part in value)
+    )
+
+
+def folders(folder: Folder) -> Iterator[Path]:
+    """The sub-folders of the components that exist, in the order of the index."""
+    for entry in folder.components:
+        if (folder.path / entry.name).is_dir():
+            yield folder.path / entry.name

@@ -1,0 +1,123 @@
+"""A model folder, or a hub id, to a `Program` for some roles."""
+
+import inspect
+import os
+from collections.abc import Collection
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from diffusers import DiffusionPipeline
+
+from roles.split.classic import ClassicProgram
+from roles.split.components import DType, Loader, brief, component_class, is_module, part_of
+from roles.split.fingerprint import fingerprint
+from roles.split.folder import Folder, find
+from roles.split.program import ModelError, Program, Unsplittable
+from roles.split.view import Pipeline
+from transfer.messages import Role
+
+
+def load(
+    model: str | os.PathLike[str],
+    roles: Collection[Role],
+    dtype: DType = "auto",
+    device: str | torch.device = "cpu",
+) -> Program:
+    """Loads what these roles compute with, and stand-ins without weights for the rest.
+
+    `dtype` auto is the dtype of a plain `DiffusionPipeline.from_pretrained(model)`, for each
+    component; any other that of `from_pretrained(model, dtype=...)`. Raises ModelError with one
+    sentence for people; Unsplittable if the model runs, but not in these roles.
+
+    Turns off gradients in this thread for good: pipelines of several requests take turns here, and
+    their own `no_grad` blocks would end in each other's.
+    """
+    torch.set_grad_enabled(False)
+    _quiet()
+    try:
+        return _load(find(model), roles, dtype, torch.device(device))
+    except OSError as error:
+        raise ModelError(f"{os.fspath(model)} cannot be read: {brief(error)}") from error
+
+
+def _load(
+    folder: Folder, roles: Collection[Role], dtype: DType, device: torch.device
+) -> ClassicProgram:
+    reason = why_not(folder)
+    if reason is not None and "monolithic" not in roles:
+        raise Unsplittable(folder.pipeline, reason)
+    pipeline = _pipeline(folder, roles, Loader(folder, dtype, device))
+    return ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, reason)
+
+
+def why_not(folder: Folder) -> str | None:
+    """Why a model cannot be split; None if it can."""
+    parts = {
+        part_of(entry.name) for entry in folder.components if is_module(component_class(entry))
+    }
+    if pipeline_class(folder)._load_connected_pipes:
+        return "it is made of several pipelines"
+    if "denoiser" not in parts:
+        return "it has no transformer or UNet"
+    if "decoder" not in parts:
+        return "it has no decoder such as a VAE"
+    if "encoder" not in parts:
+        return "it has no text or image encoder"
+    return None
+
+
+def pipeline_class(folder: Folder) -> type[DiffusionPipeline]:
+    found = getattr(diffusers, folder.pipeline, None)
+    if not (isinstance(found, type) and issubclass(found, DiffusionPipeline)):
+        raise ModelError(
+            f"{folder.name} is a {folder.pipeline}, which diffusers {diffusers.__version__} "
+            "does not have"
+        )
+    return found
+
+
+def _pipeline(folder: Folder, roles: Collection[Role], loader: Loader) -> Pipeline:
+    kind = pipeline_class(folder)
+    real = _real_parts(kind, roles)
+    parts: dict[str, Any] = dict(folder.settings)
+    for entry in folder.components:
+        make = loader.real if part_of(entry.name) in real else loader.stand_in
+        parts[entry.name] = make(entry)
+    known, settings = kind._get_signature_keys(kind)
+    optional = {name: None for name in kind._optional_components if name in known}
+    named = {name: part for name, part in parts.items() if name in (*known, *settings)}
+    try:
+        pipeline: Pipeline = kind(**optional | named)
+    except Exception as error:
+        raise ModelError(
+            f"{folder.name}: {kind.__name__} cannot be made: {brief(error)}"
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _real_parts(kind: type[DiffusionPipeline], roles: Collection[Role]) -> set[str]:
+    if "monolithic" in roles:
+        return {"encoder", "denoiser", "decoder"}
+    real: set[str] = set(roles)
+    if "encoder" in roles and takes_images(kind):
+        real.add("decoder")  # the VAE encodes what the request shows it
+    return real
+
+
+def takes_images(kind: type[DiffusionPipeline]) -> bool:
+    """Whether a pipeline's requests may bring pictures that its VAE encodes."""
+    named = inspect.signature(kind.__call__).parameters
+    return bool(named.keys() & {"image", "images", "video", "mask_image", "control_image"})
+
+
+def _name(folder: Folder) -> str:
+    return folder.name if folder.fetch else folder.path.resolve().name
+
+
+def _quiet() -> None:
+    """Progress bars of loading are for notebooks; a rank's log has its own lines."""
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()

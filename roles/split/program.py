@@ -1,0 +1,144 @@
+"""The interface of a split model: what a rank's runner builds against. Imports no torch.
+
+One request passes three calls, in one process or in three:
+
+    records  = encoder.encode(call)              # text and image encoders
+    steps    = denoiser.denoise(call, records)   # a Denoising: the loop, one forward at a time
+    latents  = steps.result()
+    samples  = decoder.decode(call, latents)     # pictures, videos, sounds
+
+`records` and `latents` are trees of plain values and tensors that `transfer.payload` can pack.
+`classic.ClassicProgram` implements it for the classic pipelines of diffusers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from roles.samples import Sample
+from transfer.messages import Inputs, ModelInfo
+
+
+class BadInput(Exception):
+    """The request asks for what this model cannot make. `param` names the field, if one is known;
+    `size` stands for height and width."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class ModelError(Exception):
+    """The model cannot be loaded; the message is one sentence for the person who named it."""
+
+
+class Unsplittable(ModelError):
+    """The model runs, but not as three roles. Says why, and names `--disagg-role monolithic`."""
+
+    def __init__(self, pipeline: str, reason: str) -> None:
+        super().__init__(
+            f"{pipeline} cannot be split into roles: {reason}; "
+            "serve it whole with --disagg-role monolithic"
+        )
+        self.reason = reason
+
+
+class Cancelled(Exception):
+    """What `Denoising.result` raises after `cancel`."""
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One attempt at one request, as every role sees it."""
+
+    request: str
+    inputs: Inputs
+
+
+@dataclass(frozen=True)
+class TransformerCall:
+    """One forward that a pipeline waits for: everything to run it now, later, or in a batch.
+
+    `module` is the shared, real module; `args` and `kwargs` are exactly what the pipeline gave.
+    `context` is the request's own name for the step cache (`request/cond`), None outside of the
+    pipeline's `cache_context`; `context_fields` are its other arguments.
+    """
+
+    module: Any
+    name: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    context: str | None = None
+    context_fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(self) -> Any:
+        """The real forward, alone: the very call that the plain pipeline makes."""
+        if self.context is None:
+            return self.module(*self.args, **self.kwargs)
+        with self.module.cache_context(self.context, **self.context_fields):
+            return self.module(*self.args, **self.kwargs)
+
+
+class Denoising(Protocol):
+    """One request in the middle of its pipeline, standing at the transformer's door.
+
+        denoising.start()
+        while not denoising.done:
+            denoising.resume(denoising.pending.run())
+        payload = denoising.result()
+
+    All calls come from one thread. Between them any number of other requests may run.
+    """
+
+    @property
+    def pending(self) -> TransformerCall | None:
+        """The forward that the pipeline waits for; None before `start` and once done."""
+
+    @property
+    def step(self) -> int:
+        """How many steps of the loop are complete."""
+
+    @property
+    def steps(self) -> int:
+        """How many steps there are; before the loop begins, what the request asked for."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the pipeline has ended: by its end, by an error, or by `cancel`."""
+
+    def start(self) -> None:
+        """Runs the pipeline to its first forward."""
+
+    def resume(self, output: Any) -> None:
+        """Hands over what the pending forward gave, and runs to the next one or to the end."""
+
+    def cancel(self) -> None:
+        """Ends the pipeline where it stands. Does nothing if it is done."""
+
+    def result(self) -> Any:
+        """What the pipeline gave; raises its error (or BadInput, Cancelled) if it gave none."""
+
+
+class Program(Protocol):
+    """A loaded model in one or more roles. Requests share its weights and nothing else."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is, for registration and for the front door's checks."""
+
+    @property
+    def device(self) -> Any:
+        """The torch.device that computes. Payloads are unpacked to it: `unpack(device=...)`."""
+
+    def encode(self, call: Call) -> Any:
+        """The payload for `denoise`. Raises BadInput for what the model cannot make."""
+
+    def denoise(self, call: Call, payload: Any) -> Denoising:
+        """The loop, not yet started; its result is the payload for `decode`."""
+
+    def decode(self, call: Call, payload: Any) -> list[Sample]:
+        """The finished samples, at least one."""
+
+    def generate(self, call: Call) -> Denoising:
+        """The whole pipeline (role `monolithic`), not yet started; its result is the samples."""

@@ -1,0 +1,80 @@
+"""Whether the tokenizers read the whole prompt, or cut its end off without a word."""
+
+import copy
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
+
+from roles.split.face import Face, Own
+from roles.split.program import BadInput
+
+# how a tokenizer is asked to read without cutting; the rest of the arguments stay
+_WHOLE = {"truncation": False, "padding": False, "max_length": None, "return_tensors": None}
+
+
+class Reading:
+    """Watches one request's tokenizers.
+
+    A prompt is too long when every tokenizer that read it cut it: pipelines with a short and a long
+    text encoder (77 and 512 tokens, say) take what the long one takes.
+    """
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        self._params = params
+        self._cut: dict[str, dict[str, bool]] = {}
+
+    def faces(self, components: dict[str, Any]) -> dict[str, Any]:
+        """The faces of the tokenizers among a pipeline's components."""
+        kinds = (PreTrainedTokenizerBase, ProcessorMixin)
+        readers = {k: v for k, v in components.items() if isinstance(v, kinds)}
+        return {name: self._face(name, reader) for name, reader in readers.items()}
+
+    def check(self) -> None:
+        """Raises BadInput for a text that no tokenizer read to its end."""
+        for param, by_reader in self._cut.items():
+            if all(by_reader.values()):
+                raise BadInput(f"{param} is longer than the model reads", param)
+
+    def _face(self, name: str, shared: Any) -> Face:
+        reader = copy.copy(shared)  # pipelines set its padding side and padding token
+
+        def call(text: Any = None, *args: Any, **kwargs: Any) -> Any:
+            given = (text, *args) if text is not None else args
+            return self._note(name, text, reader, given, kwargs)
+
+        def template(conversation: Any, *args: Any, **kwargs: Any) -> Any:
+            given = (conversation, *args)
+            return self._note(name, conversation, reader.apply_chat_template, given, kwargs)
+
+        answers: dict[str, Any] = {"__call__": call}
+        if hasattr(reader, "apply_chat_template"):
+            answers["apply_chat_template"] = template
+        return Own(reader, answers)
+
+    def _note(self, name: str, text: Any, read: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        result = read(*args, **kwargs)
+        if kwargs.get("truncation") and kwargs.get("tokenize", True):
+            texts = text if isinstance(text, list | tuple) else [text]
+            columns = max(map(len, _ids(result)))
+            whole = _ids(read(*args, **{**kwargs, **_WHOLE}))
+            for each, ids in zip(texts, whole, strict=False):
+                by_reader = self._cut.setdefault(self._param_of(each), {})
+                by_reader[name] = by_reader.get(name, False) or len(ids) > columns
+        return result
+
+    def _param_of(self, text: Any) -> str:
+        """The request's field that a text came from; pipelines clean and wrap it."""
+        letters = _letters(text)
+        fields = [k for k in self._params if "prompt" in k and isinstance(self._params[k], str)]
+        holding = [k for k in fields if (own := _letters(self._params[k])) and own in letters]
+        return max(holding, key=lambda k: len(self._params[k]), default="prompt")
+
+
+def _ids(encoded: Any) -> list[Any]:
+    ids = encoded["input_ids"] if hasattr(encoded, "keys") else encoded
+    ids = ids.tolist() if hasattr(ids, "tolist") else ids
+    return ids if ids and isinstance(ids[0], list) else [ids]
+
+
+def _letters(text: Any) -> str:
+    return "".join(letter for letter in str(text).lower() if letter.isalnum())

@@ -1,0 +1,81 @@
+"""Encode and record: the pipeline runs to its first forward, and what its encoders gave is kept.
+
+Kept is what every plain method of the pipeline returned in which an encoder computed (in practice
+`encode_prompt`, once or twice, or `encode_image`), and what an encoder gave that the pipeline
+called without such a method. The VAE's `encode` is kept as the distribution that it returned, so
+that the sampling happens where it belongs in the order of random draws: in the denoiser.
+"""
+
+import functools
+import inspect
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+
+from roles.split.face import Watched
+
+# (method or component.method, what it returned, the generator's state afterwards if it drew)
+Kept = tuple[str, Any, torch.Tensor | None]
+
+
+class Recorder:
+    """Watches one request's encoders. `kept` is in the order of the calls."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.kept: list[Kept] = []
+        self._generator = generator
+        self._method: str | None = None
+        self._computed = False
+
+    def watch(self, name: str, encoder: Any) -> Watched:
+        """The face of an encoder."""
+
+        def compute(method: str | None, function: Any, args: Any, kwargs: Any) -> Any:
+            self._computed = True
+            result = function(*args, **kwargs)
+            if self._method is None and method is not None:
+                self.kept.append((f"{name}.{method}", result, None))
+            return result
+
+        return Watched(encoder, compute)
+
+    def watch_latents(self, name: str, encode: Any) -> Any:
+        """The `encode` of a VAE."""
+
+        def keep(*args: Any, **kwargs: Any) -> Any:
+            result = encode(*args, **kwargs)
+            self.kept.append((f"{name}.encode", result, None))
+            return result
+
+        return keep
+
+    def method(self, name: str, bound: Any) -> Any:
+        """A method of the pipeline, kept if an encoder computes while it runs."""
+
+        @functools.wraps(bound)
+        def keep(*args: Any, **kwargs: Any) -> Any:
+            if self._method is not None:
+                return bound(*args, **kwargs)
+            before, state = len(self.kept), self._generator.get_state()
+            self._method, self._computed = name, False
+            try:
+                result = bound(*args, **kwargs)
+            finally:
+                self._method = None
+            if self._computed:
+                # what happened inside is contained in the result
+                self.kept[before:] = [(name, result, self._draws_since(state))]
+            return result
+
+        return keep
+
+    def _draws_since(self, state: torch.Tensor) -> torch.Tensor | None:
+        now = self._generator.get_state()
+        return None if torch.equal(now, state) else now
+
+
+def own_methods(kind: type) -> list[str]:
+    """The names of a pipeline class's plain methods that are not every pipeline's."""
+    names = [n for n in dir(kind) if not n.startswith("__") and not hasattr(DiffusionPipeline, n)]
+    return [n for n in names if inspect.isfunction(inspect.getattr_static(kind, n))]

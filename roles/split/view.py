@@ -1,0 +1,27 @@
+"""A request's own view of the shared pipeline.
+
+A view has its own attributes, its own timestep schedulers and its own faces in the place of the
+components; behind the faces all views share the same weights. Pipelines keep their request's state
+on self: no two requests ever run on one view.
+"""
+
+import copy
+from typing import Any
+
+Pipeline = Any  # diffusers.DiffusionPipeline, whose methods are not typed
+
+
+def make_view(pipeline: Pipeline, faces: dict[str, Any]) -> Pipeline:
+    """A copy that sees `faces` by component or method name, and deep copies of the schedulers."""
+    view = copy.copy(pipeline)
+    own = {name: copy.deepcopy(part) for name, part in schedulers(pipeline)}
+    # past __setattr__, which would write the faces' class names into the shared config
+    view.__dict__.update(own | faces)
+    view.__dict__["_progress_bar_config"] = {"disable": True}
+    return view
+
+
+def schedulers(pipeline: Pipeline) -> list[tuple[str, Any]]:
+    """The timestep schedulers of a pipeline, by component name."""
+    found = pipeline.components.items()
+    return [(name, part) for name, part in found if "scheduler" in name and part is not None]

@@ -1,0 +1,107 @@
+"""What a request may not ask for, and how it is told."""
+
+import pytest
+
+from roles.split.program import BadInput
+from tests.support.pipelines import PARAMS
+from tests.support.splitting import call, drive
+
+
+def refused(program, params) -> BadInput:
+    with pytest.raises(BadInput) as caught:
+        program.encode(call(params))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "message"),
+    [
+        ({"colour": "red"}, "colour", "no parameter colour"),
+        ({"output_type": "latent"}, "output_type", "no parameter"),
+        ({"latents": [1.0]}, "latents", "no parameter"),
+        ({"num_images_per_prompt": 2}, "num_images_per_prompt", "no parameter"),
+        ({"prompt": 7}, "prompt", "prompt must be text, not 7"),
+        ({"prompt": ["a", "b"]}, "prompt", "must be text"),
+        ({"prompt": None}, "prompt", "prompt"),
+        ({"height": "tall"}, "height", "height must be an integer, not 'tall'"),
+        ({"height": True}, "height", "an integer"),
+        ({"num_inference_steps": 0}, "num_inference_steps", "at least 1"),
+        ({"num_inference_steps": 2.5}, "num_inference_steps", "an integer"),
+        ({"guidance_scale": float("nan")}, "guidance_scale", "a number"),
+        ({"height": 33}, "size", "height must be a multiple of 8 with this model, not 33"),
+        ({"timesteps": [3, "x"]}, "timesteps", "a list"),
+        ({"timesteps": [9, 5], "sigmas": [1.0]}, None, "Only one of `timesteps` or `sigmas`"),
+        ({"num_inference_steps": 5000}, "num_inference_steps", "5000"),
+    ],
+)
+def test_bad_input_names_its_field(change, param, message, program):
+    error = refused(program("sd15", "encoder"), {**PARAMS["sd15"], **change})
+    assert message in str(error)
+    if param is not None:
+        assert error.param == param
+
+
+def test_a_missing_prompt_is_named(program):
+    without = {k: v for k, v in PARAMS["zimage"].items() if k != "prompt"}
+    error = refused(program("zimage", "encoder"), without)
+    assert (error.param, str(error)) == ("prompt", "prompt is missing")
+
+
+@pytest.mark.parametrize(
+    ("name", "too_long"),
+    [
+        ("sd15", 100),
+        ("sdxl", 100),
+        ("flux", 100),
+        ("zimage", 100),
+        ("qwenimage", 1100),
+        ("ltx", 140),
+    ],
+)
+def test_a_prompt_that_no_tokenizer_reads_whole_is_refused(name, too_long, program):
+    encoder = program(name, "encoder")
+    error = refused(encoder, {**PARAMS[name], "prompt": "x" * too_long})
+    assert (error.param, str(error)) == ("prompt", "prompt is longer than the model reads")
+
+
+def test_the_negative_prompt_is_read_too(program):
+    change = {"negative_prompt": "Y y! " * 50}
+    error = refused(program("sd15", "encoder"), {**PARAMS["sd15"], **change})
+    assert error.param == "negative_prompt"
+
+
+def test_one_tokenizer_that_reads_the_whole_prompt_is_enough(program):
+    # CLIP reads 77 tokens of it, T5 all of them
+    long = {**PARAMS["sd3"], "prompt": "x" * 100, "max_sequence_length": 200}
+    assert program("sd3", "encoder").encode(call(long))
+
+
+def test_a_whole_pipeline_refuses_the_same(program):
+    whole = program("sd15", "monolithic")
+    with pytest.raises(BadInput):
+        whole.generate(call({**PARAMS["sd15"], "colour": "red"}))
+    for change, param in (
+        ({"num_inference_steps": 5000}, "num_inference_steps"),
+        ({"prompt": "x" * 100}, "prompt"),
+    ):
+        with pytest.raises(BadInput) as caught:
+            drive(whole.generate(call({**PARAMS["sd15"], **change})))
+        assert caught.value.param == param
+
+
+def test_an_error_of_a_model_is_no_bad_input(program):
+    whole = program("sd15", "monolithic")
+    encoder = whole.pipeline.text_encoder
+    forward = encoder.forward
+    encoder.forward = lambda *args, **kwargs: (_ for _ in ()).throw(ValueError("broken"))
+    try:
+        with pytest.raises(ValueError, match="broken"):
+            drive(whole.generate(call(PARAMS["sd15"])))
+    finally:
+        encoder.forward = forward
+
+
+def test_a_refused_request_leaves_the_next_one_alone(program):
+    encoder = program("sd15", "encoder")
+    refused(encoder, {**PARAMS["sd15"], "prompt": "x" * 100})
+    assert encoder.encode(call(PARAMS["sd15"]))["kept"][0][0] == "encode_prompt"
