@@ -1,1 +1,1 @@
-"""What moves between processes, and how: messages, payloads, slots, and the backends that carry bytes."""
+"""What moves between processes, and how: messages, payloads, slots, and what carries bytes."""

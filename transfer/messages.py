@@ -33,14 +33,14 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 # ---------------------------------------------------------------- what a request is
 
 
-class Output(Record):
+class Output(Record, frozen=True):
     """How the media are to be encoded."""
 
     format: Literal["png", "jpeg", "webp", "mp4", "wav"] = "png"
     quality: int | None = None  # 0-100, of jpeg and webp; None: the codec's default
 
 
-class Inputs(Record):
+class Inputs(Record, frozen=True):
     """One generation: the keyword arguments of the pipeline's own `__call__`, and ours.
 
     `params` holds only what the request gave: what is left out keeps the pipeline's default.
@@ -53,7 +53,7 @@ class Inputs(Record):
     exact: bool = False
 
 
-class ErrorInfo(Record):
+class ErrorInfo(Record, frozen=True):
     """What went wrong, where. `kind` decides the HTTP status.
 
     invalid_request 400 (param: the field), unsupported 422, payload 500, rank_failed 500,
@@ -81,7 +81,7 @@ class ErrorInfo(Record):
     traceback: str | None = None
 
 
-class Media(Record):
+class Media(Record, frozen=True):
     """One finished file. It lies at the instance that made it (read over the media channel at
     `endpoint`, then released), or, if `store_key` is set, in the media store."""
 
@@ -97,7 +97,7 @@ class Media(Record):
     store_key: str | None = None
 
 
-class StageReport(Record):
+class StageReport(Record, frozen=True):
     """Where an instance spent its seconds on one stage of one request."""
 
     wait_s: float = 0.0  # accepted, but the ranks were busy with others
@@ -110,7 +110,7 @@ class StageReport(Record):
 # ---------------------------------------------------------------- slots and grants
 
 
-class ShmAddress(Record):
+class ShmAddress(Record, frozen=True):
     """A memfd that a process of the same user on the same host can open as /proc/PID/fd/FD.
 
     The segment begins with `nonce`; whoever opens it compares, so a recycled pid or another
@@ -123,14 +123,14 @@ class ShmAddress(Record):
     nbytes: int
 
 
-class MooncakeAddress(Record):
+class MooncakeAddress(Record, frozen=True):
     """The session of the owner's transfer engine, and the registered base address."""
 
     session: str
     base: int
 
 
-class PoolAddress(Record):
+class PoolAddress(Record, frozen=True):
     """An instance's slots, and the ways to write to them. Slot i begins at
     `offset + i * slot_bytes` of the segment."""
 
@@ -141,7 +141,7 @@ class PoolAddress(Record):
     mooncake: MooncakeAddress | None = None
 
 
-class Grant(Record):
+class Grant(Record, frozen=True):
     """The permission to write one request's payload into given slots of a receiver.
 
     `generation` is unique among all grants of the orchestrator's life. `seconds` after its
@@ -158,7 +158,7 @@ class Grant(Record):
     pool: PoolAddress
 
 
-class Delivery(Record):
+class Delivery(Record, frozen=True):
     """What lies in the receiver's slots for this request, as its sender described it."""
 
     generation: int
@@ -170,14 +170,14 @@ class Delivery(Record):
 # ---------------------------------------------------------------- who an instance is
 
 
-class RankInfo(Record):
+class RankInfo(Record, frozen=True):
     rank: int
     pid: int
     state: RankState
     device: str = "cpu"
 
 
-class HostInfo(Record):
+class HostInfo(Record, frozen=True):
     """Which process this is: enough to know, on the same host, whether it still lives."""
 
     hostname: str
@@ -186,7 +186,7 @@ class HostInfo(Record):
     start_time: float
 
 
-class Parameter(Record):
+class Parameter(Record, frozen=True):
     """One argument of the pipeline's `__call__`."""
 
     name: str
@@ -195,7 +195,7 @@ class Parameter(Record):
     default: Scalar = None
 
 
-class ModelInfo(Record):
+class ModelInfo(Record, frozen=True):
     """What the roles know of their model. All instances behind one front door agree on
     `fingerprint`."""
 
@@ -212,7 +212,11 @@ class ModelInfo(Record):
 
 class Register(Message, frozen=True, tag="register"):
     """A leader introduces itself. `incarnation` is drawn at random by each process; the same
-    incarnation may register again (a new connection), another one under a live name is refused."""
+    incarnation may register again (a new connection), another one under a live name is refused.
+
+    Registering again promises that nothing of an older epoch is written any more. `may_land`: the
+    generations of grants whose writes failed in this process and may still land (`PushFailed`).
+    """
 
     name: str
     incarnation: str
@@ -225,6 +229,7 @@ class Register(Message, frozen=True, tag="register"):
     ranks: list[RankInfo]
     host: HostInfo
     media_store: str | None = None
+    may_land: list[int] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Heartbeat(Message, frozen=True, tag="heartbeat"):
