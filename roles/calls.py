@@ -1,0 +1,218 @@
+"""What a leader asks of its ranks, what they answer, and how both are framed.
+
+Every call goes to every rank of the instance, which works on one at a time in the order in which
+they came, and answers each with one `Reply` that repeats its number, `call` (the pool gives it).
+A frame on the socketpair is its length (four bytes, little endian) and a message as in
+`transfer.codec`.
+
+Units: seconds, bytes. A `Key` is (request, attempt).
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Literal
+
+from transfer.codec import MAX_FRAME_BYTES, Decoder, Message, ProtocolError, encode
+from transfer.messages import Delivery, ErrorInfo, Inputs, ModelInfo, Record, Role
+
+Key = tuple[str, int]
+Unit = Literal["begin", "encode", "step", "decode"]
+Groups = tuple[tuple[Key, ...], ...]
+
+MAX_TRACEBACK = 16_000  # characters; the end of it is what tells
+
+# ---------------------------------------------------------------- calls
+
+
+class Load(Message, frozen=True, tag="load"):
+    """The first call: load the model's part for these roles, each rank onto its own device.
+    Answered with `Loaded`."""
+
+    model: str
+    roles: list[Role]
+    dtype: str
+    call: int = 0
+
+
+class Begin(Message, frozen=True, tag="begin"):
+    """Take a request in: copy its payload out of the slots, and prepare what can be prepared.
+
+    Answered with `Outcomes`, whose one outcome is not done: `Run` goes on with the request.
+    """
+
+    request: str
+    attempt: int
+    role: Role
+    inputs: Inputs
+    delivery: Delivery | None
+    call: int = 0
+
+
+class Run(Message, frozen=True, tag="run"):
+    """One unit of work for requests that have begun: a whole encode or decode, or one step, which
+    is one transformer call and the pipeline's own code up to the next one.
+
+    The requests of a group go through one forward together. Answered with `Outcomes`, one for each
+    request in order.
+    """
+
+    unit: Unit
+    groups: Groups
+    call: int = 0
+
+
+class Store(Message, frozen=True, tag="store"):
+    """Write the finished payload into these outbox slots and forget the request. Answered with
+    `Stored`; the leader writes the header."""
+
+    request: str
+    attempt: int
+    slots: list[int]
+    call: int = 0
+
+
+class Drop(Message, frozen=True, tag="drop"):
+    """Forget everything about a request, known or not. Answered with None."""
+
+    request: str
+    attempt: int
+    call: int = 0
+
+
+class Shutdown(Message, frozen=True, tag="shutdown"):
+    """End the process. Answered by ending."""
+
+    call: int = 0
+
+
+# ---------------------------------------------------------------- replies
+
+
+class MediaFile(Record, frozen=True):
+    """A finished file without a name: descriptor `fd` of the rank, open until `Drop`."""
+
+    fd: int
+    kind: Literal["image", "video", "audio"]
+    mime: str
+    nbytes: int
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    fps: float | None = None
+
+
+class Outcome(Record, frozen=True):
+    """What a unit did to one request. With an `error` the rank has already forgotten the request.
+
+    When `done`, either a payload of `nbytes` waits for `Store`, or `media` wait for `Drop`.
+    The seconds are those of this unit in one rank: `read_s` for copying the payload out,
+    `compute_s` in the pipeline and in encoding media.
+    """
+
+    request: str
+    attempt: int
+    error: ErrorInfo | None = None
+    done: bool = False
+    step: int = 0
+    steps: int = 0
+    nbytes: int | None = None
+    media: list[MediaFile] | None = None
+    read_s: float = 0.0
+    compute_s: float = 0.0
+
+
+class Loaded(Record, frozen=True, tag="loaded"):
+    info: ModelInfo
+
+
+class Outcomes(Record, frozen=True, tag="outcomes"):
+    outcomes: list[Outcome]
+
+
+class Stored(Record, frozen=True, tag="stored"):
+    """`checksum` of the body as in `transfer.payload`; None from all ranks but the first, which
+    alone writes."""
+
+    checksum: int | None
+
+
+Value = Loaded | Outcomes | Stored | None
+
+
+class RankError(Record, frozen=True):
+    """Why a rank did not do a call.
+
+    raised: its code did, see `traceback`. died: the process ended before it answered. silent: no
+    answer by the deadline. closed: it was not asked, because the pool does not run.
+    """
+
+    kind: Literal["raised", "died", "silent", "closed"]
+    type: str
+    message: str
+    traceback: str | None = None
+
+
+class Reply(Message, frozen=True, tag="reply"):
+    """One rank's answer to one call."""
+
+    call: int
+    ok: bool
+    value: Value = None
+    error: RankError | None = None
+    seconds: float = 0.0
+
+
+class RankResult(Record, frozen=True):
+    """What one rank made of one call."""
+
+    rank: int
+    pid: int
+    ok: bool
+    value: Value = None
+    error: RankError | None = None
+    seconds: float = 0.0
+
+
+Call = Load | Begin | Run | Store | Drop | Shutdown
+
+call_decoder = Decoder(Call)
+reply_decoder = Decoder(Reply)
+
+# ---------------------------------------------------------------- frames
+
+_LENGTH = struct.Struct("<I")
+
+
+def frame(message: Message) -> bytes:
+    """A message as it goes through the socketpair."""
+    body = encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+class Frames:
+    """Cuts what a socket brings back into messages' bytes.
+
+    `feed` whatever arrived; it yields each complete frame, good until the next `feed`. Raises
+    `ProtocolError` on a length beyond `MAX_FRAME_BYTES`: nothing after it can be trusted.
+    """
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        self._rest += data
+        while len(self._rest) >= _LENGTH.size:
+            (size,) = _LENGTH.unpack_from(self._rest)
+            if size > MAX_FRAME_BYTES:
+                raise ProtocolError("size", f"a frame of {size} bytes from the other side")
+            end = _LENGTH.size + size
+            if len(self._rest) < end:
+                return
+            body = bytes(self._rest[_LENGTH.size : end])
+            del self._rest[:end]
+            yield body
+
+
+def shorten(traceback: str) -> str:
+    """The end of a traceback, short enough for every message that carries it."""
+    return traceback if len(traceback) <= MAX_TRACEBACK else "…" + traceback[-MAX_TRACEBACK:]

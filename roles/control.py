@@ -1,0 +1,248 @@
+"""The leader's line to the orchestrator: register, beat, listen, and register again by itself."""
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter, deque
+from typing import Protocol
+
+import zmq
+import zmq.asyncio
+
+from roles.backoff import Backoff
+from transfer.codec import MAX_FRAME_BYTES, Message, ProtocolError, encode
+from transfer.messages import (
+    Abort,
+    Close,
+    Drain,
+    Heartbeat,
+    Left,
+    Progressed,
+    Push,
+    Refused,
+    Register,
+    RegisterAgain,
+    Welcome,
+    Work,
+    from_orchestrator,
+)
+
+log = logging.getLogger(__name__)
+
+MISSED_BEATS = 4  # so many heartbeats without any word: the orchestrator is gone
+WELCOME_S = 10.0  # for an answer to Register, before it is said again on a new connection
+COMPLAIN_S = 5.0
+SHORTEST_HEARTBEAT_S = 0.02
+MAX_QUEUED = 10_000  # messages that the orchestrator does not take
+LINGER_MS = 1000  # for the goodbye
+
+
+class RegistrationRefused(Exception):
+    """The orchestrator will never take this instance; the message is its reason."""
+
+
+class LinkLost(Exception):
+    """This connection is over; the message says why. The client makes another one."""
+
+
+class Orders(Protocol):
+    """What the orchestrator can tell an instance. All but `forget` return at once."""
+
+    def register(self, last_epoch: int) -> Register:
+        """How the instance introduces itself now."""
+
+    async def forget(self) -> None:
+        """Ends all work; returns when none of it is being written any more."""
+
+    def welcomed(self, welcome: Welcome) -> None: ...
+
+    def work(self, work: Work) -> None: ...
+
+    def push(self, push: Push) -> None: ...
+
+    def abort(self, abort: Abort) -> None: ...
+
+    def drain(self) -> None: ...
+
+    def close(self, reason: str) -> None: ...
+
+
+class ControlClient:
+    """A DEALER that keeps the instance registered, from `run` to `leave`.
+
+    It says Register until it is welcomed; then it sends what `send` is given, beats, and passes
+    orders on. When the orchestrator stays silent for `MISSED_BEATS` heartbeats, or says that it
+    does not know this connection, everything of the old epoch is dropped (`Orders.forget`) and it
+    registers again, so it survives any number of restarts of the orchestrator, and may be started
+    before it. (ZeroMQ guide, "Paranoid Pirate".)
+
+    `epoch` is that of the last Welcome. Counters: `garbage` (frames that are no message of ours),
+    `dropped` (progress that a stuck connection did not take).
+    """
+
+    def __init__(self, endpoint: str, orders: Orders, *, welcome_s: float = WELCOME_S) -> None:
+        self.epoch = 0
+        self.registered = asyncio.Event()
+        self.counters: Counter[str] = Counter()
+        self._endpoint = endpoint
+        self._orders = orders
+        self._welcome_s = welcome_s
+        self._context = zmq.asyncio.Context()
+        self._queue: deque[bytes] = deque()
+        self._queued = asyncio.Event()
+        self._heard = 0.0
+        self._socket: zmq.asyncio.Socket | None = None
+
+    async def run(self) -> None:
+        """Never returns. Raises `RegistrationRefused`."""
+        backoff = Backoff(0.1, 2.0)
+        while True:
+            self.registered.clear()
+            await self._orders.forget()
+            self._queue.clear()
+            try:
+                await self._connect()
+                await self._talk(backoff)
+            except LinkLost as reason:
+                log.warning("%s; registering again", reason)
+            await asyncio.sleep(backoff.next())
+
+    def send(self, message: Message) -> None:
+        """Queues a message of this epoch; while nobody is registered, it is dropped."""
+        if not self.registered.is_set():
+            return
+        if len(self._queue) >= MAX_QUEUED and isinstance(message, Progressed):
+            self.counters["dropped"] += 1
+            return
+        try:
+            self._queue.append(encode(message))
+        except ProtocolError as error:
+            log.error("a message to the orchestrator is lost: %s", error)
+        self._queued.set()
+
+    async def leave(self, reason: str) -> None:
+        """Says goodbye, and closes the connection. `run` must have been cancelled."""
+        if self._socket is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._goodbye(self._socket, reason), LINGER_MS / 1000)
+            self._socket.close(linger=LINGER_MS)
+        self.registered.clear()
+        await asyncio.to_thread(self._context.term)
+
+    async def _goodbye(self, socket: zmq.asyncio.Socket, reason: str) -> None:
+        self.send(Left(self.epoch, reason))
+        while self._queue:
+            await socket.send(self._queue.popleft())
+
+    # ------------------------------------------------------------ one connection
+
+    async def _connect(self) -> None:
+        if self._socket is not None:
+            self._socket.close(linger=0)
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        self._socket.connect(self._endpoint)
+
+    async def _talk(self, backoff: Backoff) -> None:
+        """One registration, from Register to the end of the connection."""
+        welcome = await self._welcome()
+        self.epoch = welcome.epoch
+        self._heard = asyncio.get_running_loop().time()
+        self.registered.set()
+        backoff.reset()
+        self._orders.welcomed(welcome)
+        duties = [self._listen(), self._speak(), self._keep_alive(welcome.heartbeat_s)]
+        tasks = [asyncio.ensure_future(duty) for duty in duties]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _welcome(self) -> Welcome:
+        assert self._socket is not None
+        await self._socket.send(encode(self._orders.register(self.epoch)))
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._welcome_s
+        while loop.time() < until:
+            try:
+                message = await asyncio.wait_for(self._hear(), min(COMPLAIN_S, self._welcome_s))
+            except TimeoutError:
+                log.warning("the orchestrator at %s does not answer yet", self._endpoint)
+                continue
+            if isinstance(message, Welcome):
+                return message
+            if isinstance(message, Refused):
+                raise RegistrationRefused(message.reason)
+        raise LinkLost(f"no answer from {self._endpoint}")
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            message = await self._hear()
+            self._heard = loop.time()
+            if isinstance(message, RegisterAgain):
+                raise LinkLost("the orchestrator does not know this connection")
+            try:
+                self._obey(message)
+            except Exception:
+                self.counters["failed"] += 1
+                log.exception("an order could not be carried out: %s", type(message).__name__)
+
+    def _obey(self, message: Message | None) -> None:
+        orders = self._orders
+        match message:
+            case Work():
+                orders.work(message)
+            case Push():
+                orders.push(message)
+            case Abort():
+                orders.abort(message)
+            case Drain():
+                orders.drain()
+            case Close(reason):
+                orders.close(reason)
+
+    async def _speak(self) -> None:
+        assert self._socket is not None
+        while True:
+            await self._queued.wait()
+            self._queued.clear()
+            while self._queue:
+                await self._socket.send(self._queue.popleft())
+
+    async def _keep_alive(self, heartbeat_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        heartbeat_s = max(heartbeat_s, SHORTEST_HEARTBEAT_S)
+        while True:
+            await asyncio.sleep(heartbeat_s)
+            silent = loop.time() - self._heard
+            if silent > MISSED_BEATS * heartbeat_s:
+                raise LinkLost(f"the orchestrator has been silent for {silent:.1f} s")
+            if len(self._queue) >= MAX_QUEUED:
+                raise LinkLost("the orchestrator takes no messages")
+            self.send(Heartbeat(self.epoch))
+
+    async def _hear(self) -> Message | None:
+        """The next message; None for what is none."""
+        assert self._socket is not None
+        frames = await self._socket.recv_multipart()
+        try:
+            if len(frames) != 1:
+                raise ProtocolError("message", f"{len(frames)} frames")
+            return from_orchestrator.decode(frames[0])
+        except ProtocolError as error:
+            self.counters["garbage"] += 1
+            if _is_power_of_two(self.counters["garbage"]):  # so that a flood fills no disk
+                log.warning("garbage (%d so far): %s", self.counters["garbage"], error)
+            return None
+
+
+def _is_power_of_two(number: int) -> bool:
+    return number & (number - 1) == 0

@@ -1,0 +1,162 @@
+"""The engine's way to its ranks, which may be there, or being restarted."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from roles.attempt import Attempt, AttemptFailed
+from roles.calls import Begin, Call, Drop, Outcome, Outcomes, Run, Store, Stored
+from roles.pool import Death, PoolResult, describe
+from roles.scheduler import Plan
+from transfer.messages import ErrorInfo
+
+UNIT_S = 600.0  # a rank that says nothing for so long is hung, and is killed
+
+
+class Pool(Protocol):
+    """`roles.pool.WorkerPool`, as far as it is needed here."""
+
+    @property
+    def died(self) -> "asyncio.Future[Death]": ...
+
+    @property
+    def pids(self) -> list[int]: ...
+
+    async def call(self, message: Call, seconds: float) -> PoolResult: ...
+
+    def condemn(self, rank: int, how: str) -> None: ...
+
+
+class Door:
+    """What attempts ask of the ranks, in their own terms. One for the instance's life.
+
+    The keeper `attach`es a pool when its ranks have loaded the model. When that pool is lost, to a
+    death or because a rank stays silent for `unit_s` seconds, `on_lost` is called once, at once,
+    and the door is shut until the next `attach`.
+    """
+
+    def __init__(self, on_lost: Callable[[Death], None], unit_s: float = UNIT_S) -> None:
+        self.open = asyncio.Event()
+        self._on_lost = on_lost
+        self._unit_s = unit_s
+        self._pool: Pool | None = None
+        self._asides: set[asyncio.Task[PoolResult]] = set()
+
+    def attach(self, pool: Pool) -> None:
+        """These ranks are ready."""
+        self._pool = pool
+        self.open.set()
+        pool.died.add_done_callback(lambda died: self._lose(pool, died.result()))
+
+    def shut(self) -> None:
+        """No call goes through any more; nobody is told."""
+        self._pool = None
+        self.open.clear()
+
+    @property
+    def first_pid(self) -> int:
+        """The rank that writes payloads and files; 0 if the door is shut."""
+        return self._pool.pids[0] if self._pool else 0
+
+    async def run(self, plan: Plan, attempts: list[Attempt]) -> list[Outcome]:
+        """Has the ranks do one unit: an outcome for each attempt; none if they are lost."""
+        if plan.unit != "begin":
+            return outcomes(attempts, await self._call(Run(plan.unit, plan.groups)))
+        return [outcome for attempt in attempts for outcome in await self._begin(attempt)]
+
+    async def _begin(self, attempt: Attempt) -> list[Outcome]:
+        attempt.in_ranks = True
+        work = attempt.work
+        call = Begin(*attempt.key, role=work.role, inputs=work.inputs, delivery=work.delivery)
+        return outcomes([attempt], await self._call(call))
+
+    async def store(self, attempt: Attempt) -> int:
+        """Has the payload written into `attempt.slots`, after which the ranks have forgotten it.
+
+        Returns its checksum. If the attempt is interrupted, the ranks write nevertheless, before
+        they do anything else; so whoever gets these slots next writes after them.
+        """
+        result = await attempt.wait(self._aside(Store(*attempt.key, slots=attempt.slots)))
+        attempt.check()
+        if not result.ok:
+            raise AttemptFailed(_rank_failed(result))
+        attempt.in_ranks = False
+        assert isinstance(result.first.value, Stored)
+        assert result.first.value.checksum is not None
+        return result.first.value.checksum
+
+    def drop(self, attempt: Attempt) -> "asyncio.Future[PoolResult]":
+        """Has the ranks forget the attempt; done when they have."""
+        if attempt.in_ranks:
+            attempt.in_ranks = False
+            return self._aside(Drop(*attempt.key))
+        nothing: asyncio.Future[PoolResult] = asyncio.get_running_loop().create_future()
+        nothing.set_result(PoolResult(()))
+        return nothing
+
+    def _aside(self, call: Call) -> "asyncio.Task[PoolResult]":
+        """A call that goes on even when nobody waits for it any more."""
+        task = asyncio.get_running_loop().create_task(self._call(call))
+        self._asides.add(task)
+        task.add_done_callback(self._asides.discard)
+        return task
+
+    async def _call(self, call: Call) -> PoolResult:
+        pool = self._pool
+        if pool is None:
+            return PoolResult(())
+        result = await pool.call(call, self._unit_s)
+        if result.lost:
+            self._give_up(pool, result)
+        return result
+
+    def _give_up(self, pool: Pool, result: PoolResult) -> None:
+        worst = result.failures[0]
+        assert worst.error is not None
+        if worst.error.kind == "silent":
+            pool.condemn(worst.rank, worst.error.message)
+        if pool.died.done():
+            self._lose(pool, pool.died.result())
+        else:  # it is being closed
+            self._lose(pool, Death(worst.rank, worst.pid, worst.error.message))
+
+    def _lose(self, pool: Pool, death: Death) -> None:
+        if self._pool is pool:
+            self.shut()
+            self._on_lost(death)
+
+
+def outcomes(attempts: list[Attempt], result: PoolResult) -> list[Outcome]:
+    """What a call did to each attempt, all ranks taken together: it succeeded if every rank did."""
+    if result.lost or not result.results:
+        return []
+    return [_outcome(index, attempt, result) for index, attempt in enumerate(attempts)]
+
+
+def _outcome(index: int, attempt: Attempt, result: PoolResult) -> Outcome:
+    if not result.ok:
+        return Outcome(*attempt.key, error=_rank_failed(result))
+    every = [
+        (each.rank, each.value.outcomes[index])
+        for each in result.results
+        if isinstance(each.value, Outcomes)
+    ]
+    for rank, outcome in every:
+        if outcome.error is not None:
+            return _with_rank(outcome, outcome.error, rank)
+    return every[0][1]
+
+
+def _with_rank(outcome: Outcome, error: ErrorInfo, rank: int) -> Outcome:
+    return replace(outcome, error=replace(error, rank=rank))
+
+
+def _rank_failed(result: PoolResult) -> ErrorInfo:
+    """A call failed as a whole, in at least one rank."""
+    worst = result.failures[0]
+    assert worst.error is not None
+    return ErrorInfo(
+        "rank_failed", describe(worst), rank=worst.rank, traceback=worst.error.traceback
+    )

@@ -1,0 +1,310 @@
+"""The engine of an instance: schedule → execute → update, and a coroutine for each attempt."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from roles.attempt import Attempt, AttemptFailed, Stopped
+from roles.calls import Key, Outcome, Unit
+from roles.door import UNIT_S, Door
+from roles.handover import Handover, Publisher, Sender, about
+from roles.outbox import OutboxLine
+from roles.pool import Death
+from roles.scheduler import Arrived, Ended, Plan, Ran, Scheduler
+from transfer.codec import Message
+from transfer.errors import PayloadError, PayloadTooLarge
+from transfer.header import check_header
+from transfer.messages import (
+    Abort,
+    Aborted,
+    Accepted,
+    ErrorInfo,
+    Failed,
+    Progressed,
+    Push,
+    PushFailed,
+    Role,
+    Work,
+)
+from transfer.pool import SlotPool
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 5.0  # after a request's deadline, for the orchestrator's own Abort to come first
+
+
+class Engine:
+    """Everything that an instance does for requests; it knows no sockets and no processes.
+
+    The control client gives it `accept`, `push`, `abort` and `forget`; what it has to say goes
+    through `send`. Whatever happens, each accepted attempt ends with exactly one of `Delivered`,
+    `Finished`, `Failed` and `Aborted`, or with none if its epoch ended (`forget`).
+
+    `counters`: duplicate (Work for a live attempt), stray_push, unknown_abort.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        capacity: Mapping[Role, int],
+        scheduler: Scheduler,
+        pool: SlotPool,
+        outbox: OutboxLine,
+        sender: Sender,
+        publisher: Publisher,
+        send: Callable[[Message], None],
+        on_lost: Callable[[str], None],
+        unit_s: float = UNIT_S,
+    ) -> None:
+        self.name = name
+        self.counters: Counter[str] = Counter()
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.door = Door(self._ranks_lost, unit_s)
+        self._capacity = capacity
+        self._scheduler = scheduler
+        self._pool = pool
+        self._outbox = outbox
+        self._handover = Handover(pool, outbox, sender, publisher, self.door, send)
+        self._send = send
+        self._on_lost = on_lost
+        self._wake = asyncio.Event()
+        self._attempts: dict[Key, Attempt] = {}
+        self._executing: tuple[Unit, list[Attempt]] | None = None
+
+    # ------------------------------------------------------------ the loop
+
+    async def run(self) -> None:
+        """Never returns. Raises only if the engine itself is wrong."""
+        while True:
+            plan = await self._schedule()
+            attempts = [self._attempts[key] for key in plan.keys]
+            outcomes = await self._execute(plan, attempts)
+            self._update(plan.unit, attempts, outcomes)
+
+    async def _schedule(self) -> Plan:
+        while True:
+            await self.door.open.wait()
+            plan = self._scheduler.plan()
+            if plan is not None:
+                return plan
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _execute(self, plan: Plan, attempts: list[Attempt]) -> list[Outcome]:
+        self._executing = (plan.unit, attempts)
+        try:
+            return await self.door.run(plan, attempts)
+        finally:
+            self._executing = None
+
+    def _update(self, unit: Unit, attempts: list[Attempt], outcomes: list[Outcome]) -> None:
+        for attempt, outcome in zip(attempts, outcomes, strict=False):  # none if ranks were lost
+            if self._scheduled(attempt):
+                self._note(unit, attempt, outcome)
+
+    def _note(self, unit: Unit, attempt: Attempt, outcome: Outcome) -> None:
+        stepped = outcome.step != attempt.step
+        attempt.add(outcome)
+        if outcome.error is not None:
+            self._interrupt(attempt, AttemptFailed(outcome.error))
+            return
+        if unit == "begin" and attempt.work.delivery is not None:
+            generation = attempt.work.delivery.generation
+            self._send(Accepted(*about(attempt), generation=generation))
+        if stepped:
+            self._send(Progressed(*about(attempt), step=outcome.step, steps=outcome.steps))
+        self._scheduler.handle(Ended(attempt.key) if outcome.done else Ran(attempt.key))
+        if outcome.done:
+            attempt.computed.set_result(outcome)
+
+    @property
+    def may_land(self) -> list[int]:
+        """Generations of grants whose writes failed here and may still arrive."""
+        return list(self._handover.may_land)
+
+    # ------------------------------------------------------------ what the orchestrator says
+
+    def accept(self, work: Work, epoch: int) -> None:
+        """A stage of a request to compute."""
+        key = (work.request, work.attempt)
+        if key in self._attempts:
+            self.counters["duplicate"] += 1
+            return
+        if (refusal := self._refusal(work)) is not None:
+            released = None if work.grant is None else work.grant.generation
+            error = ErrorInfo("internal", refusal, instance=self.name)
+            self._send(Failed(epoch, *key, work.role, error=error, released=released))
+            return
+        attempt = self._attempts[key] = Attempt(work, epoch)
+        self.idle.clear()
+        attempt.task = asyncio.get_running_loop().create_task(self._attend(attempt))
+
+    def push(self, push: Push, epoch: int) -> None:
+        """A place for a staged payload."""
+        attempt = self._attempts.get((push.request, push.attempt))
+        waiting = None if attempt is None else attempt.push
+        if waiting is not None and not waiting.done():
+            waiting.set_result(push.grant)
+        elif attempt is None or attempt.grant != push.grant:
+            self.counters["stray_push"] += 1
+            self._send(self._nothing_staged(push, epoch))
+
+    def abort(self, abort: Abort, epoch: int) -> None:
+        """Nobody wants the attempt any more. `Aborted` follows, once nothing of it goes on."""
+        attempt = self._attempts.get((abort.request, abort.attempt))
+        if attempt is None:
+            self.counters["unknown_abort"] += 1
+            self._send(Aborted(epoch, abort.request, abort.attempt))
+            return
+        attempt.aborted = True
+        self._interrupt(attempt, Stopped())
+
+    async def forget(self) -> None:
+        """The epoch has ended: drops everything and says nothing about it.
+
+        Returns when nothing of it is being written any more. What a rank computes at this moment it
+        finishes, and forgets then.
+        """
+        attempts, self._attempts = self._attempts, {}
+        for attempt in attempts.values():
+            if attempt.key in self._scheduler:
+                self._scheduler.handle(Ended(attempt.key))
+            attempt.forget()
+        tasks = [attempt.task for attempt in attempts.values() if attempt.task is not None]
+        if tasks:
+            await asyncio.wait(tasks)
+        self.idle.set()
+
+    # ------------------------------------------------------------ one attempt
+
+    async def _attend(self, attempt: Attempt) -> None:
+        """From `Work` to the last message."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(attempt.work.seconds + GRACE_S, self._expire, attempt)
+        last: Message | ErrorInfo | None = None
+        try:
+            last = await self._serve(attempt)
+        except Stopped:
+            pass
+        except AttemptFailed as error:
+            last = error.error
+        except Exception as error:
+            log.exception("request %s failed unexpectedly", attempt.work.request)
+            last = ErrorInfo("internal", f"{type(error).__name__}: {error}")
+        timer.cancel()
+        await self._come_home(attempt, last)
+
+    async def _serve(self, attempt: Attempt) -> Message:
+        attempt.check()  # it may have been aborted or forgotten before this task first ran
+        self._check(attempt)
+        self._scheduler.handle(Arrived(attempt.key, attempt.work.role))
+        self._wake.set()
+        outcome = await attempt.wait(attempt.computed)
+        return await self._handover.finish(attempt, outcome)
+
+    def _refusal(self, work: Work) -> str | None:
+        """Why work cannot be accepted: the orchestrator counts otherwise than we do."""
+        places = self._capacity.get(work.role, 0)
+        taken = [a for a in self._attempts.values() if a.computing and a.work.role == work.role]
+        if len(taken) < places:
+            return None
+        return f"{self.name} takes {places} requests as {work.role} at a time"
+
+    def _check(self, attempt: Attempt) -> None:
+        """Raises `AttemptFailed` on a payload that must not be read."""
+        delivery = attempt.work.delivery
+        if delivery is None:
+            return
+        try:
+            segments = self._pool.segments(delivery.slots, delivery.nbytes)
+            check_header(segments[0], *attempt.key, delivery)
+        except (PayloadError, PayloadTooLarge, ValueError, IndexError) as error:
+            raise AttemptFailed(ErrorInfo("payload", str(error))) from error
+
+    async def _come_home(self, attempt: Attempt, last: Message | ErrorInfo | None) -> None:
+        """Gives back what the attempt held, and says its last message."""
+        if self._scheduled(attempt):
+            self._scheduler.handle(Ended(attempt.key))
+        self._outbox.leave(attempt)
+        dropped = self.door.drop(attempt)
+        if not isinstance(last, Message):
+            # a rank may be at work on it: it is over only when the ranks say so
+            ends: set[asyncio.Future[Any]] = {dropped, attempt.forgotten}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if attempt.forgotten.done():
+            return
+        del self._attempts[attempt.key]
+        self._say_last(attempt, last)
+        if not self._attempts:
+            self.idle.set()
+
+    def _say_last(self, attempt: Attempt, last: Message | ErrorInfo | None) -> None:
+        if attempt.aborted:
+            released = attempt.release_grant()
+            self._send(Aborted(attempt.epoch, *attempt.key, released=released))
+        elif isinstance(last, ErrorInfo):
+            error, released = replace(last, instance=self.name), attempt.release_grant()
+            self._send(Failed(*about(attempt), error=error, released=released))
+        elif last is not None:
+            self._send(last)
+
+    # ------------------------------------------------------------ ends from outside
+
+    def _expire(self, attempt: Attempt) -> None:
+        message = f"request {attempt.work.request} was not done in {attempt.work.seconds:.1f} s"
+        self._interrupt(attempt, AttemptFailed(ErrorInfo("deadline", message)))
+
+    def _ranks_lost(self, death: Death) -> None:
+        """Fails what was in the ranks. What waits to begin, or is staged, lives on."""
+        cause = f"rank {death.rank} (pid {death.pid}) of {self.name} {death.how}{self._during()}"
+        self._on_lost(cause)
+        at_work = self._executing[1] if self._executing else []
+        for attempt in [a for a in self._attempts.values() if a.in_ranks]:
+            attempt.in_ranks = False
+            beside = f"; request {attempt.work.request} was in its memory"
+            message = cause if attempt in at_work else cause + beside
+            error = ErrorInfo("rank_died", message, rank=death.rank)
+            self._interrupt(attempt, AttemptFailed(error))
+
+    def _during(self) -> str:
+        if self._executing is None:
+            return ""
+        unit, attempts = self._executing
+        return " during " + " and ".join(_doing(unit, attempt) for attempt in attempts)
+
+    def _interrupt(self, attempt: Attempt, error: Exception) -> None:
+        """Ends an attempt, wherever it is."""
+        if self._scheduled(attempt):
+            self._scheduler.handle(Ended(attempt.key))
+        attempt.interrupt(error)
+        self._wake.set()
+
+    def _scheduled(self, attempt: Attempt) -> bool:
+        """Whether the scheduler's entry under this key is this attempt's."""
+        return self._attempts.get(attempt.key) is attempt and attempt.key in self._scheduler
+
+    def _nothing_staged(self, push: Push, epoch: int) -> PushFailed:
+        return PushFailed(
+            epoch,
+            push.request,
+            push.attempt,
+            role=next(iter(self._capacity)),
+            generation=push.grant.generation,
+            may_land=False,
+            error=ErrorInfo("transfer_failed", "nothing of this attempt is staged here"),
+        )
+
+
+def _doing(unit: Unit, attempt: Attempt) -> str:
+    what = {
+        "begin": "the beginning",
+        "encode": "the encoding",
+        "step": f"step {attempt.step + 1}",
+        "decode": "the decoding",
+    }
+    return f"{what[unit]} of request {attempt.work.request}"

@@ -1,0 +1,168 @@
+"""Keeps an instance's ranks alive: starts them, has them load the model, starts them again."""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import roles
+from roles.backoff import Backoff
+from roles.calls import Load, Loaded
+from roles.door import Door
+from roles.options import RoleOptions
+from roles.pool import PoolResult, WorkerPool, describe
+from roles.process import RankCommand
+from transfer.messages import ModelInfo, RankInfo, RankState
+
+log = logging.getLogger(__name__)
+
+LOAD_S = 3600.0  # some models lie on slow disks
+STEADY_S = 60.0  # ranks that lived so long were not broken from the start
+MAX_RESTARTS = 8  # in a row; then the process ends, and its supervisor decides
+
+
+class CannotLoad(Exception):
+    """The ranks do not come up; the message is one sentence for whoever started the instance."""
+
+
+class Keeper:
+    """The pool of the day, and the next one when it is lost.
+
+    `await start()` brings up the first pool, or raises `CannotLoad`. Then `run()` waits for its
+    end, closes what is left of it, and makes another after 0.5, 1, 2 … 30 s, each given to the
+    engine's `door` as soon as its ranks have loaded the model; `on_ready` is called then. All ranks
+    go together: those that survived wait for answers of the dead one.
+    """
+
+    def __init__(
+        self,
+        options: RoleOptions,
+        program: str,
+        pool_fd: int,
+        door: Door,
+        on_ready: Callable[[], None],
+    ) -> None:
+        self.info: ModelInfo | None = None
+        self._options = options
+        self._commands = [rank_command(options, rank, program, pool_fd) for rank in _ranks(options)]
+        self._door = door
+        self._on_ready = on_ready
+        self._pool = WorkerPool(self._commands)
+        self._loaded = False
+        self._backoff = Backoff(0.5, 30.0)
+
+    async def start(self) -> ModelInfo:
+        """Brings up ranks that have loaded the model. Raises `CannotLoad`."""
+        began = time.monotonic()
+        try:
+            await self._pool.start()
+        except OSError as error:
+            raise CannotLoad(f"a rank cannot be started: {error}") from error
+        options = self._options
+        load = Load(options.model, list(options.roles), options.dtype)
+        info = self._info(await self._pool.call(load, LOAD_S))
+        self._loaded = True
+        log.info("%s loaded in %.1f s", info.name, time.monotonic() - began)
+        self._door.attach(self._pool)
+        return info
+
+    async def run(self) -> None:
+        """Never returns. Raises `CannotLoad` when it gives up."""
+        while True:
+            since = time.monotonic()
+            death = await asyncio.shield(self._pool.died)
+            self._loaded = False
+            if time.monotonic() - since > STEADY_S:
+                self._backoff.reset()
+            log.error("%s; the ranks are started again", death)
+            await self._pool.close()
+            await self._restart()
+            self._on_ready()
+
+    async def close(self) -> None:
+        """Ends the ranks, politely; those that are still loading have nothing to lose."""
+        self._door.shut()
+        await (self._pool.close() if self._loaded else self._pool.kill())
+
+    async def kill(self) -> None:
+        """Ends the ranks at once."""
+        self._door.shut()
+        await self._pool.kill()
+
+    @property
+    def pids(self) -> list[int]:
+        return self._pool.pids
+
+    def ranks(self) -> list[RankInfo]:
+        """What the orchestrator is told of the ranks."""
+        alive: RankState = "ready" if self._loaded else "starting"
+        return [
+            RankInfo(rank, pid, "dead" if dead else alive, self._options.rank_device(rank))
+            for rank, pid, dead in zip(
+                _ranks(self._options), self._pool.pids, self._pool.dead, strict=True
+            )
+        ]
+
+    async def _restart(self) -> None:
+        while True:
+            await asyncio.sleep(self._backoff.next())
+            self._pool = WorkerPool(self._commands)
+            try:
+                await self.start()
+                return
+            except CannotLoad as error:
+                await self._pool.kill()
+                if self._backoff.failures >= MAX_RESTARTS:
+                    raise
+                log.error("%s; trying again", error)
+
+    def _info(self, result: PoolResult) -> ModelInfo:
+        if not result.ok:
+            raise CannotLoad(_sentence(result, self._options.model))
+        assert isinstance(result.first.value, Loaded)
+        info = result.first.value.info
+        if self.info is not None and info != self.info:
+            raise CannotLoad(f"the model at {self._options.model} is not the one of before")
+        self.info = info
+        return info
+
+
+def rank_command(options: RoleOptions, rank: int, program: str, pool_fd: int) -> RankCommand:
+    """How one rank of this process is started; `program` is told in `roles.rank`."""
+    flags = {
+        "pool-fd": pool_fd,
+        "parent": os.getpid(),
+        "rank": rank,
+        "threads": options.thread_count(),
+        "device": options.rank_device(rank),
+        "program": program,
+    }
+    argv = [f"--{name}={value}" for name, value in flags.items()]
+    # -P: a file in the working directory that is called like a module must not be taken for it
+    return RankCommand([sys.executable, "-P", "-m", "roles.rank", *argv], _environment(), [pool_fd])
+
+
+def _environment() -> dict[str, str]:
+    """This process's own, with our packages in sight wherever they were imported from."""
+    assert roles.__file__ is not None
+    root = str(Path(roles.__file__).parent.parent)
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _ranks(options: RoleOptions) -> range:
+    return range(options.ranks)
+
+
+def _sentence(result: PoolResult, model: str) -> str:
+    """Why the model is not there. A ModelError has said it; anything else is introduced."""
+    worst = result.failures[0]
+    assert worst.error is not None
+    if worst.error.traceback is None and worst.error.kind == "raised":
+        return worst.error.message
+    if worst.error.traceback is not None:
+        log.debug("%s", worst.error.traceback)
+    return f"{model} cannot be loaded: {describe(worst)}"

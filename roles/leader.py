@@ -1,0 +1,275 @@
+"""The leader of an instance: wires its parts together, and sees it through to its end.
+
+`serve(options)` is the entry of `triptych serve --disagg-role ROLE`. Imports no torch.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+from roles.control import ControlClient, RegistrationRefused
+from roles.engine import Engine
+from roles.gallery import Gallery
+from roles.introduction import advertised, ready_line, this_host
+from roles.keeper import CannotLoad, Keeper
+from roles.logs import configure
+from roles.options import RoleOptions
+from roles.outbox import OutboxLine
+from roles.rank import PROGRAM
+from roles.scheduler import Scheduler
+from transfer.errors import TransferError
+from transfer.media import MediaServer
+from transfer.messages import (
+    Abort,
+    InstanceState,
+    Push,
+    Register,
+    StateChanged,
+    Welcome,
+    Work,
+)
+from transfer.pool import Outbox, SlotPool
+from transfer.transport import Transport
+
+log = logging.getLogger(__name__)
+
+RECEIVERS = ("denoiser", "decoder")  # roles that payloads are written to
+SENDERS = ("encoder", "denoiser")
+LAST_WORK_S = 600.0  # for the orchestrator to say that nothing more will come
+LAST_MEDIA_S = 30.0  # for the front door to read the last files
+POLL_S = 0.05
+
+
+def serve(options: RoleOptions, program: str = PROGRAM) -> int:
+    """Runs an instance until it drained (0), was closed (0), refused or broken (1).
+
+    `program` is what `roles.rank --program` takes; it is there for tests, and no flag of ours, nor
+    any message, reaches it.
+    """
+    configure()
+    try:
+        return asyncio.run(_run(options, program))
+    except (CannotLoad, RegistrationRefused, TransferError, OSError) as error:
+        print(f"triptych: {options.role_names}: {error}", file=sys.stderr)
+        return 1
+
+
+async def _run(options: RoleOptions, program: str) -> int:
+    if options.media_store is not None and "://" not in options.media_store:
+        os.makedirs(options.media_store, exist_ok=True)
+    async with contextlib.AsyncExitStack() as stack:
+        pool = stack.enter_context(_slots(options))
+        transport = Transport(pool, options.transfer, options.advertise)
+        stack.push_async_callback(transport.close)
+        media = MediaServer(options.endpoint or "tcp://0.0.0.0:*")
+        await stack.enter_async_context(media)
+        leader = Leader(options, program, pool, transport, media)
+        return await leader.run()
+
+
+def _slots(options: RoleOptions) -> SlotPool:
+    """Memory only for what these roles do: nobody writes to an encoder, no decoder sends."""
+    receives = any(role in RECEIVERS for role in options.roles)
+    sends = any(role in SENDERS for role in options.roles)
+    return SlotPool.create(
+        options.slots if receives else 1, options.slot_bytes, options.slots if sends else 0
+    )
+
+
+class Leader:
+    """One instance, from loading its model to its goodbye. It is the control client's `Orders`.
+
+    States: starting (ranks are being restarted), ready, draining. What ends it sets `_exit`: an
+    order to close, the end of draining, a second SIGTERM. A part that stops by itself is a crash,
+    and ends it too.
+    """
+
+    def __init__(
+        self,
+        options: RoleOptions,
+        program: str,
+        pool: SlotPool,
+        transport: Transport,
+        media: MediaServer,
+    ) -> None:
+        self.name = options.given_name()
+        self.state: InstanceState = "starting"
+        self._options = options
+        self._incarnation = secrets.token_hex(16)
+        self._address = transport.address()
+        self._media = media
+        self._endpoint = advertised(options, media.endpoint)
+        self._outbox = OutboxLine(Outbox(pool))
+        self.control = ControlClient(options.orchestrator, self)
+        self.engine = Engine(
+            self.name,
+            options.capacity(),
+            Scheduler(options.max_batch),
+            pool,
+            self._outbox,
+            transport,
+            Gallery(media, self._endpoint, options.media_store),
+            self.control.send,
+            lambda cause: self._change("starting", cause),
+        )
+        self.keeper = Keeper(options, program, pool.fd, self.engine.door, self._ready_again)
+        self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._draining: asyncio.Task[None] | None = None
+        self._nothing_comes = asyncio.Event()
+        self._announced = False
+        self._forced = False
+        self._reason = "it ended"
+
+    async def run(self) -> int:
+        """The instance's life; its exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            async with _tasks(self.keeper.start()) as loading:
+                await self._first(loading)
+            if not self._exit.done():
+                self.state = "ready"
+                parts = (self.engine.run(), self.keeper.run(), self.control.run())
+                async with _tasks(*parts) as running:
+                    await self._first([*running, *filter(None, [self._media.task])])
+            return self._exit.result()
+        except Exception as error:
+            self._reason = str(error)
+            raise
+        finally:
+            await self._leave()
+
+    async def _first(self, tasks: list[asyncio.Task[Any]]) -> None:
+        """Waits for the exit, or for the first of these to end; raises what it raised."""
+        waited: set[asyncio.Future[Any]] = {self._exit, *tasks}
+        done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def _leave(self) -> None:
+        if self._draining is not None:
+            self._draining.cancel()
+        if self._forced:
+            await self.keeper.kill()
+            return
+        await self.engine.forget()
+        await self.control.leave(self._reason)
+        await self.keeper.close()
+
+    # ------------------------------------------------------------ orders of the orchestrator
+
+    def register(self, last_epoch: int) -> Register:
+        assert self.keeper.info is not None
+        return Register(
+            name=self.name,
+            incarnation=self._incarnation,
+            last_epoch=last_epoch,
+            endpoint=self._endpoint,
+            roles=list(self._options.roles),
+            capacity=self._options.capacity(),
+            model=self.keeper.info,
+            pool=self._address,
+            ranks=self.keeper.ranks(),
+            host=this_host(),
+            media_store=self._options.media_store,
+            may_land=self.engine.may_land,
+        )
+
+    async def forget(self) -> None:
+        await self.engine.forget()
+        if self._draining is not None and self._announced:
+            self._end(0, "the orchestrator was lost while it drained")
+
+    def welcomed(self, welcome: Welcome) -> None:
+        log.info("%s is registered, epoch %d", welcome.name, welcome.epoch)
+        self._tell("registered")
+        if not self._announced:
+            self._announced = True
+            print(ready_line(self._options, self.name, self.keeper.pids), flush=True)
+
+    def work(self, work: Work) -> None:
+        self.engine.accept(work, self.control.epoch)
+
+    def push(self, push: Push) -> None:
+        self.engine.push(push, self.control.epoch)
+
+    def abort(self, abort: Abort) -> None:
+        self.engine.abort(abort, self.control.epoch)
+
+    def drain(self) -> None:
+        self._nothing_comes.set()
+        self._begin_drain("the orchestrator asked for it")
+
+    def close(self, reason: str) -> None:
+        self._end(0, reason)
+
+    # ------------------------------------------------------------ state
+
+    def _ready_again(self) -> None:
+        self._change("ready", "the ranks are back")
+
+    def _change(self, state: InstanceState, cause: str) -> None:
+        if self.state != "draining":  # which ends only with the process
+            self.state = state
+        self._tell(cause)
+
+    def _tell(self, cause: str) -> None:
+        ranks = self.keeper.ranks()
+        self.control.send(StateChanged(self.control.epoch, self.state, cause, ranks))
+
+    # ------------------------------------------------------------ the end
+
+    def _on_signal(self) -> None:
+        if self._draining is not None or not self._announced:
+            # the second one, or there is nothing to finish yet
+            self._forced = self._draining is not None
+            self._end(1 if self._forced else 0, "it was stopped")
+        else:
+            self._begin_drain("it was asked to stop")
+
+    def _begin_drain(self, reason: str) -> None:
+        if self._draining is None:
+            self._reason = reason
+            self._draining = asyncio.get_running_loop().create_task(self._drain(reason))
+
+    async def _drain(self, reason: str) -> None:
+        """Finishes everything, for as long as it takes."""
+        log.info("%s drains: %s", self.name, reason)
+        self._change("draining", reason)
+        if self.control.registered.is_set():
+            # work that was sent before the orchestrator heard of this is still on its way
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._nothing_comes.wait(), LAST_WORK_S)
+        await self.engine.idle.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._media_read(), LAST_MEDIA_S)
+        self._end(0, reason)
+
+    async def _media_read(self) -> None:
+        while self._media.held:
+            await asyncio.sleep(POLL_S)
+
+    def _end(self, code: int, reason: str) -> None:
+        if not self._exit.done():
+            log.info("%s ends: %s", self.name, reason)
+            self._reason = reason
+            self._exit.set_result(code)
+
+
+@contextlib.asynccontextmanager
+async def _tasks(*work: Coroutine[Any, Any, Any]) -> AsyncIterator[list[asyncio.Task[Any]]]:
+    """Runs these beside the block, and ends them with it."""
+    tasks = [asyncio.get_running_loop().create_task(one) for one in work]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

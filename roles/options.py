@@ -1,0 +1,74 @@
+"""What an instance is started with: `triptych serve --disagg-role ROLE[,ROLE…]`."""
+
+import os
+import secrets
+from typing import Literal
+
+import msgspec
+
+from transfer.messages import Role
+
+SLOTS = 32
+SLOT_BYTES = 4 << 20
+
+
+class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance: its model, roles, device, memory and addresses.
+
+    Made by the command line and by tests; read by `roles.leader.serve`. Sizes are bytes.
+    """
+
+    orchestrator: str
+    """Where the orchestrator's control socket listens: tcp://HOST:PORT."""
+    model: str
+    """A folder in the diffusers format (model_index.json), or a hub id."""
+    roles: tuple[Role, ...]
+    """What the instance serves; several roles share its ranks."""
+    name: str | None = None
+    """Unique in the cluster. None: the roles and four random digits."""
+    device: str = "cpu"
+    """Where the ranks compute: cpu or cuda:N (rank r takes cuda:N+r)."""
+    dtype: str = "auto"
+    """auto (as the weights are stored), float32, bfloat16 or float16."""
+    ranks: int = 1
+    """Rank processes of the instance."""
+    transfer: Literal["auto", "shm", "mooncake"] = "auto"
+    """auto (shared memory on one host, Mooncake between hosts), shm or mooncake."""
+    slots: int = SLOTS
+    """Slots that others write payloads into; as many again to send from."""
+    slot_bytes: int = SLOT_BYTES
+    """Bytes of one slot. A payload may span several; it must fit into all of them together."""
+    max_batch: int = 4
+    """Requests that are denoised in turns; one more is accepted, so that no rank waits for work."""
+    threads: int | None = None
+    """CPU threads of each rank. None: the usable cores divided by `ranks`."""
+    advertise: str = "127.0.0.1"
+    """The host name or address under which others reach this process."""
+    endpoint: str | None = None
+    """Where finished media are served: tcp://HOST:PORT. None: a free port of every interface."""
+    media_store: str | None = None
+    """A folder or fsspec URL that the front door reaches too. None: media stay in this process."""
+
+    @property
+    def role_names(self) -> str:
+        """The roles as the command line writes them: encoder,decoder."""
+        return ",".join(self.roles)
+
+    def given_name(self) -> str:
+        """The name to register under."""
+        return self.name or f"{'+'.join(self.roles)}-{secrets.token_hex(2)}"
+
+    def thread_count(self) -> int:
+        """CPU threads of each rank, at least one."""
+        return self.threads or max(1, len(os.sched_getaffinity(0)) // self.ranks)
+
+    def rank_device(self, rank: int) -> str:
+        """The device of one rank: cuda:1 and three ranks are cuda:1, cuda:2, cuda:3."""
+        kind, _, index = self.device.partition(":")
+        return self.device if kind == "cpu" else f"{kind}:{int(index or 0) + rank}"
+
+    def capacity(self) -> dict[Role, int]:
+        """Requests of each role that this instance takes at a time: those that compute, and one
+        that waits, so that the ranks are never idle between two."""
+        stepped = self.max_batch + 1
+        return {role: 2 if role in ("encoder", "decoder") else stepped for role in self.roles}

@@ -1,0 +1,270 @@
+"""The worker pool: N ranks that do everything together, behind one typed call."""
+
+import asyncio
+import itertools
+import logging
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from roles.calls import Call, RankError, RankResult, Reply, Shutdown, frame, reply_decoder
+from roles.process import RankCommand, RankProcess
+from transfer.codec import ProtocolError
+
+log = logging.getLogger(__name__)
+
+State = Literal["starting", "open", "closing", "closed", "failed"]
+
+POLITE_S = 2.0  # for a rank to end because it was asked
+TERM_S = 1.0  # … because of SIGTERM
+KILL_S = 5.0  # … because of SIGKILL; longer only if the kernel itself is stuck
+
+
+@dataclass(frozen=True)
+class PoolResult:
+    """One `RankResult` per rank, in rank order. `ok` only if every rank did the call."""
+
+    results: tuple[RankResult, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(result.ok for result in self.results)
+
+    @property
+    def first(self) -> RankResult:
+        """Rank 0's result, whose value speaks for all where all are the same."""
+        return self.results[0]
+
+    @property
+    def failures(self) -> list[RankResult]:
+        """The ranks that failed, those that are the reason for the others first."""
+        order = {"raised": 0, "died": 0, "silent": 1, "closed": 2}
+        failed = [result for result in self.results if result.error is not None]
+        return sorted(failed, key=lambda r: order[r.error.kind] if r.error else 0)
+
+    @property
+    def lost(self) -> bool:
+        """Whether ranks died or do not answer, so that none of them can be relied on."""
+        return any(r.error is not None and r.error.kind != "raised" for r in self.results)
+
+    def __str__(self) -> str:
+        """For people: the ranks that failed, and how."""
+        return "; ".join(describe(result) for result in self.failures) or "ok"
+
+
+@dataclass(frozen=True)
+class Death:
+    """The first rank that was lost, and of what: "died of SIGKILL", "exited with code 1"."""
+
+    rank: int
+    pid: int
+    how: str
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} (pid {self.pid}) {self.how}"
+
+
+@dataclass
+class _Pending:
+    future: "asyncio.Future[PoolResult]"
+    timer: asyncio.TimerHandle
+    began: float
+    results: dict[int, RankResult] = field(default_factory=dict)
+
+
+class WorkerPool:
+    """The ranks of an instance, from their start to their end. Used from one event loop.
+
+    `await start()`, then any number of `await call(…)`, also at the same time: ranks work on calls
+    in the order in which they were made. A call never raises and never hangs: whatever happens, its
+    `PoolResult` has a result for each rank. When a rank dies, every pending call is answered at
+    once, `died` is set, and the pool is good for nothing but `close`; make another one.
+
+    States: starting → open → closing → closed, or failed when a rank died (then closing, closed).
+    `late` counts replies that came after their call's deadline; they are dropped by the call's
+    number, so they can never be taken for another call's.
+    """
+
+    def __init__(self, commands: Sequence[RankCommand]) -> None:
+        self.state: State = "starting"
+        self.late = 0
+        self.died: asyncio.Future[Death] = asyncio.get_running_loop().create_future()
+        self._commands = commands
+        self._ranks = [
+            RankProcess(rank, self._on_frame, self._on_death) for rank in range(len(commands))
+        ]
+        self._pending: dict[int, _Pending] = {}
+        self._numbers = itertools.count(1)
+
+    async def start(self) -> None:
+        """Spawns every rank. Raises OSError, after ending those that did start."""
+        try:
+            for rank, command in zip(self._ranks, self._commands, strict=True):
+                await rank.start(command)
+        except BaseException:
+            await self.kill()
+            raise
+        if self.state == "starting":
+            self.state = "open"
+
+    async def call(self, message: Call, seconds: float) -> PoolResult:
+        """Sends a call to every rank and waits for every answer, at most so many seconds."""
+        if self.state != "open":
+            return self._refusal()
+        number = next(self._numbers)
+        try:
+            data = frame(msgspec.structs.replace(message, call=number))
+        except ProtocolError as error:
+            return self._refusal(RankError(kind="raised", type="TooLarge", message=str(error)))
+        loop = asyncio.get_running_loop()
+        pending = self._pending[number] = _Pending(
+            future=loop.create_future(),
+            timer=loop.call_later(seconds, self._expire, number, seconds),
+            began=time.monotonic(),
+        )
+        for rank in self._ranks:
+            rank.send(data)
+        try:
+            return await pending.future
+        finally:
+            pending.timer.cancel()
+            self._pending.pop(number, None)
+
+    def condemn(self, rank: int, how: str) -> None:
+        """Gives the ranks up, because this one did something that only its end can mend."""
+        self._fail(Death(rank, self._ranks[rank].pid, how))
+        self._signal(signal.SIGKILL)
+
+    async def close(self, polite_s: float = POLITE_S, term_s: float = TERM_S) -> None:
+        """Ends every rank: by request, then by SIGTERM, then by SIGKILL. Pending calls fail."""
+        if self.state == "open":
+            for rank in self._ranks:
+                rank.send(frame(Shutdown()))
+            self._closing()
+            if not await self._all_gone(polite_s):
+                self._signal(signal.SIGTERM)
+                await self._all_gone(term_s)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """Ends every rank at once."""
+        self._closing()
+        self._signal(signal.SIGKILL)
+        if not await self._all_gone(KILL_S):
+            stuck = [rank.pid for rank in self._ranks if rank.pid and rank.death is None]
+            log.error("the kernel does not end the ranks with pids %s", stuck)
+        self.state = "closed"
+
+    @property
+    def pids(self) -> list[int]:
+        """By rank; 0 before the start."""
+        return [rank.pid for rank in self._ranks]
+
+    @property
+    def dead(self) -> list[bool]:
+        """By rank, whether its process has ended."""
+        return [rank.death is not None for rank in self._ranks]
+
+    # ------------------------------------------------------------ what the ranks bring
+
+    def _on_frame(self, rank: int, data: bytes) -> None:
+        try:
+            reply = reply_decoder.decode(data)
+        except ProtocolError as error:
+            self.condemn(rank, f"sent an answer that cannot be read ({error})")
+            return
+        assert isinstance(reply, Reply)
+        pending = self._pending.get(reply.call)
+        if pending is None or rank in pending.results:
+            self.late += 1
+            log.debug("a late answer of rank %d to call %d is dropped", rank, reply.call)
+            return
+        pending.results[rank] = RankResult(
+            rank=rank,
+            pid=self._ranks[rank].pid,
+            ok=reply.ok,
+            value=reply.value,
+            error=reply.error,
+            seconds=reply.seconds,
+        )
+        if len(pending.results) == len(self._ranks):
+            self._answer(reply.call)
+
+    def _on_death(self, rank: int) -> None:
+        process = self._ranks[rank]
+        if self.state not in ("closing", "closed"):
+            self._fail(Death(rank, process.pid, process.death or "died"))
+
+    def _expire(self, number: int, seconds: float) -> None:
+        message = f"did not answer for {seconds:g} s"
+        self._answer(number, RankError(kind="silent", type="RankSilent", message=message))
+
+    def _fail(self, death: Death) -> None:
+        if not self.died.done():
+            self.state = "failed"
+            self.died.set_result(death)
+        self._answer_all()
+
+    def _closing(self) -> None:
+        self.state = "closing"
+        self._answer_all()
+
+    # ------------------------------------------------------------ answers
+
+    def _answer(self, number: int, missing: RankError | None = None) -> None:
+        """Resolves a call; ranks without a result get `missing`."""
+        pending = self._pending.pop(number)
+        seconds = time.monotonic() - pending.began
+        results = (
+            pending.results.get(rank.rank) or self._missing(rank, missing, seconds)
+            for rank in self._ranks
+        )
+        if not pending.future.done():
+            pending.future.set_result(PoolResult(tuple(results)))
+
+    def _answer_all(self) -> None:
+        for number in list(self._pending):
+            self._answer(number)
+
+    def _refusal(self, error: RankError | None = None) -> PoolResult:
+        return PoolResult(tuple(self._missing(rank, error, 0.0) for rank in self._ranks))
+
+    def _missing(self, rank: RankProcess, error: RankError | None, seconds: float) -> RankResult:
+        return RankResult(
+            rank=rank.rank,
+            pid=rank.pid,
+            ok=False,
+            error=error or self._reason(rank),
+            seconds=seconds,
+        )
+
+    def _reason(self, rank: RankProcess) -> RankError:
+        """Why a rank gives no answer although it is not late."""
+        death = self.died.result() if self.died.done() else None
+        if death is not None and death.rank == rank.rank:
+            return RankError(kind="died", type="RankDied", message=death.how)
+        why = f"was given up: {death}" if death else f"was not asked: the pool is {self.state}"
+        return RankError(kind="closed", type="PoolClosed", message=why)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for rank in self._ranks:
+            if rank.pid:
+                rank.signal(number)
+
+    async def _all_gone(self, seconds: float) -> bool:
+        started = [rank.gone(seconds) for rank in self._ranks if rank.pid]
+        return all(await asyncio.gather(*started))
+
+
+def describe(result: RankResult) -> str:
+    """One rank's failure in one line: rank 1 (pid 4242) raised ValueError: …"""
+    who = f"rank {result.rank} (pid {result.pid})"
+    if result.error is None:
+        return f"{who} is fine"
+    if result.error.kind == "raised":
+        return f"{who} raised {result.error.type}: {result.error.message}"
+    return f"{who} {result.error.message}"

@@ -1,0 +1,52 @@
+"""`python -m roles.rank`: one rank process. Started by its leader and by nobody else.
+
+The thread counts have to stand in the environment before anything imports numpy or torch, so this
+file imports neither, and `roles.worker` only once they do.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+PROGRAM = "roles.split.loading:load"
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "TORCHINDUCTOR_COMPILE_THREADS",
+)
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("roles.rank", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="the rank's end of the socketpair")
+    parser.add_argument("--pool-fd", type=int, required=True, help="the leader's slot pool")
+    parser.add_argument("--parent", type=int, required=True, help="the leader's pid")
+    parser.add_argument("--rank", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument(
+        "--program",
+        default=PROGRAM,
+        metavar="MODULE:FUNCTION",
+        help="what loads the model: (model, roles, dtype, device) -> roles.split.program.Program. "
+        "For tests; whoever can name another one can already start processes here.",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    options = arguments(argv)
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(options.threads)
+    # Idle OpenMP threads that spin take the cores of the other ranks of this host.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from roles import worker
+
+    return worker.work(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

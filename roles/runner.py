@@ -1,0 +1,218 @@
+"""What a rank does with requests: the program of its model, between slots and media files."""
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from msgspec.structs import replace
+
+from roles.calls import Begin, Key, Outcome, Outcomes, Run, Store, Stored, shorten
+from roles.media import Encoded, Unencodable, encode
+from roles.samples import Sample
+from roles.scheduler import SINGLE_UNIT
+from roles.split.program import BadInput, Call, Denoising, Program, Unsplittable
+from transfer.errors import PayloadError
+from transfer.messages import Delivery, ErrorInfo, Inputs, Role
+from transfer.payload import Packed, pack, unpack
+from transfer.pool import SlotPool
+
+
+class _Live:
+    """One request in this rank."""
+
+    def __init__(self, key: Key, call: Call, role: Role) -> None:
+        self.key = key
+        self.call = call
+        self.role = role
+        self.payload: Any = None
+        self.denoising: Denoising | None = None
+        self.packed: Packed | None = None
+        self.files: list[Encoded] = []
+
+    def close(self) -> None:
+        if self.denoising is not None:
+            self.denoising.cancel()
+        for file in self.files:
+            file.close()
+
+
+class _Clock:
+    """Seconds spent reading and computing in one unit.
+
+    A device that works on after its calls have returned is waited for (`settle`): so that the
+    seconds are true, an error is that of the request that caused it, and no abort finds steps
+    queued behind it.
+    """
+
+    def __init__(self, settle: Callable[[], None]) -> None:
+        self._settle = settle
+        self.spent = {"read_s": 0.0, "compute_s": 0.0}
+
+    @contextlib.contextmanager
+    def measure(self, what: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+            self._settle()
+        finally:
+            self.spent[what] += time.perf_counter() - began
+
+
+class Runner:
+    """Owns the program and every request that has begun in this rank. Called by the worker's loop.
+
+    Whatever a request raises becomes its own `Outcome` with an error, and the request is forgotten;
+    the others of the same call go on. Rank 0 writes payloads and files; the others compute the same
+    and keep nothing of it.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        pool: SlotPool,
+        rank: int,
+        threads: int,
+        settle: Callable[[], None],
+    ) -> None:
+        self._program = program
+        self._pool = pool
+        self._first = rank == 0
+        self._threads = threads
+        self._settle = settle
+        self._live: dict[Key, _Live] = {}
+
+    def begin(self, call: Begin) -> Outcomes:
+        key = (call.request, call.attempt)
+        if key in self._live:
+            raise RuntimeError(f"{key} has begun already")
+        live = self._live[key] = _Live(key, Call(call.request, call.inputs), call.role)
+        return Outcomes(
+            [self._guarded(key, lambda clock: self._take_in(live, call.delivery, clock))]
+        )
+
+    def run(self, call: Run) -> Outcomes:
+        unit = {"encode": self._encode, "step": self._step, "decode": self._decode}[call.unit]
+        keys = [key for group in call.groups for key in group]
+        return Outcomes([self._guarded(key, partial(self._on, unit, key)) for key in keys])
+
+    def store(self, call: Store) -> Stored:
+        live = self._live.pop((call.request, call.attempt))
+        assert live.packed is not None, "Store before the payload is computed"
+        if not self._first:
+            return Stored(None)
+        return Stored(live.packed.write(self._pool.segments(call.slots, live.packed.nbytes)))
+
+    def drop(self, key: Key) -> None:
+        live = self._live.pop(key, None)
+        if live is not None:
+            live.close()
+
+    def _on(self, unit: Callable[[_Live, _Clock], Outcome], key: Key, clock: _Clock) -> Outcome:
+        return unit(self._live[key], clock)
+
+    def close(self) -> None:
+        """Forgets everything."""
+        for key in list(self._live):
+            self.drop(key)
+
+    # ------------------------------------------------------------ units
+
+    def _take_in(self, live: _Live, delivery: Delivery | None, clock: _Clock) -> Outcome:
+        if delivery is not None:
+            with clock.measure("read_s"):
+                segments = self._pool.segments(delivery.slots, delivery.nbytes)
+                live.payload = unpack(segments, delivery.nbytes, delivery.checksum)
+        if live.role in SINGLE_UNIT:
+            return Outcome(*live.key)
+        with clock.measure("compute_s"):
+            live.denoising = self._denoising(live)
+            live.denoising.start()
+        return self._progress(live, clock)
+
+    def _denoising(self, live: _Live) -> Denoising:
+        if live.role == "monolithic":
+            return self._program.generate(live.call)
+        payload, live.payload = live.payload, None  # the pipeline holds what it needs of it
+        return self._program.denoise(live.call, payload)
+
+    def _encode(self, live: _Live, clock: _Clock) -> Outcome:
+        with clock.measure("compute_s"):
+            payload = self._program.encode(live.call)
+        return self._computed(live, payload, Outcome(*live.key))
+
+    def _step(self, live: _Live, clock: _Clock) -> Outcome:
+        denoising = live.denoising
+        assert denoising is not None, "a step of a request that has none"
+        with clock.measure("compute_s"):
+            if denoising.pending is not None:
+                denoising.resume(denoising.pending.run())
+        return self._progress(live, clock)
+
+    def _decode(self, live: _Live, clock: _Clock) -> Outcome:
+        with clock.measure("compute_s"):
+            samples = self._program.decode(live.call, live.payload)
+            return self._made(live, samples, Outcome(*live.key))
+
+    # ------------------------------------------------------------ outcomes
+
+    def _progress(self, live: _Live, clock: _Clock) -> Outcome:
+        denoising = live.denoising
+        assert denoising is not None
+        outcome = Outcome(*live.key, step=denoising.step, steps=denoising.steps)
+        if not denoising.done:
+            return outcome
+        result, live.denoising = denoising.result(), None
+        if live.role == "monolithic":
+            with clock.measure("compute_s"):
+                return self._made(live, result, outcome)
+        return self._computed(live, result, outcome)
+
+    def _computed(self, live: _Live, payload: Any, outcome: Outcome) -> Outcome:
+        live.payload, live.packed = None, pack(payload)
+        return replace(outcome, done=True, nbytes=live.packed.nbytes)
+
+    def _made(self, live: _Live, samples: list[Sample], outcome: Outcome) -> Outcome:
+        live.payload = None
+        inputs, text = live.call.inputs, self._text(live.call.inputs)
+        for sample in samples if self._first else []:
+            live.files.append(encode(sample, inputs.output, text, self._threads))
+        return replace(outcome, done=True, media=[file.facts for file in live.files])
+
+    def _text(self, inputs: Inputs) -> dict[str, str]:
+        """What a PNG tells about how it was made."""
+        known = {
+            "prompt": inputs.params.get("prompt"),
+            "seed": inputs.seed,
+            "steps": inputs.params.get("num_inference_steps"),
+            "model": self._program.info.name,
+        }
+        return {name: str(value) for name, value in known.items() if value is not None}
+
+    def _guarded(self, key: Key, unit: Callable[[_Clock], Outcome]) -> Outcome:
+        """The unit's outcome, whatever it does, with the seconds it took."""
+        clock = _Clock(self._settle)
+        try:
+            outcome = unit(clock)
+        except Exception as error:
+            self.drop(key)
+            outcome = Outcome(*key, error=error_info(error))
+        return replace(outcome, **clock.spent)
+
+
+def error_info(error: Exception) -> ErrorInfo:
+    """What is told about an error of one request. Only a surprise has a traceback."""
+    match error:
+        case BadInput():
+            return ErrorInfo("invalid_request", str(error), param=error.param)
+        case Unencodable():
+            return ErrorInfo("invalid_request", str(error), param="output_format")
+        case Unsplittable():
+            return ErrorInfo("unsupported", str(error))
+        case PayloadError():
+            return ErrorInfo("payload", str(error))
+    text = "".join(traceback.format_exception(error))
+    message = f"{type(error).__name__}: {error}"
+    return ErrorInfo("rank_failed", message, traceback=shorten(text))

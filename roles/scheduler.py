@@ -1,0 +1,170 @@
+"""The step scheduler: which request's unit the ranks run next. Pure: events in, plan out.
+
+No torch, no sockets, no clock. The engine feeds it what happened and asks it for the next plan.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from roles.calls import Groups, Key, Unit
+from transfer.messages import Role
+
+SINGLE_UNIT: dict[Role, Unit] = {"encoder": "encode", "decoder": "decode"}
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A request is there to be begun."""
+
+    key: Key
+    role: Role
+
+
+@dataclass(frozen=True)
+class Ran:
+    """The planned unit of this request was executed, and the request goes on."""
+
+    key: Key
+
+
+@dataclass(frozen=True)
+class Ended:
+    """This request is over: done, failed or aborted; at any time, also while it is planned."""
+
+    key: Key
+
+
+Event = Arrived | Ran | Ended
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the ranks do next: one unit, for groups of requests.
+
+    The requests of a group share one forward. Today each plan has one group of one request; a
+    scheduler that batches only puts more into them.
+    """
+
+    unit: Unit
+    groups: Groups
+
+    @property
+    def keys(self) -> list[Key]:
+        return [key for group in self.groups for key in group]
+
+
+class InvalidEvent(Exception):
+    """An event that cannot be, with the scheduler's whole state: a mistake of the engine."""
+
+
+@dataclass
+class _Job:
+    key: Key
+    role: Role
+    begun: bool = False
+
+    @property
+    def stepped(self) -> bool:
+        return self.role not in SINGLE_UNIT
+
+
+class Scheduler:
+    """Takes turns between all requests of an instance.
+
+    Every runnable request gets one unit per turn, in a ring, so that between two units of one
+    request any other gets at most one. A request is
+
+    - waiting: its next unit is `begin`, which frees the slots that its payload lies in;
+    - begun: `encode` or `decode` ends it; a stepped one (denoiser, monolithic) waits for a place;
+    - running: it has one of `max_batch` places, and its next unit is `step`. Places are given in
+      the order in which requests began, and kept until they end.
+
+    So one request more than there are places can be accepted and begun early: when a place becomes
+    free, its first step runs at once.
+
+    `handle(event)` for everything that happens, `plan()` for the next plan (None: nothing can run).
+    After a plan, each of its keys gets exactly one `Ran` or `Ended` before the next `plan()`.
+    """
+
+    def __init__(self, max_batch: int) -> None:
+        assert max_batch > 0
+        self._max_batch = max_batch
+        self._jobs: dict[Key, _Job] = {}
+        self._ring: deque[Key] = deque()
+        self._places: deque[Key] = deque()  # stepped and begun: the first max_batch of them run
+        self._planned: set[Key] = set()
+
+    def handle(self, event: Event) -> None:
+        """Takes note of what happened. Raises `InvalidEvent`."""
+        match event:
+            case Arrived(key, role):
+                self._arrive(key, role)
+            case Ran(key):
+                self._ran(self._job(key, event))
+            case Ended(key):
+                self._end(self._job(key, event))
+
+    def plan(self) -> Plan | None:
+        """The next unit to run. Raises `InvalidEvent` while another one is being executed."""
+        if self._planned:
+            raise InvalidEvent(f"plan() before the outcome of {self._planned}; {self}")
+        for key in self._ring:
+            unit = self._unit(self._jobs[key])
+            if unit is not None:
+                self._ring.remove(key)
+                self._ring.append(key)
+                self._planned = {key}
+                return Plan(unit, ((key,),))
+        return None
+
+    def planned(self, key: Key) -> bool:
+        """Whether the ranks are at work on this request."""
+        return key in self._planned
+
+    @property
+    def running(self) -> list[Key]:
+        """The requests that are denoised in turns."""
+        return list(self._places)[: self._max_batch]
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._jobs
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __str__(self) -> str:
+        return f"jobs {list(self._jobs.values())}, running {self.running}, planned {self._planned}"
+
+    def _unit(self, job: _Job) -> Unit | None:
+        if not job.begun:
+            return "begin"
+        if not job.stepped:
+            return SINGLE_UNIT[job.role]
+        return "step" if job.key in self.running else None
+
+    def _arrive(self, key: Key, role: Role) -> None:
+        if key in self._jobs:
+            raise InvalidEvent(f"{key} arrived again; {self}")
+        self._jobs[key] = _Job(key, role)
+        self._ring.append(key)
+
+    def _ran(self, job: _Job) -> None:
+        if job.key not in self._planned:
+            raise InvalidEvent(f"{job.key} ran unplanned; {self}")
+        self._planned.discard(job.key)
+        if not job.begun:
+            job.begun = True
+            if job.stepped:
+                self._places.append(job.key)
+
+    def _end(self, job: _Job) -> None:
+        del self._jobs[job.key]
+        self._ring.remove(job.key)
+        self._planned.discard(job.key)
+        if job.key in self._places:
+            self._places.remove(job.key)
+
+    def _job(self, key: Key, event: Event) -> _Job:
+        if key not in self._jobs:
+            raise InvalidEvent(f"{event}, but there is no such request; {self}")
+        return self._jobs[key]

@@ -1,0 +1,140 @@
+"""A rank's process: its threads, its signals, and the loop that answers calls one by one."""
+
+import argparse
+import contextlib
+import importlib
+import logging
+import signal
+import socket
+import time
+import traceback
+from typing import cast
+
+import torch
+
+from roles.calls import (
+    Begin,
+    Call,
+    Drop,
+    Frames,
+    Load,
+    Loaded,
+    RankError,
+    Reply,
+    Run,
+    Shutdown,
+    Store,
+    Value,
+    call_decoder,
+    frame,
+    shorten,
+)
+from roles.lifeline import tie_to
+from roles.logs import configure
+from roles.runner import Runner
+from roles.split.program import ModelError, Program
+from transfer.pool import SlotPool
+
+log = logging.getLogger(__name__)
+
+RECEIVE_BYTES = 1 << 16
+
+
+def work(options: argparse.Namespace) -> int:
+    """Serves one leader until it hangs up or says Shutdown. The exit code of the process."""
+    tie_to(options.parent)
+    # Ctrl-C is for the leader, which drains; SIGTERM ends a rank, and only its leader sends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    configure()
+    torch.set_num_threads(options.threads)
+    # Once, outside of all pipelines: their own no_grad contexts would unwind across coroutines.
+    torch.set_grad_enabled(False)
+    if options.device.startswith("cuda"):
+        torch.cuda.set_device(options.device)
+    with (
+        socket.socket(fileno=options.fd) as channel,
+        SlotPool.attach(options.pool_fd) as pool,
+        contextlib.suppress(ConnectionError),  # the leader is gone, and nobody waits for answers
+    ):
+        Worker(channel, pool, options).serve()
+    return 0
+
+
+class Worker:
+    """The loop of one rank: a call comes, is done, and is answered; there is nothing beside it.
+
+    Blocking on purpose: no event loop and no thread stands between the leader and the device. What
+    a call raises is its answer, and the loop goes on.
+    """
+
+    def __init__(self, channel: socket.socket, pool: SlotPool, options: argparse.Namespace) -> None:
+        self._channel = channel
+        self._pool = pool
+        self._options = options
+        self._runner: Runner | None = None
+
+    def serve(self) -> None:
+        frames = Frames()
+        while data := self._channel.recv(RECEIVE_BYTES):
+            for body in frames.feed(data):
+                call = cast(Call, call_decoder.decode(body))
+                if isinstance(call, Shutdown):
+                    return
+                self._channel.sendall(frame(self._answer(call)))
+
+    def _answer(self, call: Call) -> Reply:
+        began = time.perf_counter()
+        try:
+            value, error = self._do(call), None
+        except Exception as reason:
+            value, error = None, _error(reason)
+        seconds = time.perf_counter() - began
+        return Reply(call.call, error is None, value, error, seconds)
+
+    def _do(self, call: Call) -> Value:
+        match call:
+            case Load():
+                return self._load(call)
+            case Begin():
+                return self._ready().begin(call)
+            case Run():
+                return self._ready().run(call)
+            case Store():
+                return self._ready().store(call)
+            case Drop():
+                self._ready().drop((call.request, call.attempt))
+        return None
+
+    def _load(self, call: Load) -> Loaded:
+        module, _, function = self._options.program.partition(":")
+        load = getattr(importlib.import_module(module), function)
+        program: Program = load(call.model, call.roles, call.dtype, self._options.device)
+        on_gpu = self._options.device.startswith("cuda")
+        self._runner = Runner(
+            program,
+            self._pool,
+            self._options.rank,
+            self._options.threads,
+            settle=torch.cuda.synchronize if on_gpu else _nothing,
+        )
+        return Loaded(program.info)
+
+    def _ready(self) -> Runner:
+        if self._runner is None:
+            raise RuntimeError("no model is loaded")
+        return self._runner
+
+
+def _nothing() -> None:
+    """A CPU has done what it was told when the call returns."""
+
+
+def _error(error: Exception) -> RankError:
+    """ModelError speaks to the user: a traceback would only hide its sentence."""
+    text = "".join(traceback.format_exception(error))
+    return RankError(
+        kind="raised",
+        type=type(error).__name__,
+        message=str(error),
+        traceback=None if isinstance(error, ModelError) else shorten(text),
+    )

@@ -1,0 +1,235 @@
+"""The control client against a scripted orchestrator: it keeps its instance registered."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from roles import control
+from roles.control import ControlClient, RegistrationRefused
+from tests.support.scripted_orchestrator import ScriptedOrchestrator, work
+from transfer.codec import Message
+from transfer.messages import (
+    Abort,
+    Close,
+    Drain,
+    Heartbeat,
+    HostInfo,
+    Left,
+    ModelInfo,
+    PoolAddress,
+    Progressed,
+    Refused,
+    Register,
+    RegisterAgain,
+    Welcome,
+)
+
+BEAT_S = 0.05
+
+
+class Orders:
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.news = asyncio.Condition()
+
+    async def heard(self, *wanted: Any) -> None:
+        async with asyncio.timeout(20), self.news:
+            await self.news.wait_for(lambda: all(thing in self.told for thing in wanted))
+
+    async def count(self, thing: Any, times: int) -> None:
+        async with asyncio.timeout(20), self.news:
+            await self.news.wait_for(lambda: self.told.count(thing) >= times)
+
+    def register(self, last_epoch: int) -> Register:
+        self.note(("register", last_epoch))
+        return Register(
+            name="a",
+            incarnation="i",
+            last_epoch=last_epoch,
+            endpoint="tcp://127.0.0.1:1",
+            roles=["encoder"],
+            capacity={"encoder": 2},
+            model=ModelInfo("m", "P", "f", "image", []),
+            pool=PoolAddress(1, 4096, 4096),
+            ranks=[],
+            host=HostInfo("h", "b", 1, 1.0),
+        )
+
+    async def forget(self) -> None:
+        self.note("forget")
+
+    def welcomed(self, welcome: Welcome) -> None:
+        self.note(("welcomed", welcome.epoch))
+
+    def work(self, work: Message) -> None:
+        self.note(work)
+
+    push = abort = work
+
+    def drain(self) -> None:
+        self.note("drain")
+
+    def close(self, reason: str) -> None:
+        self.note(("close", reason))
+
+    def note(self, thing: Any) -> None:
+        self.told.append(thing)
+        asyncio.get_running_loop().create_task(self._notify())
+
+    async def _notify(self) -> None:
+        async with self.news:
+            self.news.notify_all()
+
+
+@asynccontextmanager
+async def client(endpoint: str, **settings: Any) -> AsyncIterator[tuple[ControlClient, Orders]]:
+    orders = Orders()
+    made = ControlClient(endpoint, orders, **settings)
+    task = asyncio.create_task(made.run())
+    try:
+        yield made, orders
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await made.leave("the test is over")
+
+
+async def test_it_registers_and_passes_orders_on() -> None:
+    async with ScriptedOrchestrator() as them, client(them.endpoint) as (us, orders):
+        await orders.heard(("welcomed", 1))
+        assert us.epoch == 1
+        job, abort = work("r", "encoder"), Abort("r", 1, "why")
+        for message in (job, abort, Drain(), Close("enough")):
+            await them.say("a", message)
+        await orders.heard(job, abort, "drain", ("close", "enough"))
+        assert orders.told.index("forget") < orders.told.index(("register", 0))
+
+
+async def test_it_may_be_started_first(caplog: pytest.LogCaptureFixture) -> None:
+    async with ScriptedOrchestrator() as them:
+        port = them.port
+    async with client(f"tcp://127.0.0.1:{port}", welcome_s=0.2) as (_, orders):
+        await orders.count("forget", 2)  # it has tried, and tries again
+        async with ScriptedOrchestrator(port):
+            await orders.heard(("welcomed", 1))
+
+
+async def test_it_registers_again_when_it_is_unknown() -> None:
+    async with ScriptedOrchestrator() as them, client(them.endpoint) as (us, orders):
+        await orders.heard(("welcomed", 1))
+        await them.say("a", RegisterAgain())
+        await orders.heard(("welcomed", 2))
+        assert us.epoch == 2
+        again = orders.told.index(("register", 1))
+        assert orders.told[again - 1] == "forget"  # nothing of epoch 1 goes on by then
+
+
+async def test_it_survives_a_restart_of_the_orchestrator() -> None:
+    async with ScriptedOrchestrator(heartbeat_s=BEAT_S) as them:
+        port = them.port
+        async with client(them.endpoint) as (_, orders):
+            await orders.heard(("welcomed", 1))
+            await them.__aexit__()
+            async with ScriptedOrchestrator(port, heartbeat_s=BEAT_S):
+                await orders.heard(("welcomed", 2))
+
+
+async def test_it_registers_again_when_the_beats_stop() -> None:
+    async with (
+        ScriptedOrchestrator(heartbeat_s=BEAT_S) as them,
+        client(them.endpoint, welcome_s=0.2) as (us, orders),
+    ):
+        await orders.heard(("welcomed", 1))
+        them.answering = False
+        await orders.count("forget", 2)
+        assert not us.registered.is_set()
+        them.answering = True
+        await asyncio.wait_for(us.registered.wait(), 20)
+        assert us.epoch > 1
+
+
+async def test_any_word_counts_as_a_beat() -> None:
+    async with (
+        ScriptedOrchestrator(heartbeat_s=4 * BEAT_S) as them,
+        client(them.endpoint) as (us, orders),
+    ):
+        await orders.heard(("welcomed", 1))
+        them.beating = False
+        for number in range(6 * control.MISSED_BEATS):
+            await them.say("a", Abort(f"r{number}", 1, ""))
+            await asyncio.sleep(BEAT_S)
+        assert us.epoch == 1
+        assert orders.told.count("forget") == 1
+
+
+async def test_a_refusal_is_final() -> None:
+    async with ScriptedOrchestrator() as them:
+        them.welcoming = False
+        orders = Orders()
+        us = ControlClient(them.endpoint, orders)
+        running = asyncio.create_task(us.run())
+        await them.hear(Register)
+        await them.say("a", Refused("the name a is taken"))
+        with pytest.raises(RegistrationRefused, match="the name a is taken"):
+            await asyncio.wait_for(running, 20)
+        await us.leave("refused")
+
+
+async def test_garbage_costs_a_counter() -> None:
+    async with ScriptedOrchestrator() as them, client(them.endpoint) as (us, orders):
+        await orders.heard(("welcomed", 1))
+        for frames in (
+            [b""],
+            [b"GET / HTTP/1.1"],
+            [b"T\x09x"],
+            [b"T\x01\xc1"],
+            [b"two", b"frames"],
+        ):
+            await them.say_bytes("a", *frames)
+        await them.say("a", Abort("r", 1, ""))
+        await orders.heard(Abort("r", 1, ""))
+        assert us.counters["garbage"] == 5
+        assert us.epoch == 1
+
+
+async def test_an_order_that_raises_costs_a_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ScriptedOrchestrator() as them, client(them.endpoint) as (us, orders):
+        await orders.heard(("welcomed", 1))
+        monkeypatch.setattr(orders, "drain", lambda: 1 / 0)
+        await them.say("a", Drain())
+        await them.say("a", Close("enough"))
+        await orders.heard(("close", "enough"))
+        assert us.counters["failed"] == 1
+
+
+async def test_nothing_is_sent_for_an_epoch_that_is_over() -> None:
+    async with ScriptedOrchestrator() as them, client(them.endpoint) as (us, orders):
+        us.send(Progressed(0, "early", 1, "encoder", 1, 2))
+        await orders.heard(("welcomed", 1))
+        us.send(Progressed(1, "now", 1, "encoder", 1, 2))
+        assert (await them.hear(Progressed)).request == "now"
+
+
+async def test_what_is_not_taken_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "MAX_QUEUED", 3)
+    async with ScriptedOrchestrator() as them, client(them.endpoint) as (us, orders):
+        await orders.heard(("welcomed", 1))
+        for step in range(10):
+            us.send(Progressed(1, "r", 1, "encoder", step, 10))
+        assert us.counters["dropped"] == 7
+        us.send(Heartbeat(1))  # anything else is queued; a stuck line ends the connection
+        await them.hear(Progressed, lambda m: m.step == 2)
+
+
+async def test_leaving_says_goodbye_after_everything_else() -> None:
+    async with ScriptedOrchestrator() as them:
+        async with client(them.endpoint) as (us, orders):
+            await orders.heard(("welcomed", 1))
+            us.send(Progressed(1, "r", 1, "encoder", 1, 1))
+        assert (await them.hear(Left)).reason == "the test is over"
+        assert isinstance(them.heard[-1][1], Progressed)

@@ -1,0 +1,297 @@
+"""One leader with its ranks, in processes of their own, against a scripted orchestrator.
+
+The model is scripted (tests/support/scripted_program.py); all else is real.
+"""
+
+import asyncio
+import io
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from PIL import Image as Pillow
+
+from tests.support.leader_process import LeaderProcess, gone, leader
+from tests.support.scripted_orchestrator import ScriptedOrchestrator, work
+from transfer.media import MediaClient
+from transfer.messages import (
+    Abort,
+    Aborted,
+    Accepted,
+    Close,
+    Delivered,
+    Drain,
+    Failed,
+    Finished,
+    Left,
+    Progressed,
+    Push,
+    Refused,
+    Register,
+    RegisterAgain,
+    Staged,
+    StateChanged,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+ROLES = ("encoder", "denoiser", "decoder", "monolithic")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def them() -> AsyncIterator[ScriptedOrchestrator]:
+    async with ScriptedOrchestrator(heartbeat_s=0.5) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def us(them: ScriptedOrchestrator) -> AsyncIterator[LeaderProcess]:
+    """A leader called "all", of every role; tests leave it as they found it."""
+    async with leader(them.endpoint, roles=ROLES, name="all", max_batch=2) as made:
+        yield made
+
+
+# ---------------------------------------------------------------- requests
+
+
+async def test_it_introduces_itself(them: ScriptedOrchestrator, us: LeaderProcess) -> None:
+    told = await them.ready("all")
+    assert us.ready["role"] == "encoder,denoiser,decoder,monolithic"
+    assert us.ready["name"] == "all"
+    assert us.ready["pid"] == told.host.pid == us.process.pid
+    assert us.ready["rank_pids"] == [rank.pid for rank in told.ranks]
+    assert [rank.state for rank in told.ranks] == ["ready"]
+    assert told.capacity == {"encoder": 2, "denoiser": 3, "decoder": 2, "monolithic": 3}
+    assert told.model.name == "scripted"
+    assert told.pool.slots == 4
+
+
+async def test_a_request_through_three_roles(them: ScriptedOrchestrator, us: LeaderProcess) -> None:
+    first = them.grant("r1", "all", [0])
+    await them.say("all", work("r1", "encoder", prompt="hello", grant=first))
+    encoded = await them.hear(Delivered)
+    second = them.grant("r1", "all", [1, 2])
+    delivery = them.deliver(first, encoded)
+    job = work("r1", "denoiser", delivery=delivery, grant=second, prompt="hello", steps=5, seed=30)
+    await them.say("all", job)
+    assert (await them.hear(Accepted)).generation == first.generation
+    denoised = await them.hear(Delivered)
+    assert denoised.report.steps == 5
+    delivery = them.deliver(second, denoised)
+    await them.say("all", work("r1", "decoder", delivery=delivery, prompt="hello"))
+    (media,) = (await them.hear(Finished)).media
+    assert media.endpoint is not None
+    async with MediaClient(media.endpoint) as client:
+        data = b"".join([chunk async for chunk in client.read(media)])
+        await client.release(media.id)
+    assert Pillow.open(io.BytesIO(data)).getpixel((0, 0)) == (35, 0, 0)  # the seed, five steps
+
+
+async def test_a_payload_waits_for_its_push(them: ScriptedOrchestrator, us: LeaderProcess) -> None:
+    await them.say("all", work("r2", "encoder", size=20_000))
+    staged = await them.hear(Staged)
+    assert staged.nbytes > 80_000
+    await them.say("all", Push("r2", 1, them.grant("r2", "all", [3, 0])))
+    assert (await them.hear(Delivered)).nbytes == staged.nbytes
+
+
+async def test_an_abort_takes_effect_within_a_step(
+    them: ScriptedOrchestrator, us: LeaderProcess, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    await them.say("all", work("r3", "monolithic", steps=1000, gate_at="3", gate=str(gate)))
+    await them.hear(Progressed, lambda m: (m.request, m.step) == ("r3", 2))
+    await them.say("all", Abort("r3", 1, "nobody wants it"))
+    await them.say("all", Abort("unknown", 1, ""))
+    assert (await them.hear(Aborted)).request == "unknown"  # the step of r3 still runs
+    gate.touch()
+    assert (await them.hear(Aborted)).request == "r3"
+    await them.say("all", work("after", "monolithic"))
+    await them.hear(Finished)
+    told = [m.step for _, m in them.heard if isinstance(m, Progressed) and m.request == "r3"]
+    assert told == [1]  # and 2, heard above
+
+
+async def test_errors_are_the_request_s_own(them: ScriptedOrchestrator, us: LeaderProcess) -> None:
+    await them.say("all", work("bad", "monolithic", raise_at="2"))
+    await them.say("all", work("worse", "encoder", bad_input_at="encode"))
+    await them.say("all", work("good", "monolithic"))
+    bad = (await them.hear(Failed, lambda m: m.request == "bad")).error
+    assert (bad.kind, bad.instance, bad.rank) == ("rank_failed", "all", 0)
+    assert "RuntimeError: scripted at 2" in bad.message
+    worse = (await them.hear(Failed)).error
+    assert (worse.kind, worse.param) == ("invalid_request", "prompt")
+    assert (await them.hear(Finished)).request == "good"
+
+
+async def test_ranks_that_died_are_replaced(them: ScriptedOrchestrator, us: LeaderProcess) -> None:
+    (pid,) = us.ready["rank_pids"]
+    await them.say("all", work("deadly", "monolithic", kill_at="3"))
+    changed = await them.hear(StateChanged)
+    told = await them.hear(Failed)
+    cause = f"rank 0 (pid {pid}) of all died of SIGKILL during step 3 of request deadly"
+    assert (changed.state, changed.cause) == ("starting", cause)
+    assert [rank.state for rank in changed.ranks] == ["dead"]
+    assert (told.error.kind, told.error.message) == ("rank_died", cause)
+    await them.say("all", work("patient", "monolithic"))  # it waits for the new ranks
+    again = await them.hear(StateChanged)
+    assert again.state == "ready"
+    us.ready["rank_pids"] = [rank.pid for rank in again.ranks]
+    assert us.ready["rank_pids"] != [pid]
+    assert (await them.hear(Finished)).request == "patient"
+
+
+async def test_a_new_epoch_knows_nothing_of_the_old_one(
+    them: ScriptedOrchestrator, us: LeaderProcess, tmp_path: Path
+) -> None:
+    before = them.registered["all"]
+    gate = tmp_path / "gate"
+    await them.say("all", work("old", "monolithic", gate_at="2", gate=str(gate)))
+    await them.hear(Progressed, lambda m: m.request == "old")
+    await them.say("all", RegisterAgain())
+    changed = await them.hear(StateChanged)
+    gate.touch()
+    again = them.registered["all"]
+    assert again.incarnation == before.incarnation
+    assert again.last_epoch == changed.epoch - 1
+    await them.say("all", work("old", "monolithic"))  # the same attempt, in the new epoch
+    assert (await them.hear(Finished)).epoch == changed.epoch
+    assert not [m for _, m in them.heard if isinstance(m, Failed | Aborted | Finished)]
+
+
+# ---------------------------------------------------------------- the end
+
+
+async def test_it_finishes_what_it_has_before_it_leaves(
+    them: ScriptedOrchestrator, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    async with leader(them.endpoint, roles=["monolithic", "encoder"], name="d") as us:
+        await them.ready("d")
+        await them.say("d", work("s", "encoder"))
+        await them.hear(Staged)
+        await them.say("d", work("r", "monolithic", gate_at="2", gate=str(gate)))
+        await them.hear(Progressed, of=us.ready["name"])
+        us.signal(signal.SIGTERM)
+        await them.hear(StateChanged, lambda m: m.state == "draining")
+        await them.say("d", work("late", "monolithic"))  # was under way
+        await them.say("d", Drain())
+        await them.say("d", Push("s", 1, them.grant("s", "d", [0])))
+        await them.hear(Delivered)
+        gate.touch()
+        for _ in range(2):
+            finished = await them.hear(Finished, of="d")
+            async with MediaClient(finished.media[0].endpoint or "") as client:
+                await client.release(finished.media[0].id)
+        await them.hear(Left, of="d")
+        assert await us.ended() == 0
+        assert "Traceback" not in us.stderr
+
+
+async def test_a_second_sigterm_ends_it_at_once(them: ScriptedOrchestrator, tmp_path: Path) -> None:
+    async with leader(them.endpoint, roles=["monolithic"], name="e") as us:
+        await them.ready("e")
+        await them.say("e", work("r", "monolithic", gate_at="2", gate=str(tmp_path / "never")))
+        await them.hear(Progressed, of=us.ready["name"])
+        us.signal(signal.SIGTERM)
+        await them.hear(StateChanged, lambda m: m.state == "draining")
+        us.signal(signal.SIGTERM)
+        assert await us.ended() == 1
+        assert "Traceback" not in us.stderr
+
+
+async def test_no_rank_outlives_its_leader(them: ScriptedOrchestrator, tmp_path: Path) -> None:
+    async with leader(them.endpoint, roles=["monolithic"], name="f") as us:
+        await them.ready("f")
+        await them.say("f", work("r", "monolithic", gate_at="2", gate=str(tmp_path / "never")))
+        await them.hear(Progressed, of=us.ready["name"])
+        us.signal(signal.SIGKILL)
+        assert await us.ended() == -signal.SIGKILL
+        for pid in us.pids:
+            await gone(pid)
+
+
+async def test_two_ranks_then_an_order_to_close(them: ScriptedOrchestrator, tmp_path: Path) -> None:
+    async with leader(
+        them.endpoint,
+        roles=["decoder", "denoiser", "encoder"],
+        name="g",
+        ranks=2,
+        media_store=str(tmp_path / "store"),
+    ) as us:
+        assert len((await them.ready("g")).ranks) == 2
+        grant = them.grant("r", "g", [0])
+        await them.say("g", work("r", "encoder", grant=grant))
+        delivery = them.deliver(grant, await them.hear(Delivered))
+        grant = them.grant("r", "g", [1])
+        await them.say("g", work("r", "denoiser", delivery=delivery, grant=grant))
+        delivery = them.deliver(grant, await them.hear(Delivered))
+        await them.say("g", work("r", "decoder", delivery=delivery))
+        (media,) = (await them.hear(Finished)).media  # of rank 0 only
+        assert (tmp_path / "store" / (media.store_key or "")).stat().st_size == media.nbytes
+        await them.say("g", Close("removed"))
+        assert (await them.hear(Left)).reason == "removed"
+        assert await us.ended() == 0
+
+
+async def test_refused_is_one_clear_line(them: ScriptedOrchestrator) -> None:
+    them.welcoming = False
+    try:
+        async with leader(them.endpoint, roles=["encoder"], name="h", ready=False) as us:
+            await them.hear(Register, of="h")
+            await them.say("h", Refused("the name h is taken by pid 7 on box"))
+            assert await us.ended() == 1
+            last = us.stderr.splitlines()[-1]
+            assert last == "triptych: encoder: the name h is taken by pid 7 on box"
+    finally:
+        them.welcoming = True
+
+
+@pytest.mark.parametrize(
+    ("model", "line"),
+    [
+        ("missing", "there is no model at missing"),
+        ("broken", "raised RuntimeError: the weights do not fit"),
+        ("crash", "exited with code 3"),
+    ],
+)
+async def test_a_model_that_does_not_load_is_one_clear_line(model: str, line: str) -> None:
+    async with leader("tcp://127.0.0.1:9", roles=["encoder"], model=model, ready=False) as us:
+        assert await us.ended() == 1
+        assert us.stderr.splitlines()[-1].startswith("triptych: encoder: ")
+        assert us.stderr.splitlines()[-1].endswith(line)
+        assert "Traceback" not in us.stderr
+
+
+async def test_a_sigterm_while_it_loads_ends_it_at_once(tmp_path: Path) -> None:
+    loads = tmp_path / "loads"
+    model = f"endless:{loads}"
+    async with leader("tcp://127.0.0.1:9", roles=["encoder"], model=model, ready=False) as us:
+        async with asyncio.timeout(60):
+            while not loads.exists():
+                await asyncio.sleep(0.01)
+        us.signal(signal.SIGTERM)
+        assert await us.ended() == 0
+        assert "Traceback" not in us.stderr
+
+
+async def test_a_taken_endpoint_is_one_clear_line(them: ScriptedOrchestrator) -> None:
+    taken = them.endpoint
+    async with leader(them.endpoint, roles=["encoder"], endpoint=taken, ready=False) as us:
+        assert await us.ended() == 1
+        (line,) = us.stderr.splitlines()
+        assert line.startswith(f"triptych: encoder: {taken} cannot be bound: ")
+
+
+async def test_a_leader_imports_no_torch() -> None:
+    script = (
+        "import sys, roles.leader; "
+        "print(*sorted({'torch', 'diffusers', 'transformers', 'PIL', 'av'} & set(sys.modules)))"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", script), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert out.decode().strip() == ""

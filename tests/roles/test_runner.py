@@ -1,0 +1,165 @@
+"""What a rank does with requests, on the scripted program: slots in, slots and files out."""
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image as Pillow
+
+from roles.calls import Begin, Key, Outcome, Outcomes, Run, Store, Unit
+from roles.runner import Runner
+from tests.support.scripted_program import ScriptedProgram
+from transfer.messages import Delivery, Inputs, Output, Role, Scalar
+from transfer.payload import unpack
+from transfer.pool import SlotPool
+
+
+class Bench:
+    def __init__(self, rank: int = 0) -> None:
+        self.pool = SlotPool.create(4, 1 << 16, 4)
+        self.runner = Runner(ScriptedProgram(), self.pool, rank, threads=1, settle=lambda: None)
+
+    def begin(
+        self, role: Role, name: str = "r", given: Delivery | None = None, **params: Scalar
+    ) -> Outcome:
+        inputs = Inputs(params, seed=40)
+        return one(self.runner.begin(Begin(name, 1, role, inputs, given)))
+
+    def run(self, unit: Unit, name: str = "r") -> Outcome:
+        return one(self.runner.run(Run(unit, (((name, 1),),))))
+
+    def stored(self, nbytes: int, slot: int, name: str = "r") -> Delivery:
+        """The payload, written where the next role finds it."""
+        checksum = self.runner.store(Store(name, 1, [slot])).checksum
+        assert checksum is not None
+        return Delivery(1, [slot], nbytes, checksum)
+
+    def close(self) -> None:
+        self.runner.close()
+        self.pool.close()
+
+    @property
+    def live(self) -> dict[Key, object]:
+        return dict(self.runner._live)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    with contextlib.closing(Bench()) as made:
+        yield made
+
+
+def one(outcomes: Outcomes) -> Outcome:
+    (outcome,) = outcomes.outcomes
+    return outcome
+
+
+def encoded(bench: Bench, **params: Scalar) -> Delivery:
+    assert bench.begin("encoder", **params).error is None
+    outcome = bench.run("encode")
+    assert outcome.done
+    assert outcome.nbytes is not None
+    return bench.stored(outcome.nbytes, slot=0)
+
+
+def test_a_request_through_all_roles(bench: Bench) -> None:
+    given = encoded(bench, prompt="hello")
+    began = bench.begin("denoiser", given=given, prompt="hello")
+    assert (began.done, began.step, began.steps) == (False, 0, 3)
+    assert began.read_s > 0
+    steps = [bench.run("step") for _ in range(3)]
+    assert [(step.step, step.done) for step in steps] == [(1, False), (2, False), (3, True)]
+    assert steps[2].nbytes is not None
+    latents = bench.stored(steps[2].nbytes, slot=1)
+    assert not bench.live
+
+    assert not bench.begin("decoder", given=latents, prompt="hello").done
+    made = bench.run("decode")
+    assert made.done
+    assert made.media is not None
+    data = os.pread(made.media[0].fd, made.media[0].nbytes, 0)
+    picture = Pillow.open(io.BytesIO(data))
+    assert picture.getpixel((0, 0)) == (43, 0, 0)  # the seed and three steps
+    assert picture.info == {"prompt": "hello", "seed": "40", "model": "scripted"}
+    bench.runner.drop(("r", 1))
+    assert not bench.live
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(made.media[0].fd)
+
+
+def test_the_whole_pipeline_in_one(bench: Bench) -> None:
+    bench.begin("monolithic", steps=1)
+    outcome = bench.run("step")
+    assert outcome.done
+    assert outcome.media is not None
+    assert outcome.nbytes is None
+
+
+def test_requests_of_one_call_fail_alone(bench: Bench) -> None:
+    for name, params in (("good", {}), ("bad", {"raise_at": "1"})):
+        bench.begin("monolithic", name, **params)
+    call = Run("step", ((("good", 1),), (("bad", 1),), (("unknown", 1),)))
+    good, bad, unknown = bench.runner.run(call).outcomes
+    assert good.error is None
+    assert good.step == 1
+    assert bad.error is not None
+    assert (bad.error.kind, bad.error.message) == ("rank_failed", "RuntimeError: scripted at 1")
+    assert "_forward" in (bad.error.traceback or "")
+    assert unknown.error is not None
+    assert list(bench.live) == [("good", 1)]
+
+
+def test_bad_input_names_its_field(bench: Bench) -> None:
+    bench.begin("encoder", bad_input_at="encode")
+    error = bench.run("encode").error
+    assert error is not None
+    assert (error.kind, error.param, error.traceback) == ("invalid_request", "prompt", None)
+
+
+def test_a_flipped_bit_is_an_error_and_never_an_image(bench: Bench) -> None:
+    given = encoded(bench, prompt="hello")
+    (view,) = bench.pool.segments([0])
+    view[given.nbytes - 1] ^= 1
+    error = bench.begin("denoiser", given=given, prompt="hello").error
+    assert error is not None
+    assert error.kind == "payload"
+    assert not bench.live
+
+
+def test_a_payload_of_several_slots(bench: Bench) -> None:
+    bench.begin("encoder", size=30_000)
+    outcome = bench.run("encode")
+    assert outcome.nbytes is not None
+    stored = bench.runner.store(Store("r", 1, [5, 4]))
+    assert stored.checksum is not None
+    value = unpack(bench.pool.segments([5, 4], outcome.nbytes), outcome.nbytes, stored.checksum)
+    assert value["embeds"].shape == (30_000,)
+
+
+def test_only_the_first_rank_writes() -> None:
+    bench = Bench(rank=1)
+    bench.begin("encoder")
+    bench.run("encode")
+    assert bench.runner.store(Store("r", 1, [0])).checksum is None
+    bench.begin("monolithic", steps=1)
+    assert bench.run("step").media == []
+
+
+def test_a_request_without_steps_is_done_when_it_began(bench: Bench) -> None:
+    assert bench.begin("monolithic", steps=0).done
+
+
+def test_a_format_that_the_model_has_not(bench: Bench) -> None:
+    inputs = Inputs({"steps": 0}, seed=1, output=Output("wav"))
+    error = one(bench.runner.begin(Begin("r", 1, "monolithic", inputs, None))).error
+    assert error is not None
+    assert (error.kind, error.param) == ("invalid_request", "output_format")
+
+
+def test_dropping_twice_or_the_unknown_is_fine(bench: Bench) -> None:
+    bench.begin("monolithic")
+    for name in ("r", "r", "never"):
+        bench.runner.drop((name, 1))
+    assert not bench.live

@@ -1,0 +1,204 @@
+"""The worker pool on real processes: every rank answers, or is named."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from roles.calls import Drop, Stored
+from roles.pool import PoolResult, WorkerPool
+from roles.process import RankCommand, cause_of_death
+
+ROOT = Path(__file__).parents[2]
+SOON_S = 20.0
+
+
+def commands(count: int) -> list[RankCommand]:
+    argv = [sys.executable, "-m", "tests.support.scripted_rank"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return [RankCommand([*argv, f"--rank={rank}"], environment) for rank in range(count)]
+
+
+@asynccontextmanager
+async def pool(count: int) -> AsyncIterator[WorkerPool]:
+    made = WorkerPool(commands(count))
+    await made.start()
+    try:
+        assert (await made.call(Drop("fine", 1), SOON_S)).ok  # they are up
+        yield made
+    finally:
+        await made.kill()
+        assert not any(alive(pid) for pid in made.pids)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def kinds(result: PoolResult) -> list[str]:
+    return [each.error.kind if each.error else "ok" for each in result.results]
+
+
+async def test_every_rank_answers() -> None:
+    async with pool(3) as ranks:
+        result = await ranks.call(Drop("fine", 42), SOON_S)
+        assert result.ok
+        assert [each.value for each in result.results] == [Stored(42)] * 3
+        assert [each.rank for each in result.results] == [0, 1, 2]
+        assert [each.pid for each in result.results] == ranks.pids
+
+
+async def test_one_rank_that_raises_fails_the_call_and_is_named() -> None:
+    async with pool(3) as ranks:
+        result = await ranks.call(Drop("raise:1", 1), SOON_S)
+        assert not result.ok
+        assert not result.lost
+        assert kinds(result) == ["ok", "raised", "ok"]
+        assert str(result) == f"rank 1 (pid {ranks.pids[1]}) raised ValueError: scripted"
+        assert result.failures[0].error is not None
+        assert result.failures[0].error.traceback == "Traceback: scripted"
+        assert (await ranks.call(Drop("fine", 2), SOON_S)).ok  # and the ranks go on
+
+
+@pytest.mark.parametrize(
+    ("what", "how"), [("exit", "exited with code 5"), ("kill", "died of SIGKILL")]
+)
+async def test_a_rank_that_ends_is_told_at_once(what: str, how: str) -> None:
+    async with pool(3) as ranks:
+        began = time.monotonic()
+        result = await ranks.call(Drop(f"{what}:2", 1), 600)
+        assert time.monotonic() - began < SOON_S
+        assert result.lost
+        assert result.failures[0].rank == 2
+        assert str(result).startswith(f"rank 2 (pid {ranks.pids[2]}) {how}")
+        assert str(ranks.died.result()) == f"rank 2 (pid {ranks.pids[2]}) {how}"
+        assert ranks.state == "failed"
+        assert kinds(await ranks.call(Drop("fine", 1), 600)) == ["closed", "closed", "died"]
+
+
+async def test_an_idle_rank_s_death_is_seen() -> None:
+    async with pool(2) as ranks:
+        os.kill(ranks.pids[1], signal.SIGSEGV)
+        death = await asyncio.wait_for(ranks.died, SOON_S)
+        assert (death.rank, death.how) == (1, "died of SIGSEGV")
+
+
+async def test_every_pending_call_is_answered_when_a_rank_dies() -> None:
+    async with pool(2) as ranks:
+        calls = [ranks.call(Drop(what, 1), 600) for what in ("hang:0", "hang:0", "kill:1")]
+        results = await asyncio.wait_for(asyncio.gather(*calls), SOON_S)
+        assert all(f"rank 1 (pid {ranks.pids[1]}) died of SIGKILL" in str(r) for r in results)
+
+
+async def test_a_silent_rank_is_named_at_the_deadline() -> None:
+    async with pool(3) as ranks:
+        result = await ranks.call(Drop("hang:1", 1), 0.5)
+        assert kinds(result) == ["ok", "silent", "ok"]
+        assert result.lost
+        assert str(result) == f"rank 1 (pid {ranks.pids[1]}) did not answer for 0.5 s"
+
+
+async def test_a_stopped_rank_is_named_at_the_deadline() -> None:
+    async with pool(2) as ranks:
+        os.kill(ranks.pids[0], signal.SIGSTOP)
+        assert kinds(await ranks.call(Drop("fine", 1), 0.3)) == ["silent", "ok"]
+
+
+async def test_a_late_answer_is_never_taken_for_the_next_call_s() -> None:
+    async with pool(2) as ranks:
+        assert kinds(await ranks.call(Drop("late:0", 111), 0.3)) == ["silent", "ok"]
+        result = await ranks.call(Drop("fine", 222), SOON_S)
+        assert [each.value for each in result.results] == [Stored(222), Stored(222)]
+        assert ranks.late == 1
+
+
+async def test_calls_at_the_same_time_keep_their_answers() -> None:
+    async with pool(2) as ranks:
+        calls = [ranks.call(Drop("fine", number), SOON_S) for number in range(200)]
+        for number, result in enumerate(await asyncio.gather(*calls)):
+            assert result.first.value == Stored(number)
+
+
+async def test_a_cancelled_call_leaves_nothing_behind() -> None:
+    async with pool(1) as ranks:
+        call = asyncio.ensure_future(ranks.call(Drop("hang:0", 1), 600))
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert (await ranks.call(Drop("fine", 3), SOON_S)).first.value == Stored(3)
+        assert not ranks._pending
+
+
+async def test_garbage_from_a_rank_ends_it() -> None:
+    async with pool(2) as ranks:
+        result = await ranks.call(Drop("garbage:0", 1), 600)
+        assert result.failures[0].rank == 0
+        assert (await asyncio.wait_for(ranks.died, SOON_S)).rank == 0
+
+
+async def test_a_call_that_is_too_large_is_a_result_too() -> None:
+    async with pool(1) as ranks:
+        result = await ranks.call(Drop("x" * (5 << 20), 1), SOON_S)
+        assert kinds(result) == ["raised"]
+        assert (await ranks.call(Drop("fine", 1), SOON_S)).ok
+
+
+async def test_condemned_ranks_end_with_the_reason() -> None:
+    async with pool(2) as ranks:
+        ranks.condemn(1, "did not answer for 3 s")
+        assert str(await ranks.died) == f"rank 1 (pid {ranks.pids[1]}) did not answer for 3 s"
+
+
+async def test_closing_is_polite() -> None:
+    async with pool(2) as ranks:
+        pids = ranks.pids
+        await ranks.close()
+        assert ranks.state == "closed"
+        assert not any(map(alive, pids))
+        assert not ranks.died.done()  # nobody died, they were asked
+        assert kinds(await ranks.call(Drop("fine", 1), 1)) == ["closed", "closed"]
+
+
+async def test_closing_always_ends_and_fails_what_is_pending() -> None:
+    async with pool(3) as ranks:
+        assert (await ranks.call(Drop("stubborn:0", 1), SOON_S)).ok
+        os.kill(ranks.pids[1], signal.SIGSTOP)
+        pending = asyncio.ensure_future(ranks.call(Drop("hang:0", 1), 600))
+        await asyncio.sleep(0)
+        pids = ranks.pids
+        await ranks.close(polite_s=0.2, term_s=0.2)
+        assert not any(map(alive, pids))
+        assert set(kinds(await pending)) == {"closed"}
+        await ranks.close()  # once more is fine
+
+
+async def test_ranks_that_cannot_start_leave_nothing_behind() -> None:
+    good = commands(1)[0]
+    ranks = WorkerPool([good, RankCommand(["/nonexistent"]), good])
+    with pytest.raises(OSError, match="nonexistent"):
+        await ranks.start()
+    assert ranks.state == "closed"
+    assert not alive(ranks.pids[0])
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [(0, "exited with code 0"), (3, "exited with code 3"), (-9, "died of SIGKILL")],
+)
+def test_causes_of_death(code: int, cause: str) -> None:
+    assert cause_of_death(code) == cause
+
+
+def test_a_signal_without_a_name() -> None:
+    assert cause_of_death(-40) == "died of signal 40"

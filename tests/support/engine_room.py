@@ -1,0 +1,280 @@
+"""An engine among doubles: ranks, transport and media that do what a test tells them to.
+
+What is said to the orchestrator lands in `said`; `await room.hear(Type)` takes it out.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from roles.calls import (
+    Begin,
+    Call,
+    Drop,
+    Key,
+    MediaFile,
+    Outcome,
+    Outcomes,
+    RankError,
+    RankResult,
+    Run,
+    Store,
+    Stored,
+    Value,
+)
+from roles.engine import Engine
+from roles.outbox import OutboxLine
+from roles.pool import Death, PoolResult
+from roles.scheduler import Scheduler
+from tests.support.scripted_orchestrator import work
+from transfer.codec import Message
+from transfer.errors import TransferFailed
+from transfer.header import write_header
+from transfer.messages import (
+    Delivery,
+    ErrorInfo,
+    Grant,
+    Media,
+    Role,
+    Work,
+)
+from transfer.pool import Outbox, SlotPool
+
+M = TypeVar("M", bound=Message)
+SLOT_BYTES = 4096
+CAPACITY: dict[Role, int] = {"encoder": 2, "denoiser": 3, "decoder": 2, "monolithic": 3}
+
+
+class FakeRanks:
+    """`ranks` ranks that take no time, unless `hold` names what they shall wait at.
+
+    A denoiser takes `steps` steps; a payload has `nbytes`. `errors`: what a rank says of a request
+    at its next unit. `hold`: "begin", "encode", "step", "decode", "store" or "drop"; such a call,
+    but for the first `skip` of them, waits until `go` is set. `done` tells the calls in the order
+    of their ends.
+    """
+
+    def __init__(self, ranks: int = 1) -> None:
+        self.pids = [1000 + rank for rank in range(ranks)]
+        self.died: asyncio.Future[Death] = asyncio.get_running_loop().create_future()
+        self.steps = 3
+        self.nbytes = 1000
+        self.errors: dict[tuple[int, str], ErrorInfo] = {}
+        self.broken: RankError | None = None  # of the last rank, for every call
+        self.hold: str | None = None
+        self.skip = 0
+        self.go = asyncio.Event()
+        self.held = asyncio.Event()
+        self.done: list[str] = []
+        self.holding: set[Key] = set()
+        self.condemned: list[tuple[int, str]] = []
+        self._roles: dict[Key, Role] = {}
+        self._at: dict[Key, int] = {}
+
+    async def call(self, message: Call, seconds: float) -> PoolResult:
+        what, who = _name(message)
+        if what == self.hold and self.skip:
+            self.skip -= 1
+        elif what == self.hold:
+            self.held.set()
+            await asyncio.wait(
+                [asyncio.ensure_future(self.go.wait()), self.died],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        self.done.append(f"{what} {who}")
+        if self.died.done():
+            return self._all(None, RankError("died", "RankDied", self.died.result().how))
+        values = [self._value(message, rank) for rank in range(len(self.pids))]
+        results = [RankResult(rank, self.pids[rank], True, v) for rank, v in enumerate(values)]
+        if self.broken is not None:
+            results[-1] = RankResult(len(values) - 1, self.pids[-1], False, None, self.broken)
+        return PoolResult(tuple(results))
+
+    def condemn(self, rank: int, how: str) -> None:
+        self.condemned.append((rank, how))
+        self.die(how, rank)
+
+    def die(self, how: str = "died of SIGKILL", rank: int = 0) -> None:
+        if not self.died.done():
+            self.died.set_result(Death(rank, self.pids[rank], how))
+
+    def _all(self, value: Value, error: RankError) -> PoolResult:
+        pids = enumerate(self.pids)
+        return PoolResult(tuple(RankResult(rank, pid, False, value, error) for rank, pid in pids))
+
+    def _value(self, message: Call, rank: int) -> Value:
+        match message:
+            case Begin(request, attempt, role):
+                self.holding.add((request, attempt))
+                self._roles[request, attempt], self._at[request, attempt] = role, 0
+                return Outcomes([self._outcome((request, attempt), rank, "begin")])
+            case Run(unit, groups):
+                keys = [key for group in groups for key in group]
+                return Outcomes([self._outcome(key, rank, unit) for key in keys])
+            case Store(request, attempt):
+                self.holding.discard((request, attempt))
+                return Stored(4711 if rank == 0 else None)
+            case Drop(request, attempt):
+                self.holding.discard((request, attempt))
+        return None
+
+    def _outcome(self, key: Key, rank: int, unit: str) -> Outcome:
+        error = self.errors.get((rank, key[0]))
+        if error is not None:
+            return Outcome(*key, error=error)
+        if unit == "begin":
+            return Outcome(*key, steps=self.steps, read_s=0.001)
+        if unit == "encode":
+            return Outcome(*key, done=True, nbytes=self.nbytes, compute_s=0.001)
+        if unit == "decode":
+            return Outcome(*key, done=True, media=[MediaFile(9, "image", "image/png", 5)])
+        self._at[key] += rank == len(self.pids) - 1
+        step = self._at[key] + (rank < len(self.pids) - 1)
+        done = step == self.steps
+        nbytes = self.nbytes if done else None
+        return Outcome(*key, done=done, step=step, steps=self.steps, nbytes=nbytes)
+
+
+def _name(message: Call) -> tuple[str, str]:
+    match message:
+        case Run(unit, groups):
+            return unit, groups[0][0][0]
+        case Begin(request) | Store(request) | Drop(request):
+            return type(message).__name__.lower(), request
+    raise AssertionError(message)
+
+
+class FakeSender:
+    """`failures` are raised first, one for each write; `go` holds writes back, cancelled ones too:
+    `Transport.send` ends when nothing is written any more."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[list[int], int, Grant]] = []
+        self.failures: list[Exception] = []
+        self.go = asyncio.Event()
+        self.go.set()
+        self.writing = asyncio.Event()
+
+    async def send(
+        self, slots: Sequence[int], nbytes: int, grant: Grant, received_at: float
+    ) -> None:
+        self.writing.set()
+        cancelled = False
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            cancelled = True
+            await self.go.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        if cancelled:
+            raise asyncio.CancelledError
+        self.sent.append((list(slots), nbytes, grant))
+
+
+class FakePublisher:
+    def __init__(self) -> None:
+        self.discarded: list[Media] = []
+        self.failure: Exception | None = None
+        self.go = asyncio.Event()
+        self.go.set()
+        self.publishing = asyncio.Event()
+
+    async def publish(self, pid: int, files: list[MediaFile]) -> list[Media]:
+        self.publishing.set()
+        await self.go.wait()
+        if self.failure is not None:
+            raise self.failure
+        return [Media(f"{pid}-{file.fd}", file.kind, file.mime, file.nbytes) for file in files]
+
+    def discard(self, media: list[Media]) -> None:
+        self.discarded += media
+
+
+class EngineRoom:
+    """The engine called "box", of every role. Two requests denoise at a time; four outbox slots."""
+
+    def __init__(self, ranks: int = 1, capacity: dict[Role, int] = CAPACITY) -> None:
+        self.pool = SlotPool.create(4, SLOT_BYTES, 4)
+        self.outbox = OutboxLine(Outbox(self.pool))
+        self.ranks = FakeRanks(ranks)
+        self.sender = FakeSender()
+        self.publisher = FakePublisher()
+        self.said: list[Message] = []
+        self.lost: list[str] = []
+        self._news = asyncio.Event()
+        self.scheduler = Scheduler(2)
+        self.engine = Engine(
+            "box",
+            capacity,
+            self.scheduler,
+            self.pool,
+            self.outbox,
+            self.sender,
+            self.publisher,
+            self._say,
+            self.lost.append,
+        )
+        self._slots = itertools.cycle(range(4))
+        self._generations = iter(range(100, 1000))
+
+    async def __aenter__(self) -> "EngineRoom":
+        self.engine.door.attach(self.ranks)
+        self._loop = asyncio.create_task(self.engine.run())
+        return self
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        self._loop.cancel()
+        await asyncio.wait([self._loop])
+        if kind is None:
+            assert self._loop.cancelled(), self._loop.exception()
+        self.pool.close()
+
+    def accept(self, work: Work) -> None:
+        self.engine.accept(work, 5)
+
+    async def hear(self, kind: type[M], fits: Callable[[M], bool] = lambda _: True) -> M:
+        async with asyncio.timeout(10):
+            while True:
+                for message in self.said:
+                    if isinstance(message, kind) and fits(message):
+                        self.said.remove(message)
+                        return message
+                self._news.clear()
+                await self._news.wait()
+
+    async def at_home(self) -> None:
+        """Waits until nothing is in flight, and checks that everything has come home."""
+        async with asyncio.timeout(10):
+            await self.engine.idle.wait()
+            while self.ranks.holding:  # the last Drop may still be on its way
+                await asyncio.sleep(0)
+        assert self.outbox.free_slots == 4
+        assert len(self.scheduler) == 0
+
+    def grant(self, request: str, slots: int = 1, seconds: float = 60.0) -> Grant:
+        address = self.pool.address()
+        generation = next(self._generations)
+        return Grant(request, 1, generation, "next", 1, list(range(slots)), seconds, address)
+
+    def delivered(self, request: str) -> Delivery:
+        """A payload in our slots, as its sender and the orchestrator describe it."""
+        slot = next(self._slots)
+        delivery = Delivery(next(self._generations), [slot], 500, 99)
+        (view,) = self.pool.segments([slot])
+        write_header(view, request, 1, delivery.generation, 500, 99)
+        return delivery
+
+    def work(self, request: str, role: Role, grant: Grant | None = None) -> Work:
+        """Work for a role, with a payload in the slots where the role has one."""
+        delivery = self.delivered(request) if role in ("denoiser", "decoder") else None
+        return work(request, role, delivery=delivery, grant=grant)
+
+    def _say(self, message: Message) -> None:
+        self.said.append(message)
+        self._news.set()
+
+
+def failure(may_land: bool) -> TransferFailed:
+    return TransferFailed("the wire broke", may_land=may_land)

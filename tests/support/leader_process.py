@@ -1,0 +1,97 @@
+"""A leader in a process of its own, started by a test: python -m tests.support.leader_process."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from roles.options import RoleOptions
+
+ROOT = Path(__file__).parents[2]
+SCRIPTED = "tests.support.scripted_program:load"
+DEADLINE_S = 60.0
+
+
+class LeaderProcess:
+    """`ready` is its ready line, decoded; `stderr` what it logged, once it has ended."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.ready: dict[str, Any] = {}
+        self.stderr = ""
+
+    async def wait_ready(self) -> None:
+        assert self.process.stdout is not None
+        async with asyncio.timeout(DEADLINE_S):
+            self.ready = json.loads(await self.process.stdout.readline())
+
+    @property
+    def pids(self) -> list[int]:
+        return [self.process.pid, *self.ready.get("rank_pids", [])]
+
+    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    async def ended(self) -> int:
+        """Its exit code; all output has been read by then."""
+        async with asyncio.timeout(DEADLINE_S):
+            _, stderr = await self.process.communicate()
+        self.stderr = stderr.decode()
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+
+@asynccontextmanager
+async def leader(
+    orchestrator: str, *, program: str = SCRIPTED, ready: bool = True, **settings: Any
+) -> AsyncIterator[LeaderProcess]:
+    """Starts a leader, and sees to it that nothing of it is left."""
+    given = {"model": "fine", "threads": 1, "transfer": "shm", "slots": 4, "slot_bytes": 1 << 16}
+    options = RoleOptions(orchestrator=orchestrator, **{**given, **settings})
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", __name__, msgspec.json.encode(options).decode(), program),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        limit=1 << 20,
+    )
+    made = LeaderProcess(process)
+    try:
+        if ready:
+            await made.wait_ready()
+        yield made
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+        for pid in made.pids:
+            await gone(pid)
+
+
+async def gone(pid: int) -> None:
+    """Waits until no process has this pid."""
+    async with asyncio.timeout(DEADLINE_S):
+        while alive(pid):
+            await asyncio.sleep(0.005)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    from roles.leader import serve
+
+    sys.exit(serve(msgspec.json.decode(sys.argv[1], type=RoleOptions), sys.argv[2]))

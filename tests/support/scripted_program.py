@@ -1,0 +1,118 @@
+"""A model that does what the request's parameters say, for tests of everything around a model.
+
+`roles.rank --program tests.support.scripted_program:load`. It runs in the rank; nothing here is
+imported by the tests themselves but the parameters' names.
+
+Parameters of a request, all optional: prompt, steps (default 3), size (floats in the payload),
+raise_at, bad_input_at, kill_at, exit_at (a stage: "encode", "decode", or "3": the third forward),
+gate and gate_at (a path; that stage waits until the file is there).
+Models: "fine", "missing" (ModelError), "broken" (any other error), "crash" (the process ends),
+"endless:PATH" (says that it loads, by that file, and never ends).
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image as Pillow
+
+from roles.samples import Image, Sample
+from roles.split.program import BadInput, Call, Denoising, ModelError, Program, TransformerCall
+from transfer.messages import ModelInfo
+
+INFO = ModelInfo("scripted", "ScriptedPipeline", "fingerprint", "image", [])
+
+
+def load(model: str, roles: list[str], dtype: str, device: str) -> Program:
+    if model == "missing":
+        raise ModelError("there is no model at missing")
+    if model == "broken":
+        raise RuntimeError("the weights do not fit")
+    if model == "crash":
+        os._exit(3)
+    if model.startswith("endless:"):
+        Path(model.removeprefix("endless:")).touch()
+        signal.pause()
+    return ScriptedProgram()
+
+
+class ScriptedProgram:
+    info = INFO
+
+    def encode(self, call: Call) -> Any:
+        _act(call, "encode")
+        size = call.inputs.params.get("size", 8)
+        return {"prompt": call.inputs.params.get("prompt"), "embeds": torch.zeros(size)}
+
+    def denoise(self, call: Call, payload: Any) -> Denoising:
+        assert payload["prompt"] == call.inputs.params.get("prompt")
+        return ScriptedDenoising(call, payload["embeds"], whole=False)
+
+    def decode(self, call: Call, payload: Any) -> list[Sample]:
+        _act(call, "decode")
+        return [_picture(call, payload["latents"])]
+
+    def generate(self, call: Call) -> Denoising:
+        return ScriptedDenoising(call, torch.zeros(8), whole=True)
+
+
+class ScriptedDenoising:
+    """Latents begin at the seed, and grow by one with every forward."""
+
+    def __init__(self, call: Call, embeds: torch.Tensor, whole: bool) -> None:
+        self._call = call
+        self._whole = whole
+        self._latents = embeds + call.inputs.seed
+        self.pending: TransformerCall | None = None
+        self.step = 0
+        self.steps = int(call.inputs.params.get("steps", 3))
+
+    @property
+    def done(self) -> bool:
+        return self.step == self.steps
+
+    def start(self) -> None:
+        _act(self._call, "begin")
+        self._next()
+
+    def resume(self, output: Any) -> None:
+        self._latents = output
+        self.step += 1
+        self._next()
+
+    def cancel(self) -> None:
+        self.pending = None
+
+    def result(self) -> Any:
+        return [_picture(self._call, self._latents)] if self._whole else {"latents": self._latents}
+
+    def _next(self) -> None:
+        call = TransformerCall(self._forward, "transformer", (self._latents,), {})
+        self.pending = None if self.done else call
+
+    def _forward(self, latents: torch.Tensor) -> torch.Tensor:
+        _act(self._call, str(self.step + 1))
+        return latents + 1
+
+
+def _picture(call: Call, latents: torch.Tensor) -> Image:
+    """A pixel's red is the latents' value: the seed, and one for each step."""
+    return Image(Pillow.new("RGB", (4, 4), (int(latents[0]), 0, 0)))
+
+
+def _act(call: Call, stage: str) -> None:
+    params = call.inputs.params
+    if params.get("gate_at") == stage:
+        while not Path(str(params["gate"])).exists():
+            time.sleep(0.002)
+    if params.get("raise_at") == stage:
+        raise RuntimeError(f"scripted at {stage}")
+    if params.get("bad_input_at") == stage:
+        raise BadInput("the prompt is too long", "prompt")
+    if params.get("kill_at") == stage:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if params.get("exit_at") == stage:
+        os._exit(7)

@@ -1,0 +1,277 @@
+"""The leaders of a simulated cluster: what an honest one does with each message, turn by turn."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.support.bench import KIB, PICTURE, register
+from transfer.messages import (
+    Abort,
+    Aborted,
+    Accepted,
+    Beat,
+    Close,
+    Delivered,
+    Drain,
+    ErrorInfo,
+    Failed,
+    Finished,
+    Grant,
+    HostInfo,
+    PoolAddress,
+    Progressed,
+    Push,
+    PushFailed,
+    Refused,
+    RegisterAgain,
+    Role,
+    Staged,
+    StageReport,
+    StateChanged,
+    Welcome,
+    Work,
+)
+
+if TYPE_CHECKING:
+    from tests.support.simulated_cluster import World
+
+Key = tuple[str, int]
+
+
+@dataclass(eq=False)
+class Job:
+    """One attempt in a leader: compute for `left` turns, then hand over."""
+
+    work: Work
+    left: int
+    read: bool
+    grant: Grant | None = None
+    until: float = 0.0  # the grant is void then
+    nbytes: int = 0
+    writing: int = 0  # turns that the write still takes
+    staged: bool = False  # the payload is in the outbox
+    computing: bool = True  # takes one of the leader's places
+    aborted: bool = False
+    steps: int = 0
+
+
+@dataclass(eq=False)
+class Process:
+    """A leader's process: its memory, its connection, and what it works on."""
+
+    world: "World"
+    name: str
+    roles: tuple[Role, ...]
+    slots: int
+    capacity: int
+    incarnation: str
+    pid: int
+    epoch: int = 0
+    connection: bytes = b""
+    alive: bool = True
+    stopped: bool = False  # SIGSTOP: it says, hears and does nothing, until it is woken
+    draining: bool = False
+    no_more: bool = False
+    beat_at: float = 0.0
+    jobs: dict[Key, Job] = field(default_factory=dict)
+    memory: dict[int, int] = field(default_factory=dict)  # slot → generation of what lies there
+    may_land: list[Grant] = field(default_factory=list)
+    inbox: deque[Any] = field(default_factory=deque)
+    outbox: deque[Any] = field(default_factory=deque)
+
+    def __repr__(self) -> str:
+        return f"{self.name}/{self.incarnation}@{self.epoch}"
+
+    # ------------------------------------------------------------ the control channel
+
+    def connect(self) -> None:
+        """A new connection; what was on its way on the old one is lost."""
+        self.world.connections.pop(self.connection, None)
+        self.connection = self.world.new_connection(self)
+        self.inbox.clear()
+        self.outbox.clear()
+        self.forget()
+        if self.alive:
+            self.introduce()
+
+    def introduce(self) -> None:
+        info = register(
+            self.name,
+            *self.roles,
+            incarnation=self.incarnation,
+            last_epoch=self.epoch,
+            capacity=self.capacity,
+            endpoint=f"tcp://{self.name}:{self.pid}",
+            pool=PoolAddress(self.slots, KIB, offset=self.pid),
+            host=HostInfo("host", "boot", self.pid, 1.0),
+            may_land=[grant.generation for grant in self.may_land],
+        )
+        self.outbox.append(info)
+
+    def forget(self) -> None:
+        """The promise that comes with a registration: nothing of older epochs is written."""
+        self.jobs.clear()
+        if self.draining:
+            self.world.leave(self, "the orchestrator was lost while it drained")
+
+    def say(self, message: Any) -> None:
+        self.outbox.append(message)
+
+    def hear(self) -> None:
+        message = self.inbox.popleft()
+        match message:
+            case Welcome(epoch=epoch):
+                if epoch > self.epoch:
+                    self.epoch = epoch
+                    self.say(StateChanged(epoch, "ready", "registered", []))
+            case Refused():
+                self.world.die(self)
+            case RegisterAgain():
+                self.connect()
+            case Work():
+                self.accept(message)
+            case Push():
+                self.push(message)
+            case Abort():
+                self.abort(message)
+            case Drain():
+                self.no_more = True
+                self.start_draining()
+            case Close(reason=reason):
+                self.world.leave(self, reason)
+            case Beat():
+                pass
+
+    # ------------------------------------------------------------ work
+
+    def accept(self, work: Work) -> None:
+        key = (work.request, work.attempt)
+        if key in self.jobs:
+            return
+        busy = sum(j.computing and j.work.role == work.role for j in self.jobs.values())
+        assert busy < self.capacity, f"{self} is given more than it takes"
+        job = self.jobs[key] = Job(work, self.world.random.randint(0, 4), work.delivery is None)
+        self._receive(job, work.grant)
+
+    def push(self, push: Push) -> None:
+        job = self.jobs.get((push.request, push.attempt))
+        if job is not None and job.staged and not job.writing and job.grant is None:
+            self._receive(job, push.grant)
+            self._write(job)
+
+    def abort(self, abort: Abort) -> None:
+        job = self.jobs.get((abort.request, abort.attempt))
+        if job is None:
+            self.say(Aborted(self.epoch, abort.request, abort.attempt))
+            return
+        job.aborted = True
+        if not job.writing:
+            self._end(job, Aborted(self.epoch, abort.request, abort.attempt, self._unused(job)))
+
+    def turn(self) -> None:
+        """Some job goes on by one turn, if there is any."""
+        if not self.jobs:
+            if self.draining and self.no_more:
+                self.world.leave(self, "drained")
+            return
+        job = self.world.random.choice(list(self.jobs.values()))
+        if job.writing:
+            self._go_on_writing(job)
+        elif not job.read:
+            self._read(job)
+        elif not job.staged:
+            self._compute(job)
+
+    def start_draining(self) -> None:
+        if not self.draining:
+            self.draining = True
+            self.say(StateChanged(self.epoch, "draining", "asked to", []))
+
+    def _read(self, job: Job) -> None:
+        delivery = job.work.delivery
+        assert delivery is not None
+        job.read = True
+        for slot in delivery.slots:
+            found = self.memory.get(slot)
+            assert found == delivery.generation, f"{self} reads {found}, not {delivery.generation}"
+        self.say(Accepted(*self._about(job), delivery.generation))
+
+    def _compute(self, job: Job) -> None:
+        chance = self.world.random.random()
+        if self.world.failing and chance < 0.01:
+            error = ErrorInfo("rank_failed", "scripted")
+            self._end(job, Failed(*self._about(job), error, self._unused(job)))
+        elif job.left > 0:
+            job.left -= 1
+            job.steps += 1
+            self.say(Progressed(*self._about(job), job.steps, 4))
+        elif job.work.last:
+            self._end(job, Finished(*self._about(job), [PICTURE], StageReport()))
+        else:
+            job.nbytes = self.world.random.choice([1, 500, KIB, KIB + 1, 3 * KIB])
+            self._hand_over(job)
+
+    def _hand_over(self, job: Job) -> None:
+        room = 0 if job.grant is None else len(job.grant.slots) * job.grant.pool.slot_bytes
+        if job.nbytes <= room and self.world.now < job.until:
+            self._write(job)
+            return
+        job.staged, job.computing = True, False
+        self.say(Staged(*self._about(job), job.nbytes, self._unused(job), StageReport()))
+
+    def _receive(self, job: Job, grant: Grant | None) -> None:
+        job.grant = grant
+        if grant is not None:
+            job.until = self.world.now + grant.seconds
+
+    def _unused(self, job: Job) -> int | None:
+        grant, job.grant = job.grant, None
+        return None if grant is None else grant.generation
+
+    def _write(self, job: Job) -> None:
+        job.staged = True
+        if self.world.now >= job.until:
+            self._push_failed(job, may_land=False)
+            return
+        job.writing = self.world.random.randint(1, 4)
+
+    def _go_on_writing(self, job: Job) -> None:
+        """One-sided: the bytes land whatever anybody thinks of it by now."""
+        assert job.grant is not None
+        reached = self.world.land(job.grant)
+        job.writing -= 1
+        if not reached:
+            self._push_failed(job, may_land=False)
+        elif self.world.failing and self.world.random.random() < 0.05:
+            self.may_land.append(job.grant)
+            self._push_failed(job, may_land=True)
+        elif not job.writing:
+            self._written(job, job.grant)
+
+    def _push_failed(self, job: Job, may_land: bool) -> None:
+        assert job.grant is not None
+        generation, job.writing = job.grant.generation, 0
+        if job.aborted:
+            released = None if may_land else generation
+            self._end(job, Aborted(self.epoch, *self._key(job), released))
+            return
+        job.grant, job.computing = None, False
+        error = ErrorInfo("transfer_failed", "scripted")
+        self.say(PushFailed(*self._about(job), generation, may_land, error))
+
+    def _written(self, job: Job, grant: Grant) -> None:
+        if job.aborted:
+            self._end(job, Aborted(self.epoch, *self._key(job), grant.generation))
+            return
+        about = self._about(job)
+        self._end(job, Delivered(*about, grant.generation, job.nbytes, 1, StageReport()))
+
+    def _end(self, job: Job, message: Any) -> None:
+        del self.jobs[self._key(job)]
+        self.say(message)
+
+    def _key(self, job: Job) -> Key:
+        return job.work.request, job.work.attempt
+
+    def _about(self, job: Job) -> tuple[int, str, int, Role]:
+        return self.epoch, job.work.request, job.work.attempt, job.work.role
