@@ -95,9 +95,7 @@ class Scene:
         """
         arrangement = self
         if self.relation in MIRRORED:
-            arrangement = replace(
-                self, things=self.things[::-1], relation=MIRRORED[self.relation]
-            )
+            arrangement = replace(self, things=self.things[::-1], relation=MIRRORED[self.relation])
         digest = hashlib.sha256(arrangement.subject.encode()).digest()
         return int.from_bytes(digest[:4], "big") % HELD_OUT_SHARE == 0
 

@@ -1,0 +1,43 @@
+# Each target makes .venv first, if it is not there or its pins have changed.
+
+PROMPT ?= a red circle above a blue square
+export PROMPT
+
+READY := .venv/.ready
+PYTHON_IN := .venv/bin/python
+
+# What has to be clean under mypy --strict: decisions and wires, no torch.
+STRICT := transfer/codec.py transfer/messages.py orchestrator/core launch/cli $(wildcard launch/*.py)
+
+.PHONY: help demo test lint bench clean
+
+help: ## what can be made
+	@echo 'make demo [PROMPT="…"]  a picture from a prompt, through all three roles, into demo.png'
+	@echo 'make test               every test'
+	@echo 'make lint               ruff and mypy'
+	@echo 'make bench              the figures of docs/benchmarks.md'
+	@echo 'make clean              remove .venv and all that was made'
+
+$(READY): pyproject.toml constraints.txt launch/setup.sh
+	@sh launch/setup.sh
+
+demo: $(READY)
+	@$(PYTHON_IN) -m launch.showcase -- "$$PROMPT"
+
+test: $(READY)
+	@$(PYTHON_IN) -m pytest -q --import-mode=importlib tests
+
+lint: $(READY)
+	@$(PYTHON_IN) -m ruff check .
+	@$(PYTHON_IN) -m ruff format --check .
+	@$(PYTHON_IN) -m mypy --strict $(STRICT)
+
+bench: $(READY)
+	@$(PYTHON_IN) -m benchmarks.parity
+	@$(PYTHON_IN) -m benchmarks.overhead
+	@$(PYTHON_IN) -m benchmarks.transfer
+
+clean:
+	rm -rf .venv *.egg-info build dist demo.png
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

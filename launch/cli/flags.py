@@ -1,0 +1,131 @@
+"""Flags that several commands share, with their defaults and their words."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from launch.addresses import DEFAULT_HTTP, DEFAULT_URL
+from launch.cli.values import BYTES, HOST_PORT
+
+Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
+
+DEFAULT_SLOTS = 32
+DEFAULT_SLOT_BYTES = "4MiB"
+DEFAULT_MAX_BATCH = 4
+COUNT = click.IntRange(min=1)
+
+
+def url_flag(function: Wrapped) -> Wrapped:
+    return click.option(
+        "--url",
+        default=DEFAULT_URL,
+        envvar="TRIPTYCH_URL",
+        show_default=True,
+        show_envvar=True,
+        metavar="URL",
+        help="Where the cluster's HTTP front door is.",
+    )(function)
+
+
+def front_flags(function: Wrapped) -> Wrapped:
+    """What an orchestrator is told: the same words for `serve` and `up`."""
+    return _all(
+        function,
+        click.option(
+            "--http",
+            type=HOST_PORT,
+            default=DEFAULT_HTTP,
+            show_default=True,
+            metavar="HOST:PORT",
+            help="Where clients reach the front door; port 0: any that is free.",
+        ),
+        click.option(
+            "--policy",
+            type=click.Choice(["round_robin", "least_loaded"]),
+            default="round_robin",
+            show_default=True,
+            help="Which instance of a role gets the next request.",
+        ),
+        click.option(
+            "--request-timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            default=600,
+            show_default=True,
+            metavar="SECONDS",
+            help="A request that takes longer is given up.",
+        ),
+        click.option(
+            "--max-queue",
+            type=COUNT,
+            default=1000,
+            show_default=True,
+            metavar="N",
+            help="Requests that may wait; more are turned away with 429.",
+        ),
+        click.option(
+            "--state-dir",
+            type=click.Path(file_okay=False, path_type=Path),
+            metavar="DIR",
+            help="A folder for what shall outlive it; made if missing. [default: nothing is kept]",
+        ),
+    )
+
+
+def compute_flags(function: Wrapped) -> Wrapped:
+    """How an instance computes and what memory it lends: the same words for `serve` and `up`."""
+    return _all(
+        function,
+        click.option(
+            "--dtype",
+            type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+            default="auto",
+            show_default=True,
+            help="What the weights are computed in; auto: as they are stored.",
+        ),
+        click.option(
+            "--transfer",
+            type=click.Choice(["auto", "shm", "mooncake"]),
+            default="auto",
+            show_default=True,
+            help="How payloads travel; auto: shared memory on one host, Mooncake between hosts.",
+        ),
+        click.option(
+            "--slots",
+            type=COUNT,
+            default=DEFAULT_SLOTS,
+            show_default=True,
+            metavar="N",
+            help="Pieces of memory that others write payloads into; as many again to send from.",
+        ),
+        click.option(
+            "--slot-bytes",
+            type=BYTES,
+            default=DEFAULT_SLOT_BYTES,
+            show_default=True,
+            metavar="SIZE",
+            help="Memory of one slot (64k, 4MiB, 1g; k, M, G are 1024s). A payload may span "
+            "several, and must fit into all of them together.",
+        ),
+        click.option(
+            "--max-batch",
+            type=COUNT,
+            default=DEFAULT_MAX_BATCH,
+            show_default=True,
+            metavar="N",
+            help="Requests that one instance denoises in turns.",
+        ),
+        click.option(
+            "--media-store",
+            metavar="DIR_OR_URL",
+            help="A folder, or an fsspec URL, that front door and roles both reach, for finished "
+            "files. [default: they are streamed from the role that made them]",
+        ),
+    )
+
+
+def _all(function: Wrapped, *flags: Callable[[Any], Any]) -> Wrapped:
+    for flag in reversed(flags):
+        function = flag(function)
+    return function

@@ -1,0 +1,241 @@
+"""`triptych serve`: one process of a cluster, the orchestrator or an instance of roles."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from launch.addresses import DEFAULT_CONTROL
+from launch.cli.command import Command
+from launch.cli.flags import COUNT, compute_flags, front_flags
+from launch.cli.values import ROLES, TCP, TCP_LIST
+from launch.errors import LaunchError
+from launch.model import check_model
+from roles.lifeline import tie_to
+
+if TYPE_CHECKING:
+    from orchestrator.options import OrchestratorOptions
+    from roles.options import RoleOptions
+
+# Which flags belong to which kind of process; those in neither belong to both.
+OF_ROLES = (
+    "orchestrator",
+    "model",
+    "name",
+    "device",
+    "ranks",
+    "threads",
+    "dtype",
+    "transfer",
+    "slots",
+    "slot_bytes",
+    "max_batch",
+    "advertise",
+    "endpoint",
+)
+OF_ORCHESTRATOR = (
+    "bind",
+    "http",
+    "policy",
+    "request_timeout",
+    "max_queue",
+    "state_dir",
+    "encoders",
+    "denoisers",
+    "decoders",
+)
+
+SECTIONS = ("All processes", "Roles", "Orchestrator")
+
+
+class Serve(Command):
+    """Its help tells the flags of roles from those of the orchestrator."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in SECTIONS}
+        for param in self.get_params(ctx):
+            if record := param.get_help_record(ctx):
+                sections[_section(param.name)].append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def _section(name: str | None) -> str:
+    if name in OF_ROLES:
+        return "Roles"
+    return "Orchestrator" if name in OF_ORCHESTRATOR else "All processes"
+
+
+@click.command(cls=Serve, short_help="Run one process of a cluster.")
+@click.option(
+    "--disagg-role",
+    "roles",
+    type=ROLES,
+    required=True,
+    metavar="ROLE[,ROLE…]",
+    help="What this process is: orchestrator; encoder, denoiser, decoder or several of these "
+    "joined by commas; or monolithic, the whole pipeline in one process.",
+)
+@click.option(
+    "--orchestrator",
+    type=TCP,
+    default=DEFAULT_CONTROL,
+    show_default=True,
+    metavar="tcp://HOST:PORT",
+    help="The orchestrator's control address (its --bind).",
+)
+@click.option(
+    "--model",
+    metavar="DIR_OR_ID",
+    help="A folder in the diffusers format (it has a model_index.json), or a hub id.",
+)
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="Unique in the cluster. [default: the roles and four random digits]",
+)
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="cpu|cuda:N",
+    help="Where to compute; rank r takes cuda:N+r.",
+)
+@click.option(
+    "--ranks",
+    type=COUNT,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Worker processes of this instance.",
+)
+@click.option(
+    "--threads",
+    type=COUNT,
+    metavar="N",
+    help="CPU threads of each rank. [default: usable cores divided by the ranks]",
+)
+@compute_flags
+@click.option(
+    "--advertise",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="HOST",
+    help="The name or address under which other hosts reach this one.",
+)
+@click.option(
+    "--endpoint",
+    type=TCP,
+    metavar="tcp://HOST:PORT",
+    help="Where finished files are read from. [default: a free port]",
+)
+@click.option(
+    "--bind",
+    type=TCP,
+    default=DEFAULT_CONTROL,
+    show_default=True,
+    metavar="tcp://HOST:PORT",
+    help="Where roles reach it.",
+)
+@front_flags
+@click.option(
+    "--encoders",
+    type=TCP_LIST,
+    default="",
+    metavar="URL,URL…",
+    help="Endpoints of encoders in the order in which they count. Others may still "
+    "join, and come after these in the order in which they do.",
+)
+@click.option("--denoisers", type=TCP_LIST, default="", metavar="URL,URL…", help="As --encoders.")
+@click.option("--decoders", type=TCP_LIST, default="", metavar="URL,URL…", help="As --encoders.")
+@click.option("--parent-pid", type=int, hidden=True, help="End when this process ends.")
+@click.pass_context
+def serve(
+    ctx: click.Context, /, roles: tuple[str, ...], parent_pid: int | None, **flags: Any
+) -> int:
+    """Run one process of a cluster in the foreground: the orchestrator, or an instance of roles.
+
+    It prints one JSON line on standard output when it is ready, and logs to standard error.
+    SIGTERM lets it finish what it has and exit with 0; a second one ends it at once.
+
+    \b
+    triptych serve --disagg-role orchestrator
+    triptych serve --disagg-role encoder,decoder --model FOLDER
+    triptych serve --disagg-role denoiser --model FOLDER --device cuda:0
+    """
+    if parent_pid is not None:
+        tie_to(parent_pid)
+    orchestrator = roles == ("orchestrator",)
+    _refuse_foreign(ctx, OF_ROLES if orchestrator else OF_ORCHESTRATOR, roles)
+    if orchestrator:
+        front = orchestrator_options(flags)
+        from orchestrator import server
+
+        return server.serve(front)
+    instance = role_options(roles, flags)
+    from roles import leader
+
+    return leader.serve(instance)
+
+
+def orchestrator_options(flags: dict[str, Any]) -> "OrchestratorOptions":
+    from orchestrator.options import OrchestratorOptions
+
+    return OrchestratorOptions(
+        bind=flags["bind"].tcp,
+        http=str(flags["http"]),
+        state_dir=_made(flags["state_dir"]),
+        policy=flags["policy"],
+        encoders=list(flags["encoders"]),
+        denoisers=list(flags["denoisers"]),
+        decoders=list(flags["decoders"]),
+        media_store=flags["media_store"],
+        request_timeout_s=flags["request_timeout"],
+        max_queue=flags["max_queue"],
+    )
+
+
+def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions":
+    from roles.options import RoleOptions
+
+    if not flags["model"]:
+        raise click.UsageError(f"--model is missing: {','.join(roles)} needs a model")
+    endpoint = flags["endpoint"]
+    return RoleOptions(
+        orchestrator=flags["orchestrator"].tcp,
+        model=check_model(flags["model"]),
+        roles=roles,  # type: ignore[arg-type]  # checked by ROLES
+        name=flags["name"],
+        device=flags["device"],
+        dtype=flags["dtype"],
+        ranks=flags["ranks"],
+        transfer=flags["transfer"],
+        slots=flags["slots"],
+        slot_bytes=flags["slot_bytes"],
+        max_batch=flags["max_batch"],
+        threads=flags["threads"],
+        advertise=flags["advertise"],
+        endpoint=endpoint and endpoint.tcp,
+        media_store=flags["media_store"],
+    )
+
+
+def _refuse_foreign(ctx: click.Context, foreign: tuple[str, ...], roles: tuple[str, ...]) -> None:
+    """A flag on the command line that this role has no use for is a mistake; in a file that several
+    roles share it is not."""
+    for name in foreign:
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            flag = name.replace("_", "-")
+            raise click.UsageError(f"--{flag} is no flag of --disagg-role {','.join(roles)}")
+
+
+def _made(folder: Path | None) -> str | None:
+    if folder is None:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(f"cannot make --state-dir {folder}: {error.strerror}") from error
+    return str(folder.resolve())

@@ -1,0 +1,74 @@
+"""`triptych status`: what runs, and how busy it is."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from launch.cli.command import Command
+from launch.cli.flags import url_flag
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+COLUMNS = ("role", "instance", "epoch", "state", "in flight", "slots", "ranks", "host")
+_COLOURS = {"ready": "green", "failed": "red", "divergent": "red", "dead": "red"}
+
+
+@click.command(cls=Command)
+@url_flag
+@click.option("--json", "as_json", is_flag=True, help="Print GET /v1/cluster as it is.")
+def status(url: str, as_json: bool) -> None:
+    """Show the cluster's instances by role, and its requests.
+
+    In flight: requests of how many that it takes. Slots: leased of all that it has, and in red
+    those in quarantine. Ranks: their process ids and states.
+    """
+    from launch.client import Client
+
+    with Client(url, timeout_s=30) as client:
+        view = client.cluster()
+    if as_json:
+        click.echo(json.dumps(view, indent=2))
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(_table(view["roles"]))
+    console.print(f"requests: {_requests(view['requests'])}", highlight=False)
+
+
+def _table(roles: dict[str, list[dict[str, Any]]]) -> "Table":
+    from rich import box
+    from rich.table import Column, Table
+
+    table = Table(*(Column(name, no_wrap=True) for name in COLUMNS), box=box.SIMPLE)
+    for role, instances in roles.items():
+        for instance in instances:
+            table.add_row(role, *_row(instance))
+        if not instances and role != "monolithic":
+            table.add_row(role, "[yellow]none[/]", *[""] * (len(COLUMNS) - 2))
+    return table
+
+
+def _row(instance: dict[str, Any]) -> list[str]:
+    slots = instance["slots"]
+    quarantined = f" [red]+{slots['quarantined']}[/]" if slots["quarantined"] else ""
+    ranks = ", ".join(f"{rank['pid']} {_state(rank['state'])}" for rank in instance["ranks"])
+    return [
+        instance["name"],
+        str(instance["epoch"]),
+        _state(instance["state"]),
+        f"{instance['in_flight']}/{instance['capacity']}",
+        f"{slots['leased']}/{slots['total']}{quarantined}",
+        ranks,
+        instance["host"],
+    ]
+
+
+def _state(state: str) -> str:
+    return f"[{_COLOURS[state]}]{state}[/]" if state in _COLOURS else state
+
+
+def _requests(counters: dict[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in counters.items())

@@ -1,0 +1,116 @@
+"""Trains the demo model from nothing: `python -m launch.demo.train --out DIR`.
+
+Three stages, each kept in the work folder and not done again: the autoencoder, the latents of the
+drawn pictures, then text encoder and transformer together (saved every so many steps, so that a
+run that was stopped goes on). Seeds and step counts are fixed, the clock decides nothing.
+"""
+
+import argparse
+import copy
+import random
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny, CogView4Pipeline
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from launch.demo.autoencoder import AutoencoderRecipe, encode, train_autoencoder
+from launch.demo.denoiser import DenoiserRecipe, DenoiserTraining, build_scheduler, token_ids
+from launch.demo.progress import Progress
+from launch.demo.scenes import Lottery, caption
+from launch.demo.text import build_tokenizer
+
+AUTOENCODER = AutoencoderRecipe()
+CHUNK = 64
+"""Pictures encoded at once."""
+
+
+def autoencoder_stage(work: Path) -> AutoencoderTiny:
+    """The trained autoencoder, from the work folder if it is there."""
+    folder = work / "autoencoder"
+    if not folder.exists():
+        train_autoencoder(AUTOENCODER, Progress()).save_pretrained(folder)
+    return AutoencoderTiny.from_pretrained(folder).to(memory_format=torch.channels_last)
+
+
+def latents_stage(work: Path, recipe: DenoiserRecipe) -> tuple[Tensor, list[str]]:
+    """Latents `[pictures, 8, 16, 16]` of the training pictures, and their captions."""
+    file = work / f"latents-{recipe.pictures}.pt"
+    if not file.exists():
+        torch.save(_draw_latents(autoencoder_stage(work), recipe), file)
+    saved = torch.load(file)
+    return saved["latents"], saved["captions"]
+
+
+def _draw_latents(vae: AutoencoderTiny, recipe: DenoiserRecipe) -> dict[str, object]:
+    rng, lottery = random.Random(recipe.seed), Lottery(held_out=False, weights=recipe.weights)
+    chunks, captions = [], []
+    for start in range(0, recipe.pictures, CHUNK):
+        scenes = [lottery.draw(rng) for _ in range(min(CHUNK, recipe.pictures - start))]
+        captions += [caption(scene, rng) for scene in scenes]
+        chunks.append(encode(vae, scenes, rng).half())
+        if start % (64 * CHUNK) == 0:
+            print(f"latents {start}/{recipe.pictures}", flush=True)
+    return {"latents": torch.cat(chunks), "captions": captions}
+
+
+def denoiser_stage(work: Path, recipe: DenoiserRecipe, save_every: int, out: Path) -> None:
+    """Trains text encoder and transformer, resuming from the work folder; writes the model."""
+    tokenizer, vae = build_tokenizer(), autoencoder_stage(work)
+    latents, captions = latents_stage(work, recipe)
+    ids = token_ids(tokenizer, captions)
+    training, file, progress = DenoiserTraining(recipe, tokenizer), work / "denoiser.pt", Progress()
+    if file.exists():
+        training.restore(torch.load(file))
+    while training.step < recipe.steps:
+        loss = training.train_step(latents, ids)
+        progress.note("denoiser", training.step, recipe.steps, loss)
+        if training.step % save_every == 0:
+            _save(training, file)
+            assemble(training, vae, tokenizer, work / "latest")
+    assemble(training, vae, tokenizer, out)
+
+
+def _save(training: DenoiserTraining, file: Path) -> None:
+    partial = file.with_suffix(".partial")
+    torch.save(training.state(), partial)
+    partial.replace(file)
+
+
+def assemble(
+    training: DenoiserTraining,
+    vae: AutoencoderTiny,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+) -> None:
+    """Puts the pipeline together from the running averages and saves it.
+
+    Transformer and autoencoder are stored in float16. The small text encoder stays in float32,
+    because transformers loads what it finds and diffusers loads float32: stored alike, a plain
+    `from_pretrained` would give two dtypes that do not fit together.
+    """
+    text_encoder, transformer = training.averaged()
+    stored = copy.deepcopy(vae).half()
+    pipeline = CogView4Pipeline(
+        tokenizer, text_encoder, stored, transformer.half(), build_scheduler()
+    )
+    pipeline.save_pretrained(folder)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for the model")
+    parser.add_argument("--work", type=Path, help="folder for the stages (default: OUT.work)")
+    parser.add_argument("--threads", type=int, default=1, help="more are quicker, and other sums")
+    parser.add_argument("--save-every", type=int, default=250, help="steps between saved states")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    work = arguments.work or arguments.out.with_name(arguments.out.name + ".work")
+    work.mkdir(parents=True, exist_ok=True)
+    denoiser_stage(work, DenoiserRecipe(), arguments.save_every, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

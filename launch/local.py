@@ -1,0 +1,114 @@
+"""What `triptych up` starts: the command lines of a cluster on this machine."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import click
+
+from launch.addresses import Address, free_port
+from launch.child import Recipe
+from launch.itself import command
+from launch.machine import this_machine
+from launch.model import check_model
+from launch.plan import Member, Plan, Wish, plan
+
+_LOOPBACK = "127.0.0.1"
+_OF_FRONT = ("policy", "request_timeout", "max_queue", "state_dir", "media_store")
+_OF_ROLES = ("dtype", "transfer", "slots", "slot_bytes", "max_batch", "media_store")
+
+
+@dataclass(frozen=True)
+class LocalCluster:
+    """Every process of the cluster with fixed addresses, so that one that is started again is found
+    where it was, and keeps its place in the order of its role."""
+
+    http: Address
+    control: Address
+    plan: Plan
+    orchestrator: Recipe
+    instances: tuple[Recipe, ...]
+
+    @classmethod
+    def planned(
+        cls,
+        model: str,
+        http: Address,
+        control: Address,
+        flags: dict[str, Any],
+    ) -> Self:
+        """From the flags of `up`. Raises `LaunchError` for what can be seen to fail beforehand."""
+        model = check_model(model)
+        http, control = http.settled(), control.settled()
+        chosen = _plan(flags)
+        endpoints = {
+            member.name: f"tcp://{_LOOPBACK}:{free_port(_LOOPBACK)}" for member in chosen.members
+        }
+        shared = tuple(_flags({name: flags[name] for name in _OF_ROLES}))
+        return cls(
+            http=http,
+            control=control,
+            plan=chosen,
+            orchestrator=_orchestrator(http, control, chosen, endpoints, flags),
+            instances=tuple(
+                _instance(member, model, control, endpoints[member.name], shared)
+                for member in chosen.members
+            ),
+        )
+
+
+def _plan(flags: dict[str, Any]) -> Plan:
+    names = ("encoders", "denoisers", "decoders", "monolithic", "device", "threads")
+    try:
+        return plan(this_machine(), Wish(**{name: flags[name] for name in names}))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _orchestrator(
+    http: Address,
+    control: Address,
+    chosen: Plan,
+    endpoints: dict[str, str],
+    flags: dict[str, Any],
+) -> Recipe:
+    declared = {
+        f"{role}s": ",".join(endpoints[member.name] for member in chosen.of(role)) or None
+        for role in ("encoder", "denoiser", "decoder")
+    }
+    values = {
+        "disagg_role": "orchestrator",
+        "http": http,
+        "bind": control.tcp,
+        **{name: flags[name] for name in _OF_FRONT},
+        **declared,
+    }
+    return Recipe("orchestrator", "orchestrator", _serve(_flags(values)))
+
+
+def _instance(
+    member: Member, model: str, control: Address, endpoint: str, shared: tuple[str, ...]
+) -> Recipe:
+    values = {
+        "disagg_role": member.role,
+        "name": member.name,
+        "orchestrator": control.reachable.tcp,
+        "model": model,
+        "device": member.device,
+        "threads": member.threads,
+        "endpoint": endpoint,
+    }
+    return Recipe(member.role, member.name, _serve((*_flags(values), *shared)))
+
+
+def _serve(flags: Iterable[str]) -> tuple[str, ...]:
+    parent = ("--parent-pid", str(os.getpid()))  # no child outlives us, see `roles.lifeline`
+    return command("serve", *flags, *parent)
+
+
+def _flags(values: dict[str, Any]) -> Iterator[str]:
+    """{"slot_bytes": 4096, "name": None} → --slot-bytes 4096."""
+    for name, value in values.items():
+        if value is not None:
+            yield from (f"--{name.replace('_', '-')}", str(value))

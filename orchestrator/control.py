@@ -1,0 +1,267 @@
+"""The control channel: a ROUTER socket around the machine. It moves messages, and that is all."""
+
+import asyncio
+import errno
+import logging
+import secrets
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import cast
+
+import zmq
+
+from orchestrator.complaints import Complaints
+from orchestrator.core.commands import Command, Log, Progress, Reject, Resolve, Send, Watch
+from orchestrator.core.config import Config
+from orchestrator.core.events import Broken, Disconnected, Event, Received, SenderGone, Tick
+from orchestrator.core.machine import Machine
+from orchestrator.core.requests import InvalidTransition
+from orchestrator.options import OrchestratorOptions
+from orchestrator.witness import Witness
+from transfer.codec import MAX_FRAME_BYTES, ProtocolError, encode
+from transfer.messages import Role, from_instance
+
+log = logging.getLogger("orchestrator")
+
+TICK_S = 0.1
+BURST = 500  # messages that are handled before others in the process have their turn
+HANDSHAKE_MS = 3_000
+QUEUED = 10_000  # messages to one peer; one that does not read is given up
+PING_MS, SILENCE_MS = 5_000, 15_000  # of TCP connections whose other end has vanished
+LINGER_MS = 500
+LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+Outcome = Resolve | Reject | Progress
+
+
+class Control:
+    """Feeds the machine with messages, local events and time, and carries out its commands.
+
+    `bind`, then `run` in a task: it ends only by being cancelled, or by a bug, which the process
+    has to report. `post` takes an event of our own, from the same event loop, and has handled it
+    when it returns. What concerns requests goes to `listener`.
+
+    Whatever bytes come in cost at most a counter and a line in the log. `counters` are those of
+    the machine and these: control_garbage_{frames,size,magic,version,message}, control_unsent,
+    control_overlong, control_errors.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.machine = Machine(config)
+        self.listener: Callable[[Outcome], None] = lambda outcome: None
+        self.endpoint = ""
+        self._counters: Counter[str] = Counter()
+        self._complaints = Complaints(log)
+        self._events: deque[Event] = deque()
+        self._busy = False
+        self._turned = 0.0
+        self._ticked = 0.0
+        self._wake = asyncio.Event()
+        self._context = zmq.Context()
+        self._socket = _router(self._context)
+        self._witness = Witness(lambda name, epoch: self.post(SenderGone(name, epoch)))
+
+    # ------------------------------------------------------------ for the rest of the process
+
+    def bind(self, address: str) -> str:
+        """Binds tcp://HOST:PORT (0: any free port); gives the endpoint that others can reach.
+
+        Raises OSError (taken, or not ours to bind) and ValueError (not such an address).
+        """
+        host, port = _parse(address)
+        try:
+            family, _, _, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            numeric = f"[{resolved[0]}]" if family == socket.AF_INET6 else resolved[0]
+            self._socket.setsockopt(zmq.IPV6, int(family == socket.AF_INET6))
+            self._socket.bind(f"tcp://{numeric}:{port or '*'}")
+        except (zmq.ZMQError, OSError) as error:
+            raise OSError(f"cannot listen at {address}: {error.strerror}") from error
+        bound = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        local = bound.replace("tcp://0.0.0.0:", "tcp://127.0.0.1:")
+        self.endpoint = local.replace("tcp://[::]:", "tcp://[::1]:")
+        return self.endpoint
+
+    def post(self, event: Event) -> None:
+        """Something happened in this process. Events that come of it are handled after it."""
+        self._process(event)
+        self._wake.set()  # sending may have swallowed the news that something can be received
+
+    @property
+    def counters(self) -> dict[str, int]:
+        return dict(self.machine.counters + self._counters)
+
+    @property
+    def healthy(self) -> bool:
+        """The loop has turned lately."""
+        return time.monotonic() - self._turned < 5.0
+
+    async def run(self) -> None:
+        """Never returns."""
+        loop = asyncio.get_running_loop()
+        descriptor = cast(int, self._socket.getsockopt(zmq.FD))
+        loop.add_reader(descriptor, self._wake.set)
+        try:
+            while True:
+                await self._turn()
+        finally:
+            loop.remove_reader(descriptor)
+
+    def close(self) -> None:
+        """What was sent goes out, for a moment; nothing is received any more."""
+        self._witness.close()
+        self._socket.close(linger=LINGER_MS)
+        self._context.term()
+
+    # ------------------------------------------------------------ the loop
+
+    async def _turn(self) -> None:
+        """Everything that has come in (or a burst of it), then time, then sleep if all is quiet."""
+        self._wake.clear()
+        self._turned = time.monotonic()
+        for _ in range(BURST):
+            if not self._receive():
+                break
+        self._tick()
+        if self._readable:
+            await asyncio.sleep(0)
+        else:
+            await self._sleep()
+
+    @property
+    def _readable(self) -> bool:
+        return bool(cast(int, self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+    def _receive(self) -> bool:
+        """One message, if there is one."""
+        try:
+            frames = self._socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        if len(frames) != 2:
+            self._garbage("frames", f"{len(frames)} frames")
+            return True
+        try:
+            message = from_instance.decode(frames[1])
+        except ProtocolError as error:
+            self._garbage(error.reason, str(error))
+            return True
+        self._process(Received(frames[0], message))  # type: ignore[arg-type]
+        return True
+
+    def _tick(self) -> None:
+        now, alarm = time.monotonic(), self.machine.alarm
+        if now - self._ticked >= TICK_S or (alarm is not None and alarm <= now):
+            self._ticked = now
+            self._process(Tick())
+            self._complaints.flush()
+
+    async def _sleep(self) -> None:
+        """Until something comes in, or time for the next tick."""
+        timer = asyncio.get_running_loop().call_later(TICK_S, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+
+    # ------------------------------------------------------------ events and commands
+
+    def _process(self, event: Event) -> None:
+        """The event, and those that come of carrying out what the machine wants."""
+        self._events.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._events:
+                self._handle(self._events.popleft())
+        finally:
+            self._busy = False
+
+    def _handle(self, event: Event) -> None:
+        """One event through the machine. A bug of ours costs the request that it concerns."""
+        try:
+            commands = self.machine.handle(event, time.monotonic())
+        except InvalidTransition as broken:
+            self._events.append(Broken(broken.request, broken.story))
+            return
+        except Exception:
+            self._counters["control_errors"] += 1
+            log.exception("an event could not be handled: %s", type(event).__name__)
+            return
+        for command in commands:
+            self._carry_out(command)
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case Send():
+                self._send(command)
+            case Resolve() | Reject() | Progress():
+                self.listener(command)
+            case Watch(name=name, epoch=epoch, host=host):
+                self._witness.watch(name, epoch, host)
+            case Log(level=level, text=text):
+                log.log(LEVELS[level], "%s", text)
+
+    def _send(self, command: Send) -> None:
+        try:
+            frame = encode(command.message)
+        except Exception as error:
+            self._unsendable(command, error)
+            return
+        try:
+            self._socket.send_multipart([command.connection, frame], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            # gone (EHOSTUNREACH), or it does not read what it is sent (EAGAIN)
+            self._counters["control_unsent"] += 1
+            if error.errno not in (errno.EHOSTUNREACH, errno.EAGAIN):
+                log.warning("a message could not be sent: %s", error)
+            self._events.append(Disconnected(command.connection))
+
+    def _unsendable(self, command: Send, error: Exception) -> None:
+        self._counters["control_overlong"] += 1
+        kind, request = type(command.message).__name__, getattr(command.message, "request", None)
+        log.error("%s for request %s cannot be encoded: %s", kind, request, error)
+        if request is not None:
+            self._events.append(Broken(request, f"{kind} cannot be encoded: {error}"))
+
+    def _garbage(self, reason: str, detail: str) -> None:
+        self._counters[f"control_garbage_{reason}"] += 1
+        self._complaints.add(f"garbage on the control port ({reason})", detail)
+
+
+def configure(options: OrchestratorOptions) -> Config:
+    """The machine's settings. Generations begin at random: no two lives of the orchestrator share
+    one, so a payload that was granted by an earlier one never matches."""
+    declared: dict[Role, list[str]] = {
+        "encoder": options.encoders,
+        "denoiser": options.denoisers,
+        "decoder": options.decoders,
+    }
+    return Config(
+        policy=options.policy,
+        declared=declared,
+        max_queue=options.max_queue,
+        first_generation=1 + secrets.randbits(62),
+    )
+
+
+def _router(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
+    router = context.socket(zmq.ROUTER)
+    router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    router.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+    router.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    router.setsockopt(zmq.HEARTBEAT_IVL, PING_MS)
+    router.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENCE_MS)
+    router.setsockopt(zmq.SNDHWM, QUEUED)
+    router.setsockopt(zmq.BACKLOG, 1024)
+    return router
+
+
+def _parse(address: str) -> tuple[str, int]:
+    host, colon, port = address.removeprefix("tcp://").rpartition(":")
+    if not address.startswith("tcp://") or not colon or not (port.isdecimal() or port == "*"):
+        raise ValueError(f"{address} is not tcp://HOST:PORT")
+    host = host.strip("[]")
+    return "0.0.0.0" if host in ("", "*") else host, 0 if port == "*" else int(port)

@@ -1,0 +1,126 @@
+"""Who may register, and what may be submitted."""
+
+from orchestrator.core import dispatch
+from orchestrator.core.books import Books
+from orchestrator.core.commands import DuplicateId, NoRoute, Progress, QueueFull, Refusal, Reject
+from orchestrator.core.events import Submit
+from orchestrator.core.instances import RECEIVERS
+from transfer.messages import SPLIT_ROUTE, Register, Role
+
+MONOLITHIC: tuple[Role, ...] = ("monolithic",)
+MAX_NAME = 128
+
+
+def submit(books: Books, event: Submit) -> None:
+    """Accepts the request, or says why not."""
+    refusal = _refusal(books, event)
+    if refusal is not None:
+        books.count("requests_refused")
+        books.commands.append(Reject(event.request, refusal))
+        return
+    books.count("requests_accepted")
+    request = books.ledger.open(
+        event.request, event.inputs, route(books), books.now, event.deadline_s
+    )
+    books.commands.append(Progress(request.id, request.attempt, "queued", None, 0, 0))
+    dispatch.join(books, request)
+
+
+def route(books: Books) -> tuple[Role, ...]:
+    """The split route, unless only the whole pipeline in one instance is there."""
+    rosters = books.registry.rosters
+    if all(rosters[role].available for role in SPLIT_ROUTE):
+        return SPLIT_ROUTE
+    split = any(rosters[role].live for role in SPLIT_ROUTE)
+    if rosters["monolithic"].available or (rosters["monolithic"].live and not split):
+        return MONOLITHIC
+    return SPLIT_ROUTE
+
+
+def missing(books: Books) -> list[Role]:
+    """The roles of the route that have no ready instance."""
+    return [role for role in route(books) if not books.registry.rosters[role].available]
+
+
+def _refusal(books: Books, event: Submit) -> Refusal | None:
+    ledger = books.ledger
+    if event.request in ledger.active:
+        return DuplicateId()
+    if lacking := missing(books):
+        return NoRoute(lacking)
+    first = route(books)[0]
+    full = ledger.queued >= books.config.max_queue
+    if full and (ledger.lines[first] or not len(books.registry.rosters[first].now)):
+        return QueueFull(ledger.retry_after())
+    return None
+
+
+def objection(books: Books, info: Register) -> str | None:
+    """Why a registration is refused; None if it is not."""
+    return (
+        _malformed(info)
+        or _excessive(books, info)
+        or _conflict(books, info)
+        or _other_model(books, info)
+    )
+
+
+def _malformed(info: Register) -> str | None:
+    roles = set(info.roles)
+    if not _presentable(info.name, MAX_NAME) or not _presentable(info.endpoint, 4 * MAX_NAME):
+        return f"a name or endpoint of no use in addresses and logs: {info.name[:MAX_NAME]!r}"
+    if not roles or len(roles) != len(info.roles):
+        return f"roles that are missing or listed twice: {info.roles}"
+    if "monolithic" in roles and len(roles) > 1:
+        return f"monolithic is all roles in one and cannot be joined with others: {info.roles}"
+    if any(info.capacity.get(role, 0) < 1 for role in roles):
+        return f"every role needs a capacity of at least 1: {info.capacity}"
+    if roles & RECEIVERS and (info.pool.slots < 1 or info.pool.slot_bytes < 1):
+        return "a denoiser or decoder needs slots to receive payloads"
+    if info.pool.slots < 0 or info.pool.slot_bytes < 0 or info.last_epoch < 0:
+        return "negative numbers"
+    return None
+
+
+def _presentable(text: str, longest: int) -> bool:
+    """It appears in log lines and addresses."""
+    return 0 < len(text) <= longest and text.isascii() and text.isprintable() and " " not in text
+
+
+def _excessive(books: Books, info: Register) -> str | None:
+    config = books.config
+    if info.pool.slots > config.max_slots:
+        return f"{info.pool.slots} slots, {config.max_slots} allowed"
+    if max(info.capacity.values()) > config.max_capacity:
+        return f"a capacity of {max(info.capacity.values())}, {config.max_capacity} allowed"
+    if len(books.registry.live) >= config.max_instances:
+        return f"{config.max_instances} instances are registered, no more are allowed"
+    return None
+
+
+def _conflict(books: Books, info: Register) -> str | None:
+    named = books.registry.by_name.get(info.name)
+    if named is not None and named.info.incarnation != info.incarnation:
+        return f"the name {info.name} belongs to a live instance at {named.endpoint}"
+    there = books.registry.by_endpoint.get(info.endpoint)
+    if there is not None and there is not named:
+        return f"the endpoint {info.endpoint} belongs to the live instance {there.name}"
+    table = books.registry.table_of(info)
+    if table is not None and (table.total, table.slot_bytes) != _shape(info):
+        return f"{info.name} comes back with another pool than the one it registered"
+    return None
+
+
+def _shape(info: Register) -> tuple[int, int]:
+    return info.pool.slots, info.pool.slot_bytes
+
+
+def _other_model(books: Books, info: Register) -> str | None:
+    model = books.registry.model
+    other = books.registry.other_than(info.name)
+    if model is None or other is None or model.fingerprint == info.model.fingerprint:
+        return None
+    return (
+        f"{info.name} has model {info.model.name} ({info.model.fingerprint}), but {other.name} "
+        f"has {model.name} ({model.fingerprint}); all instances must have the same"
+    )

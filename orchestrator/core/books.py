@@ -1,0 +1,61 @@
+"""Everything the machine knows, in one place, for the modules that decide.
+
+They take the books as their first argument, change what they find, and leave commands behind.
+"""
+
+from collections import Counter, OrderedDict, deque
+
+from orchestrator.core.commands import Command, Log, Send
+from orchestrator.core.config import Config
+from orchestrator.core.instances import Instance
+from orchestrator.core.ledger import Ledger
+from orchestrator.core.registry import Registry
+from transfer.messages import ROLES, FromOrchestrator, Role
+
+RECENT = 32
+
+
+class Books:
+    """`now` is the time of the event that is being handled. `stirred` are the instances whose
+    load, slots or state have changed, `calls` the roles whose line should be looked at again:
+    `dispatch.settle` empties both at the end of each event. `heard` has the live instances, the
+    one that has been silent for longest first."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.now = 0.0
+        self.registry = Registry(config)
+        self.ledger = Ledger(config.max_past)
+        self.counters: Counter[str] = Counter()
+        self.commands: list[Command] = []
+        self.stirred: dict[Instance, None] = {}
+        self.calls: dict[Role, None] = {}
+        self.heard: OrderedDict[Instance, float] = OrderedDict()
+        self.unchecked = False  # something has changed since the last integrity check
+        self._generation = config.first_generation - 1
+        self._sizes: dict[Role, deque[int]] = {role: deque(maxlen=RECENT) for role in ROLES}
+
+    def count(self, name: str) -> None:
+        self.counters[name] += 1
+
+    def log(self, level: str, text: str) -> None:
+        self.commands.append(Log(level, text))  # type: ignore[arg-type]
+
+    def send(self, instance: Instance, message: FromOrchestrator) -> None:
+        self.commands.append(Send(instance.connection, message))
+
+    def stir(self, instance: Instance) -> None:
+        """Has room that it had not, or lost some."""
+        self.stirred[instance] = None
+
+    def next_generation(self) -> int:
+        self._generation += 1
+        return self._generation
+
+    def learn(self, role: Role, nbytes: int) -> None:
+        """How large the payloads are that this role makes."""
+        self._sizes[role].append(nbytes)
+
+    def expect(self, role: Role) -> int:
+        """The largest recent payload of this role, in bytes; 0 before the first one."""
+        return max(self._sizes[role], default=0)

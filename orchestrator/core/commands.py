@@ -1,0 +1,103 @@
+"""What the machine wants done. The loop carries it out in order and decides nothing."""
+
+from typing import Literal
+
+from transfer.messages import ErrorInfo, FromOrchestrator, HostInfo, Media, Record, Role
+
+
+class Timings(Record, frozen=True, omit_defaults=True):
+    """Where one request's seconds went.
+
+    `queue_s`: waiting for an instance with room, here and inside the instances.
+    `encoder_s`, `denoiser_s`, `decoder_s`, `monolithic_s`: computing; None (and absent from JSON)
+    for a role that is not on the route. `transfer_s`: payloads into and out of slots.
+    `total_s`: from acceptance to the result.
+    """
+
+    queue_s: float
+    transfer_s: float
+    total_s: float
+    encoder_s: float | None = None
+    denoiser_s: float | None = None
+    decoder_s: float | None = None
+    monolithic_s: float | None = None
+
+
+class Completed(Record, frozen=True):
+    """A finished request: its media (never empty), and how many attempts it took."""
+
+    media: list[Media]
+    timings: Timings
+    attempts: int
+
+
+class QueueFull(Record, frozen=True):
+    """Too many requests wait; try again in about `retry_after_s` seconds."""
+
+    retry_after_s: float
+
+
+class NoRoute(Record, frozen=True):
+    """Some roles of the route have no ready instance."""
+
+    missing: list[Role]
+
+
+class DuplicateId(Record, frozen=True):
+    """A request of this id is still under way."""
+
+
+Refusal = QueueFull | NoRoute | DuplicateId
+
+
+class Send(Record, frozen=True):
+    """Send `message` over the control connection."""
+
+    connection: bytes
+    message: FromOrchestrator
+
+
+class Resolve(Record, frozen=True):
+    """The one and only result of a request that was accepted."""
+
+    request: str
+    result: Completed | ErrorInfo
+
+
+class Reject(Record, frozen=True):
+    """A submitted request is not accepted; nothing of it is kept."""
+
+    request: str
+    refusal: Refusal
+
+
+class Progress(Record, frozen=True):
+    """Where a request is: the stage that was entered, or a step of it that was finished.
+
+    `stage` is the role that computes, or "queued". `steps` is 0 where the stage counts none.
+    """
+
+    request: str
+    attempt: int
+    stage: Role | Literal["queued"]
+    instance: str | None
+    step: int
+    steps: int
+
+
+class Watch(Record, frozen=True):
+    """If the process is on this host, tell with `SenderGone` when it has ended."""
+
+    name: str
+    epoch: int
+    host: HostInfo
+
+
+class Log(Record, frozen=True):
+    """One line for people."""
+
+    level: Literal["info", "warning", "error"]
+    text: str
+
+
+Command = Send | Resolve | Reject | Progress | Watch | Log

@@ -1,0 +1,29 @@
+"""The machine's settings. Nothing in them changes while it runs."""
+
+from transfer.messages import Record, Role
+
+
+class Config(Record, frozen=True):
+    """`declared`: endpoints per role whose places are fixed beforehand.
+
+    An instance is lost after `missed_beats` of `heartbeat_s` seconds without a word from it.
+    `max_queue` requests may wait for the first role of their route. Grants count up from
+    `first_generation`: the loop draws a new one at each start, so that a payload that was granted
+    by an earlier orchestrator never matches. An Abort that is not answered is sent again every
+    `abort_again_s` seconds. `max_pushes` grants at most are tried for one staged payload.
+    The other bounds keep what strangers register from growing us without limit.
+    """
+
+    policy: str = "round_robin"
+    declared: dict[Role, list[str]] = {}  # noqa: RUF012  # msgspec copies it
+    heartbeat_s: float = 1.0
+    missed_beats: int = 4
+    max_queue: int = 1000
+    abort_again_s: float = 5.0
+    max_pushes: int = 8
+    first_generation: int = 1
+    max_instances: int = 20_000
+    max_slots: int = 65_536
+    max_capacity: int = 65_536
+    max_places: int = 1_000  # of gone instances, per role
+    max_past: int = 65_536  # ids and names of the past

@@ -1,0 +1,119 @@
+"""One registered instance, and what the machine has given it to do."""
+
+from orchestrator.core.requests import Request
+from orchestrator.core.slots import Borrowed, SlotTable
+from transfer.messages import InstanceState, RankInfo, Register, Role
+
+Key = tuple[str, int]  # (endpoint, epoch)
+RECEIVERS: frozenset[Role] = frozenset({"denoiser", "decoder"})
+
+
+class Post:
+    """An instance in one role: its capacity there, and the requests that count against it.
+
+    `working`: given to it, and not confirmed to be over: the capacity in use.
+    `parked`: payload in its slots, waiting for capacity. `pushing`: payload being written.
+    `promised`: a grant travelled with the work of the role before; the payload will come.
+    A promise holds slots, but those that are ready now go first: a denoiser that takes a minute
+    must not keep a decoder idle.
+    """
+
+    def __init__(self, instance: "Instance", role: Role, capacity: int, order: int) -> None:
+        self.instance = instance
+        self.role: Role = role
+        self.capacity = capacity
+        self.order = order
+        self.working: dict[Request, None] = {}
+        self.parked: dict[Request, None] = {}
+        self.pushing: dict[Request, None] = {}
+        self.promised: dict[Request, None] = {}
+
+    @property
+    def imminent(self) -> int:
+        return len(self.working) + len(self.parked) + len(self.pushing)
+
+    @property
+    def load(self) -> int:
+        return self.imminent + len(self.promised)
+
+    @property
+    def room(self) -> tuple[bool, bool]:
+        """Has it room for a request that is ready? For a promise, and one that is ready besides?"""
+        instance, capacity = self.instance, self.capacity
+        if not instance.available:
+            return False, False
+        imminent = len(self.working) + len(self.parked) + len(self.pushing)
+        free = instance.slots.free if self.role in RECEIVERS else 2
+        ahead = imminent + len(self.promised) < capacity and free > 1
+        return imminent < capacity and free > 0, ahead
+
+    def fits(self, nbytes: int) -> bool:
+        """A payload of that size would find its slots. What comes first has no payload."""
+        slots = self.instance.slots
+        return self.role not in RECEIVERS or slots.need(nbytes) <= slots.free
+
+    def forget(self, request: Request) -> None:
+        """Nothing comes or waits any more; `working` ends only by the instance's word."""
+        self.parked.pop(request, None)
+        self.pushing.pop(request, None)
+        self.promised.pop(request, None)
+
+
+class Instance:
+    """One incarnation of a named instance, in one epoch.
+
+    `slots` are those that others write into; `borrowed` the leases elsewhere that this instance
+    may still write into; `outbox` the requests whose payload it keeps. `heard` is when it last
+    said anything.
+    """
+
+    def __init__(self, info: Register, epoch: int, connection: bytes, slots: SlotTable) -> None:
+        self.info = info
+        self.name = info.name
+        self.endpoint = info.endpoint
+        self.epoch = epoch
+        self.key: Key = (info.endpoint, epoch)
+        self.connection = connection
+        self.slots = slots
+        self.borrowed = Borrowed(epoch)
+        self.outbox: dict[Request, None] = {}
+        self.posts: dict[Role, Post] = {}
+        self.ranks: list[RankInfo] = info.ranks
+        self.reported: InstanceState = _first_state(info)
+        self.live = True
+        self.inherits = False  # leases of an older epoch, until it speaks in this one
+        self.draining = False
+        self.drain_sent = False
+
+    def __repr__(self) -> str:
+        return f"{self.name} (epoch {self.epoch})"
+
+    @property
+    def available(self) -> bool:
+        """May be given work."""
+        return self.live and not self.draining and self.reported == "ready"
+
+    @property
+    def state(self) -> InstanceState:
+        if not self.live:
+            return "failed"
+        if self.draining and self.reported in ("starting", "warming", "ready", "sleeping"):
+            return "draining"
+        return self.reported
+
+    @property
+    def expecting(self) -> bool:
+        """Payloads are on their way to it, or wait in its slots for capacity."""
+        return any(p.parked or p.pushing or p.promised for p in self.posts.values())
+
+    def involved(self) -> list[Request]:
+        """Every request that it works on, keeps, waits for or was promised, once each."""
+        found = self.outbox.copy()
+        for post in self.posts.values():
+            found |= post.working | post.parked | post.pushing | post.promised
+        return list(found)
+
+
+def _first_state(info: Register) -> InstanceState:
+    ready = all(rank.state == "ready" for rank in info.ranks)
+    return "ready" if ready else "starting"

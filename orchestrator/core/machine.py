@@ -1,0 +1,188 @@
+"""The machine: `handle(event, now) -> commands`. All decisions of the orchestrator, and nothing
+but decisions: the same code runs behind sockets and inside a simulation."""
+
+from collections import Counter
+
+from orchestrator.core import admission, dispatch, ending, integrity, membership, stages
+from orchestrator.core.books import Books
+from orchestrator.core.commands import Command, Send
+from orchestrator.core.config import Config
+from orchestrator.core.events import (
+    Broken,
+    Cancel,
+    Disconnected,
+    DrainInstance,
+    Event,
+    Received,
+    RemoveInstance,
+    SenderGone,
+    Submit,
+    Tick,
+)
+from orchestrator.core.instances import Instance
+from orchestrator.core.view import ClusterView, look
+from transfer.messages import (
+    Beat,
+    ErrorInfo,
+    Heartbeat,
+    Left,
+    ModelInfo,
+    Register,
+    RegisterAgain,
+    Role,
+    StateChanged,
+)
+
+
+class Machine:
+    """Feed it events, carry out its commands in order.
+
+    `now` is any clock that never goes back (seconds). `handle` raises `InvalidTransition` if a
+    request would make a move that is not in the table, which is a bug of ours: the loop then says
+    `Broken`, and what was commanded before is not lost. It raises nothing else, whatever comes in.
+    Call it with Tick a few times a second, and not later than `alarm` says.
+
+    The cost of an event does not depend on how many requests are under way, and hardly on how
+    many instances there are.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.books = Books(config)
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        books = self.books
+        books.now = now
+        self._dispatch(event)
+        dispatch.settle(books)
+        commands, books.commands = books.commands, []
+        return commands
+
+    @property
+    def counters(self) -> Counter[str]:
+        return self.books.counters
+
+    @property
+    def model(self) -> ModelInfo | None:
+        """What the live instances registered, or the last ones that did."""
+        return self.books.registry.model
+
+    @property
+    def alarm(self) -> float | None:
+        """When the next deadline passes."""
+        return self.books.ledger.deadlines.first()
+
+    @property
+    def idle(self) -> bool:
+        """No request is under way, and nothing is held for one that is over."""
+        return self.books.ledger.idle
+
+    def missing(self) -> list[Role]:
+        """The roles of the route that have no ready instance."""
+        return admission.missing(self.books)
+
+    def knows(self, name: str) -> bool:
+        """An instance of that name is live, or shown as lost."""
+        return self.books.registry.knows(name)
+
+    def view(self) -> ClusterView:
+        return look(self.books)
+
+    def _dispatch(self, event: Event) -> None:
+        books = self.books
+        match event:
+            case Received():
+                self._receive(event)
+            case Tick():
+                self._tick()
+            case Submit():
+                books.unchecked = True
+                admission.submit(books, event)
+            case Cancel(request=id, reason=reason):
+                self._cancel(id, reason)
+            case Disconnected(connection=connection):
+                instance = books.registry.by_connection.get(connection)
+                if instance is not None:
+                    membership.lose(books, instance, "its connection broke")
+            case SenderGone(name=name, epoch=epoch):
+                membership.gone(books, name, epoch)
+            case DrainInstance(name=name):
+                membership.drain(books, name)
+            case RemoveInstance(name=name):
+                membership.remove(books, name)
+            case Broken():
+                self._give_up(event)
+
+    def _receive(self, event: Received) -> None:
+        books, message = self.books, event.message
+        if isinstance(message, Register):
+            books.unchecked = True
+            membership.register(books, event.connection, message)
+            return
+        instance = books.registry.by_connection.get(event.connection)
+        if instance is None:
+            self._from_unknown(event)
+        elif message.epoch != instance.epoch:
+            books.count("dropped_stale_epoch")
+        else:
+            membership.hear(books, instance)
+            self._from_instance(instance, event)
+
+    def _from_instance(self, instance: Instance, event: Received) -> None:
+        books = self.books
+        match event.message:
+            case Heartbeat():
+                books.send(instance, Beat())
+            case StateChanged() as message:
+                membership.change_state(books, instance, message)
+            case Left(reason=reason):
+                membership.lose(books, instance, f"it left: {reason}", gone=True)
+            case Register():
+                raise AssertionError("registrations have been sorted out before")
+            case message:
+                stages.handle(books, instance, message)
+
+    def _from_unknown(self, event: Received) -> None:
+        """Someone whom we do not know, or gave up."""
+        books, message = self.books, event.message
+        if not isinstance(message, Left):
+            books.count("dropped_unknown_connection")
+            books.commands.append(Send(event.connection, RegisterAgain()))
+            return
+        ghost = books.registry.ghost_at(event.connection)
+        if ghost is not None and ghost.epoch == message.epoch:
+            membership.bury(books, ghost)
+
+    def _cancel(self, id: str, reason: str) -> None:
+        request = self.books.ledger.active.get(id)
+        if request is not None:
+            ending.cancel(self.books, request, reason)
+
+    def _give_up(self, event: Broken) -> None:
+        books = self.books
+        books.count("invalid_transitions")
+        books.log("error", f"invalid transition of request {event.request}: {event.story}")
+        request = books.ledger.active.get(event.request)
+        if request is not None:
+            text = "the orchestrator lost track of the request"
+            ending.fail(books, request, ErrorInfo("internal", text))
+
+    def _tick(self) -> None:
+        books = self.books
+        while request := books.ledger.deadlines.pop_until(books.now):
+            where = request.worker or "no instance"
+            text = f"no result within {request.asked_s:g} s: {request.state} ({request.role})"
+            step = f", step {request.step} of {request.steps}" if request.steps else ""
+            ending.fail(books, request, ErrorInfo("deadline", f"{text} at {where}{step}"))
+        while late := books.ledger.reminders.pop_until(books.now):
+            books.count("aborts_repeated")
+            ending.abort(books, late)
+        membership.lose_silent(books)
+        if self.idle and books.unchecked:
+            books.unchecked = False
+            self._check()
+
+    def _check(self) -> None:
+        """Nothing is under way, so everything has to be home."""
+        for complaint in integrity.complaints(books := self.books):
+            books.count("integrity_violations")
+            books.log("error", f"integrity: {complaint}")

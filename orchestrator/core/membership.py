@@ -1,0 +1,186 @@
+"""How instances come and go, and what that does to the requests they have."""
+
+from orchestrator.core import admission, ending
+from orchestrator.core.books import Books
+from orchestrator.core.commands import Send, Watch
+from orchestrator.core.instances import Instance
+from orchestrator.core.requests import Request
+from orchestrator.core.slots import SlotTable
+from transfer.messages import Close, ErrorInfo, Refused, Register, StateChanged, Welcome
+
+
+def register(books: Books, connection: bytes, info: Register) -> None:
+    """A leader introduces itself, for the first time or again."""
+    known = books.registry.by_connection.get(connection)
+    if known is not None and _said_again(known, info):
+        books.count("dropped_duplicate_register")
+        books.send(known, _welcome(books, known))
+        return
+    reason = admission.objection(books, info)
+    if reason is None and known is not None and known.name != info.name:
+        reason = f"this connection belongs to {known.name}"
+    if reason is not None:
+        books.count("instances_refused")
+        books.log("warning", f"{info.name[: admission.MAX_NAME]!r} may not register: {reason}")
+        books.commands.append(Send(connection, Refused(reason)))
+        return
+    _admit(books, connection, info)
+
+
+def hear(books: Books, instance: Instance) -> None:
+    """It said something in its epoch, so it lives, and has kept the promise of registering: it
+    writes nothing of older epochs. What it could not take back stays pinned."""
+    books.heard[instance] = books.now
+    books.heard.move_to_end(instance)
+    if instance.inherits:
+        instance.inherits = False
+        for lease in list(instance.borrowed.values()):
+            if lease.epoch < instance.epoch and not lease.pinned:
+                ending.free(books, lease)
+
+
+def lose_silent(books: Books) -> None:
+    """Gives up the instances that missed too many beats."""
+    limit = books.config.heartbeat_s * books.config.missed_beats
+    while books.heard:
+        instance, heard = next(iter(books.heard.items()))
+        if books.now - heard <= limit:
+            return
+        lose(books, instance, f"nothing heard of it for {books.now - heard:.1f} s")
+
+
+def lose(books: Books, instance: Instance, cause: str, gone: bool = False) -> None:
+    """The instance is not live any more, and its requests fail.
+
+    `gone`: it writes nowhere any more, so that nothing has to be kept in quarantine for it.
+    """
+    books.count("instances_left" if gone else "instances_lost")
+    books.log("info" if gone else "warning", f"{instance} is out: {cause}")
+    del books.heard[instance]
+    requests = instance.involved()
+    books.registry.leave(instance, gone)
+    for request in requests:
+        _bereave(books, request, instance, cause)
+    books.registry.haunt(instance)
+    for role in instance.posts:
+        books.calls[role] = None  # what waits may now be too large for those that are left
+    if gone:
+        bury(books, instance)
+
+
+def gone(books: Books, name: str, epoch: int) -> None:
+    """The process of that instance is proved to have ended."""
+    live = books.registry.by_name.get(name)
+    if live is not None and live.epoch == epoch:
+        lose(books, live, "its process has ended")
+    for instance in books.registry.departed(name, epoch):
+        bury(books, instance)
+
+
+def bury(books: Books, instance: Instance) -> None:
+    """It writes nowhere any more, and nobody can write into its memory."""
+    for lease in list(instance.borrowed.values()):
+        ending.free(books, lease)
+    _void(books, instance.slots)
+    books.registry.lay(instance)
+    books.registry.bury(instance)
+
+
+def change_state(books: Books, instance: Instance, message: StateChanged) -> None:
+    if message.state != instance.reported:
+        books.log("info", f"{instance} is {message.state}: {message.cause}")
+    instance.reported = message.state
+    instance.ranks = message.ranks
+    books.stir(instance)
+    if message.state == "draining":
+        _begin_drain(books, instance)
+
+
+def drain(books: Books, name: str) -> None:
+    """It gets no new work, and leaves when it has none."""
+    instance = books.registry.by_name.get(name)
+    if instance is None:
+        return
+    instance.drain_sent = False  # asked again: told again
+    _begin_drain(books, instance)
+
+
+def remove(books: Books, name: str) -> None:
+    """It is out at once. A lost one is shown no longer; what it may still write to stays in
+    quarantine."""
+    instance = books.registry.by_name.get(name)
+    if instance is None:
+        books.registry.forget(name)
+        return
+    books.send(instance, Close("removed by an operator"))
+    lose(books, instance, "removed by an operator")
+    books.registry.forget(name)
+
+
+def _said_again(known: Instance, info: Register) -> bool:
+    """The leader sent this before it knew of the epoch that this connection has: a repetition."""
+    same = (known.name, known.info.incarnation) == (info.name, info.incarnation)
+    return same and info.last_epoch < known.epoch
+
+
+def _welcome(books: Books, instance: Instance) -> Welcome:
+    return Welcome(instance.name, instance.epoch, books.config.heartbeat_s)
+
+
+def _admit(books: Books, connection: bytes, info: Register) -> None:
+    registry = books.registry
+    before = registry.by_name.get(info.name)
+    if before is not None:
+        lose(books, before, "it registered again")
+    ghost = registry.ghosts.get((info.name, info.incarnation))
+    epoch = registry.next_epoch(info.name, info.last_epoch)
+    instance = Instance(info, epoch, connection, registry.slots_for(info))
+    if ghost is not None:
+        _reincarnate(books, ghost, instance)
+    registry.enter(instance)
+    books.heard[instance] = books.now
+    books.stir(instance)
+    books.count("instances_registered")
+    books.log("info", f"{instance} registered as {', '.join(info.roles)} at {info.endpoint}")
+    books.send(instance, _welcome(books, instance))
+    books.commands.append(Watch(info.name, epoch, info.host))
+
+
+def _reincarnate(books: Books, ghost: Instance, instance: Instance) -> None:
+    """The same process is back, and what it was granted is in quarantine until it says its first
+    word in the new epoch: this registration may have been overtaken by a later one, in which it is
+    writing at this moment."""
+    unsettled = set(instance.info.may_land)
+    for lease in list(ghost.borrowed.values()):
+        if lease.generation in unsettled:
+            ending.pin(books, lease)
+        lease.move_to(instance.borrowed)
+        instance.inherits = True
+    books.registry.lay(ghost)
+
+
+def _bereave(books: Books, request: Request, instance: Instance, cause: str) -> None:
+    """One of the instances that the request depends on is out."""
+    where = f"{request.state} ({request.role})"
+    if request.worker is instance:
+        ending.withdraw(books, request)
+        ending.part(books, request)
+    if not request.over:
+        text = f"instance {instance.name} was lost ({cause}) while the request was {where}"
+        ending.fail(books, request, ErrorInfo("instance_lost", text, None, instance.name))
+
+
+def _void(books: Books, table: SlotTable) -> None:
+    """The memory is gone, so whatever may still be written into it harms nobody."""
+    for lease in list(table.leases.values()):
+        request = books.ledger.find(lease.request, lease.attempt)
+        if request is not None and request.outgoing is lease:
+            request.outgoing = None
+        lease.release()
+
+
+def _begin_drain(books: Books, instance: Instance) -> None:
+    if not instance.draining:
+        books.log("info", f"{instance} drains")
+    instance.draining = True
+    books.stir(instance)

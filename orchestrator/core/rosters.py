@@ -1,0 +1,163 @@
+"""The instances of one role, in registered endpoint order.
+
+A place is fixed when its endpoint is declared or first registers, and stays when the instance
+goes: whoever comes back with the same endpoint, or else the same name, takes it again.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from orchestrator.core.instances import Instance, Post
+from orchestrator.core.policies import Policy, Turns
+from transfer.messages import Role
+
+
+class Place:
+    """`post` is the last one that stood here; its instance may be lost."""
+
+    def __init__(self, order: int, endpoint: str, declared: bool) -> None:
+        self.order = order
+        self.endpoint = endpoint
+        self.declared = declared
+        self.name: str | None = None
+        self.post: Post | None = None
+
+    @property
+    def taken(self) -> bool:
+        return self.post is not None and self.post.instance.live
+
+
+class Roster:
+    """Places of one role, and which of them have room.
+
+    `now` are those that can take a request that is ready, `ahead` those that can be promised one.
+    At most 2 `max_places` places are remembered of instances that are gone.
+    """
+
+    def __init__(self, role: Role, declared: list[str], policy: Policy, max_places: int) -> None:
+        self.role: Role = role
+        self.places: list[Place] = []
+        self.now = Turns()
+        self.ahead = Turns()
+        self.live = 0
+        self._policy = policy
+        self._max_places = max_places
+        self._by_endpoint: dict[str, Place] = {}
+        self._by_name: dict[str, Place] = {}
+        self._pools: Counter[int] = Counter()  # bytes of a pool → how many instances have it
+        self._ready: set[int] = set()
+        self._last = -1
+        for endpoint in declared:
+            if endpoint not in self._by_endpoint:
+                self._append(endpoint, declared=True)
+
+    @property
+    def available(self) -> int:
+        """How many instances may be given work."""
+        return len(self._ready)
+
+    @property
+    def largest_pool(self) -> int:
+        """Bytes of the largest payload that any live instance could ever take; 0: none lives."""
+        return max(self._pools, default=0)
+
+    def seat(self, instance: Instance, capacity: int) -> Post:
+        """Gives a newly registered instance its place."""
+        if len(self.places) >= self.live + 2 * self._max_places:
+            self._forget_the_past()
+        place = self._find(instance) or self._append(instance.endpoint, declared=False)
+        self._rename(place, instance)
+        place.post = Post(instance, self.role, capacity, place.order)
+        self.live += 1
+        self._pools[instance.slots.nbytes] += 1
+        self.refresh(place.post)
+        return place.post
+
+    def leave(self, post: Post, forget: bool) -> None:
+        """The instance is not live any more. `forget`: it said goodbye, or is known to be dead."""
+        self.refresh(post)
+        self.live -= 1
+        nbytes = post.instance.slots.nbytes
+        self._pools[nbytes] -= 1
+        if not self._pools[nbytes]:
+            del self._pools[nbytes]
+        if forget:
+            self.clear(post)
+
+    def clear(self, post: Post) -> None:
+        """Shows a lost instance no longer; its place stays."""
+        if self._stands(post):
+            self.places[post.order].post = None
+
+    def refresh(self, post: Post) -> None:
+        """To be called whenever the post's load, its slots or its instance's state changed."""
+        if not self._stands(post):
+            return
+        order, number = post.order, self._policy(post)
+        now, ahead = post.room
+        self._put(self.now, now, order, number)
+        self._put(self.ahead, ahead, order, number)
+        if post.instance.available:
+            self._ready.add(order)
+        else:
+            self._ready.discard(order)
+
+    def pick(self, turns: Turns, fits: Callable[[Post], bool]) -> Post | None:
+        """The policy's choice among the places with room, or None."""
+        for order in turns.after(self._last):
+            post = self.places[order].post
+            assert post is not None
+            if fits(post):
+                self._last = order
+                return post
+        return None
+
+    def posts(self) -> Iterator[Post]:
+        """Everyone to be shown, in registered endpoint order."""
+        return (place.post for place in self.places if place.post is not None)
+
+    def _stands(self, post: Post) -> bool:
+        return post.order < len(self.places) and self.places[post.order].post is post
+
+    @staticmethod
+    def _put(turns: Turns, room: bool, order: int, number: float) -> None:
+        if room:
+            turns.put(order, number)
+        else:
+            turns.discard(order)
+
+    def _find(self, instance: Instance) -> Place | None:
+        return self._by_endpoint.get(instance.endpoint) or self._by_name.get(instance.name)
+
+    def _append(self, endpoint: str, declared: bool) -> Place:
+        place = Place(len(self.places), endpoint, declared)
+        self.places.append(place)
+        self._by_endpoint[endpoint] = place
+        return place
+
+    def _rename(self, place: Place, instance: Instance) -> None:
+        """One name stands at one place only, and at its newest endpoint."""
+        before = self._by_name.pop(instance.name, None)
+        if before is not None:
+            before.name = None
+        if place.name is not None:
+            self._by_name.pop(place.name, None)
+        if place.endpoint != instance.endpoint and not place.declared:
+            self._by_endpoint.pop(place.endpoint, None)
+            place.endpoint = instance.endpoint
+            self._by_endpoint[place.endpoint] = place
+        place.name = instance.name
+        self._by_name[instance.name] = place
+
+    def _forget_the_past(self) -> None:
+        """Drops the places that nobody holds, but the declared ones. The order stays."""
+        kept = [place for place in self.places if place.taken or place.declared]
+        self.places = kept
+        self.now, self.ahead, self._ready, self._last = Turns(), Turns(), set(), -1
+        self._by_endpoint = {place.endpoint: place for place in kept}
+        self._by_name = {place.name: place for place in kept if place.name is not None}
+        for order, place in enumerate(kept):
+            place.order = order
+            if place.post is not None:
+                place.post.order = order
+                self.refresh(place.post)

@@ -1,0 +1,168 @@
+"""Slots are leased, never assumed.
+
+A slot that was granted is free again only when its sender has said that it is done with it, or
+the sender is gone for good. Until then it is quarantined: a one-sided write may still land.
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from orchestrator.core.instances import Instance
+
+LeaseState = Literal["granted", "delivered", "quarantined", "free"]
+
+
+class SlotError(Exception):
+    """A lease was moved in a way that no protocol allows: a bug of ours."""
+
+
+class Borrowed(dict[int, "Lease"]):
+    """Leases by generation, seen from the sender that may still write into them: an instance in
+    one epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self.epoch = epoch
+
+
+class Lease:
+    """Some slots of one receiver, lent to one sender for one payload of one attempt.
+
+    granted → delivered → free: written, then read. granted → free: the sender gave it back.
+    granted → quarantined → free: no longer wanted, but the sender has not confirmed yet.
+    `pinned`: a write into it failed and may still land, so that not even the sender's word frees
+    it, only the end of the sender's process (or of the receiver's). `epoch` is the sender's epoch
+    in which it was granted.
+    """
+
+    __slots__ = (
+        "attempt",
+        "checksum",
+        "epoch",
+        "generation",
+        "nbytes",
+        "pinned",
+        "request",
+        "sender",
+        "slots",
+        "state",
+        "table",
+    )
+
+    def __init__(
+        self,
+        generation: int,
+        request: str,
+        attempt: int,
+        slots: list[int],
+        table: "SlotTable",
+        sender: Borrowed,
+    ) -> None:
+        self.generation = generation
+        self.request = request
+        self.attempt = attempt
+        self.slots = slots
+        self.table = table
+        self.sender = sender
+        self.epoch = sender.epoch
+        self.state: LeaseState = "granted"
+        self.pinned = False
+        self.nbytes = 0
+        self.checksum = 0
+
+    @property
+    def room(self) -> int:
+        """Bytes that fit."""
+        return len(self.slots) * self.table.slot_bytes
+
+    def deliver(self, nbytes: int, checksum: int) -> None:
+        """The sender has written the payload and will not write there again."""
+        self._move("delivered", "granted")
+        del self.sender[self.generation]
+        self.nbytes, self.checksum = nbytes, checksum
+
+    def quarantine(self, pinned: bool = False) -> None:
+        """Nobody wants what may come, but the sender may still write it."""
+        self.pinned = self.pinned or pinned
+        if self.state == "quarantined":
+            return
+        self._move("quarantined", "granted")
+        self.table.quarantined += len(self.slots)
+
+    def release(self) -> None:
+        """The slots are free: the payload was read, or the sender will not write."""
+        quarantined = self.state == "quarantined"
+        self._move("free", "granted", "delivered", "quarantined")
+        if quarantined:
+            self.table.quarantined -= len(self.slots)
+        self.sender.pop(self.generation, None)
+        self.table.take_back(self)
+
+    def move_to(self, sender: Borrowed) -> None:
+        """The sender's process goes on under a new epoch, and so does what it may still write."""
+        del self.sender[self.generation]
+        self.sender = sender
+        sender[self.generation] = self
+
+    def _move(self, to: LeaseState, *allowed: LeaseState) -> None:
+        if self.state not in allowed:
+            raise SlotError(f"grant {self.generation} of {self.request}: {self.state} → {to}")
+        self.state = to
+
+
+class SlotTable:
+    """The slots of one receiver. free + leased + quarantined = total, always.
+
+    `owner` is the live instance whose memory this is; None while it is lost.
+    """
+
+    def __init__(self, total: int, slot_bytes: int) -> None:
+        self.total = total
+        self.slot_bytes = slot_bytes
+        self.quarantined = 0
+        self.owner: Instance | None = None
+        self.leases: dict[int, Lease] = {}
+        self._free = list(range(total - 1, -1, -1))
+
+    @property
+    def nbytes(self) -> int:
+        return self.total * self.slot_bytes
+
+    @property
+    def free(self) -> int:
+        return len(self._free)
+
+    @property
+    def leased(self) -> int:
+        return self.total - len(self._free) - self.quarantined
+
+    def need(self, nbytes: int) -> int:
+        """How many slots a payload of that size takes."""
+        return max(1, -(-nbytes // self.slot_bytes))
+
+    def lend(
+        self, generation: int, request: str, attempt: int, count: int, sender: Borrowed
+    ) -> Lease:
+        """Leases `count` free slots. Asking for more than are free is a bug of the caller."""
+        if not 0 < count <= len(self._free):
+            raise SlotError(f"{count} slots for {request}, {len(self._free)} free")
+        slots = [self._free.pop() for _ in range(count)]
+        lease = Lease(generation, request, attempt, slots, self, sender)
+        self.leases[generation] = sender[generation] = lease
+        return lease
+
+    def take_back(self, lease: Lease) -> None:
+        """Called by the lease when it is released."""
+        del self.leases[lease.generation]
+        self._free.extend(lease.slots)
+
+    def complaints(self) -> list[str]:
+        """What does not add up; empty when every slot is in exactly one place."""
+        lent = [slot for lease in self.leases.values() for slot in lease.slots]
+        held = sum(len(x.slots) for x in self.leases.values() if x.state == "quarantined")
+        found = []
+        if sorted(lent + self._free) != list(range(self.total)):
+            found.append(f"slots {sorted(lent)} lent and {sorted(self._free)} free of {self.total}")
+        if held != self.quarantined:
+            found.append(f"{held} slots quarantined, counted {self.quarantined}")
+        return found

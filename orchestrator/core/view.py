@@ -1,0 +1,83 @@
+"""The cluster as people see it: the JSON of GET /v1/cluster."""
+
+from typing import TYPE_CHECKING
+
+from orchestrator.core.instances import Post
+from orchestrator.core.requests import State
+from transfer.messages import InstanceState, RankState, Record
+
+if TYPE_CHECKING:
+    from orchestrator.core.books import Books
+
+
+class SlotsView(Record, frozen=True):
+    total: int
+    leased: int
+    quarantined: int
+
+
+class RankView(Record, frozen=True):
+    rank: int
+    pid: int
+    state: RankState
+
+
+class InstanceView(Record, frozen=True):
+    """One instance in one role. `order` is its place among the role's registered endpoints;
+    `capacity` and `in_flight` count requests of this role."""
+
+    name: str
+    endpoint: str
+    epoch: int
+    state: InstanceState
+    order: int
+    capacity: int
+    in_flight: int
+    slots: SlotsView
+    ranks: list[RankView]
+    host: str
+
+
+class RequestsView(Record, frozen=True):
+    """`queued` and `running` are now, the others since the start."""
+
+    queued: int
+    running: int
+    completed: int
+    failed: int
+    cancelled: int
+
+
+class ClusterView(Record, frozen=True):
+    roles: dict[str, list[InstanceView]]
+    requests: RequestsView
+
+
+def look(books: "Books") -> ClusterView:
+    """Everything, as it is now. Roles that have no instance are there, and empty."""
+    ledger = books.ledger
+    shown = {role: [_instance(p) for p in r.posts()] for role, r in books.registry.rosters.items()}
+    requests = RequestsView(
+        queued=ledger.queued,
+        running=len(ledger.active) - ledger.queued,
+        completed=ledger.ended[State.COMPLETED],
+        failed=ledger.ended[State.FAILED],
+        cancelled=ledger.ended[State.CANCELLED],
+    )
+    return ClusterView({str(role): posts for role, posts in shown.items()}, requests)
+
+
+def _instance(post: Post) -> InstanceView:
+    instance, slots = post.instance, post.instance.slots
+    return InstanceView(
+        name=instance.name,
+        endpoint=instance.endpoint,
+        epoch=instance.epoch,
+        state=instance.state,
+        order=post.order,
+        capacity=post.capacity,
+        in_flight=len(post.working) if instance.live else 0,
+        slots=SlotsView(slots.total, slots.leased, slots.quarantined),
+        ranks=[RankView(rank.rank, rank.pid, rank.state) for rank in instance.ranks],
+        host=instance.info.host.hostname,
+    )

@@ -1,0 +1,29 @@
+"""What an orchestrator is told when it starts: the flags of its `triptych serve`."""
+
+import msgspec
+
+
+class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every field is a flag of the command line and a key of the YAML file.
+
+    `bind`: where instances register, tcp://HOST:PORT; port 0 takes any free one.
+    `http`: where the front door listens, HOST:PORT; port 0 likewise.
+    `state_dir`: a folder for what must outlive the process; None keeps nothing.
+    `policy`: how an instance is chosen among those with room: round_robin | least_loaded.
+    `encoders`, `denoisers`, `decoders`: endpoints whose places in their roles are fixed
+    beforehand, in this order; all others follow in the order of their first registration.
+    `media_store`: a folder or fsspec URL that the decoders and the front door both reach.
+    `request_timeout_s`: the deadline of a request that names none, in seconds.
+    `max_queue`: how many requests may wait for an instance before the door says 429.
+    """
+
+    bind: str = "tcp://127.0.0.1:0"
+    http: str = "127.0.0.1:0"
+    state_dir: str | None = None
+    policy: str = "round_robin"
+    encoders: list[str] = []
+    denoisers: list[str] = []
+    decoders: list[str] = []
+    media_store: str | None = None
+    request_timeout_s: float = 600.0
+    max_queue: int = 1000

@@ -1,0 +1,181 @@
+"""What the front door may ask of the orchestrator. It talks to nothing else."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from orchestrator.control import Control
+from orchestrator.core.commands import (
+    Completed,
+    DuplicateId,
+    NoRoute,
+    Progress,
+    QueueFull,
+    Reject,
+    Resolve,
+    Timings,
+)
+from orchestrator.core.events import Cancel, DrainInstance, RemoveInstance, Submit
+from orchestrator.core.view import ClusterView
+from transfer.messages import ErrorInfo, Inputs, ModelInfo, Role
+
+__all__ = [
+    "Busy",
+    "ClusterView",
+    "Completed",
+    "Duplicate",
+    "NotReady",
+    "Progress",
+    "RequestFailed",
+    "Service",
+    "Timings",
+]
+
+KEPT = 64  # steps of progress that a slow reader may be behind
+
+
+class RequestFailed(Exception):
+    """An accepted request ended without a result; `error.kind` decides the HTTP status."""
+
+    def __init__(self, error: ErrorInfo) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Busy(Exception):
+    """Too many requests wait. Nothing was accepted; try again in `retry_after_s` seconds."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"too many requests wait; try again in {retry_after_s:.0f} s")
+        self.retry_after_s = retry_after_s
+
+
+class NotReady(Exception):
+    """Nothing was accepted: the roles in `missing` have no ready instance."""
+
+    def __init__(self, missing: list[Role]) -> None:
+        super().__init__(f"no ready instance of: {', '.join(missing)}")
+        self.missing = missing
+
+
+class Duplicate(Exception):
+    """Nothing was accepted: a request of this id is still under way."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"request {request_id} is still under way")
+        self.request_id = request_id
+
+
+class Service:
+    """Requests in, results out. Lives in the event loop of the control channel.
+
+    Made by `orchestrator.server`; given to the front door's `create_app`. Tests of the front
+    door put a double with the same methods in its place.
+    """
+
+    def __init__(self, control: Control, request_timeout_s: float) -> None:
+        self._control = control
+        self._machine = control.machine
+        self._request_timeout_s = request_timeout_s
+        self._waiting: dict[str, asyncio.Future[Completed]] = {}
+        self._followers: dict[str, set[asyncio.Queue[Progress | None]]] = {}
+        control.listener = self._hear
+
+    async def generate(
+        self, inputs: Inputs, *, request_id: str, timeout_s: float | None = None
+    ) -> Completed:
+        """Runs one request to its end. `timeout_s` None: the server's own limit.
+
+        Raises `NotReady`, `Busy` or `Duplicate` (nothing was accepted) or `RequestFailed`.
+        Cancelling the coroutine cancels the request.
+        """
+        if request_id in self._waiting:
+            raise Duplicate(request_id)
+        limit = self._request_timeout_s if timeout_s is None else timeout_s
+        future: asyncio.Future[Completed] = asyncio.get_running_loop().create_future()
+        self._waiting[request_id] = future
+        try:
+            self._control.post(Submit(request_id, inputs, limit))
+            return await future
+        except asyncio.CancelledError:
+            self._control.post(Cancel(request_id, "the client has gone"))
+            raise
+        finally:
+            del self._waiting[request_id]
+
+    async def progress(self, request_id: str) -> AsyncIterator[Progress]:
+        """Where the request is, as it moves, until it ends. May begin before `generate` is
+        called, but not after it returned; a slow reader misses steps, never the newest one."""
+        news: asyncio.Queue[Progress | None] = asyncio.Queue(KEPT)
+        followers = self._followers.setdefault(request_id, set())
+        followers.add(news)
+        try:
+            while (progress := await news.get()) is not None:
+                yield progress
+        finally:
+            followers.discard(news)
+            if not followers:
+                self._followers.pop(request_id, None)
+
+    def cluster(self) -> ClusterView:
+        return self._machine.view()
+
+    def model(self) -> ModelInfo | None:
+        """The model that the roles registered; None before the first of them."""
+        return self._machine.model
+
+    def missing(self) -> list[Role]:
+        """The roles of the route that have no ready instance; empty means ready."""
+        return self._machine.missing()
+
+    def drain(self, name: str) -> None:
+        """No new work for the instance; it leaves when it has none. KeyError: unknown name."""
+        self._known(name)
+        self._control.post(DrainInstance(name))
+
+    def remove(self, name: str) -> None:
+        """The instance is out at once, and its requests fail. KeyError: unknown name."""
+        self._known(name)
+        self._control.post(RemoveInstance(name))
+
+    def counters(self) -> dict[str, int]:
+        """Everything counted since the start, for /metrics."""
+        return self._control.counters
+
+    def healthy(self) -> bool:
+        """The control channel's loop runs."""
+        return self._control.healthy
+
+    def _known(self, name: str) -> None:
+        if not self._machine.knows(name):
+            raise KeyError(name)
+
+    def _hear(self, outcome: Resolve | Reject | Progress) -> None:
+        if isinstance(outcome, Progress):
+            self._tell(outcome.request, outcome)
+            return
+        self._tell(outcome.request, None)
+        future = self._waiting.get(outcome.request)
+        if future is None or future.done():
+            return
+        if isinstance(outcome, Reject):
+            future.set_exception(_refused(outcome))
+        elif isinstance(outcome.result, Completed):
+            future.set_result(outcome.result)
+        else:
+            future.set_exception(RequestFailed(outcome.result))
+
+    def _tell(self, request_id: str, news: Progress | None) -> None:
+        for queue in self._followers.get(request_id, ()):
+            if queue.full():
+                queue.get_nowait()  # the oldest
+            queue.put_nowait(news)
+
+
+def _refused(outcome: Reject) -> Exception:
+    match outcome.refusal:
+        case QueueFull(retry_after_s=seconds):
+            return Busy(seconds)
+        case NoRoute(missing=missing):
+            return NotReady(missing)
+        case DuplicateId():
+            return Duplicate(outcome.request)

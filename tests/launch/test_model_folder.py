@@ -1,0 +1,36 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from launch.errors import LaunchError
+from launch.model import check_model
+
+
+def test_a_folder_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model_index.json").write_text(json.dumps({"_class_name": "X"}))
+    monkeypatch.chdir(tmp_path)
+    assert check_model("model") == str(tmp_path / "model")
+
+
+def test_a_hub_id_stays_as_it_is() -> None:
+    assert check_model("owner/name-1.0") == "owner/name-1.0"
+
+
+@pytest.mark.parametrize("model", ["nowhere", "./a/b", "/no/such", "~/none", "a/b/c", "../x"])
+def test_a_missing_folder_is_named(model: str) -> None:
+    with pytest.raises(LaunchError, match=f"there is no model folder {model}"):
+        check_model(model)
+
+
+def test_a_folder_without_an_index(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match=r"it has no model_index\.json"):
+        check_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_an_index_that_is_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "model_index.json").write_text(content)
+    with pytest.raises(LaunchError, match=r"model_index\.json"):
+        check_model(str(tmp_path))

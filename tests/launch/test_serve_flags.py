@@ -1,0 +1,91 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch.cli import run, serve
+from launch.cli.serve import OF_ORCHESTRATOR, OF_ROLES, orchestrator_options, role_options
+from orchestrator.options import OrchestratorOptions
+from roles.options import RoleOptions
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "X"}))
+    return str(tmp_path)
+
+
+def parsed(*words: str) -> dict[str, Any]:
+    """The values of all flags, as `serve` gets them."""
+    with serve.make_context("serve", list(words)) as ctx:
+        return dict(ctx.params)
+
+
+def test_defaults_are_those_of_the_role_itself(model: str) -> None:
+    flags = parsed("--disagg-role", "encoder", "--model", model)
+    options = role_options(("encoder",), flags)
+    plain = RoleOptions(orchestrator="tcp://127.0.0.1:7700", model=model, roles=("encoder",))
+    assert options == plain
+
+
+def test_defaults_are_those_of_the_orchestrator_itself() -> None:
+    options = orchestrator_options(parsed("--disagg-role", "orchestrator"))
+    assert options == OrchestratorOptions(bind="tcp://127.0.0.1:7700", http="127.0.0.1:8000")
+
+
+def test_every_option_of_a_role_has_a_flag() -> None:
+    flags = {"roles", "media_store", *OF_ROLES}
+    assert set(RoleOptions.__struct_fields__) == flags
+
+
+def test_every_option_of_the_orchestrator_has_a_flag() -> None:
+    flags = {name.removesuffix("_s") for name in OrchestratorOptions.__struct_fields__}
+    assert flags == {"media_store", *OF_ORCHESTRATOR}
+
+
+def test_flags_arrive_in_the_units_of_the_options(model: str, tmp_path: Path) -> None:
+    words = ["--disagg-role", "encoder,decoder", "--model", model, "--slot-bytes", "1MiB"]
+    words += ["--orchestrator", "tcp://head:7", "--endpoint", "tcp://0.0.0.0:9", "--threads", "3"]
+    options = role_options(("encoder", "decoder"), parsed(*words))
+    assert (options.slot_bytes, options.threads) == (1 << 20, 3)
+    assert (options.orchestrator, options.endpoint) == ("tcp://head:7", "tcp://0.0.0.0:9")
+    state = tmp_path / "a" / "b"
+    words = ["--disagg-role", "orchestrator", "--state-dir", str(state), "--request-timeout", "5"]
+    words += ["--denoisers", "tcp://b:1,tcp://a:2"]
+    front = orchestrator_options(parsed(*words))
+    assert (front.state_dir, front.request_timeout_s) == (str(state), 5)
+    assert front.denoisers == ["tcp://b:1", "tcp://a:2"]
+    assert state.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "part"),
+    [
+        (["--disagg-role", "painter"], 2, "'painter' is no role; there are orchestrator, encoder"),
+        (["--disagg-role", "encoder,encoder"], 2, "names a role twice"),
+        (["--disagg-role", "encoder,orchestrator"], 2, "orchestrator shares its process with no"),
+        (["--disagg-role", "monolithic,decoder"], 2, "monolithic shares its process with no"),
+        (["--disagg-role", "encoder"], 2, "--model is missing: encoder needs a model"),
+        (["--disagg-role", "encoder", "--http", "x:1"], 2, "--http is no flag of --disagg-role en"),
+        (["--disagg-role", "orchestrator", "--ranks", "2"], 2, "--ranks is no flag of"),
+        (["--disagg-role", "orchestrator", "--bind", "here"], 2, "write tcp://HOST:PORT"),
+        (["--disagg-role", "orchestrator", "--encoders", "a:1"], 2, "write tcp://HOST:PORT"),
+        (["--disagg-role", "decoder", "--model", "/no/such"], 1, "no model folder /no/such"),
+        (["--disagg-role", "orchestrator", "--state-dir", "/dev/null/a"], 1, "/dev/null/a"),
+    ],
+)
+def test_a_bad_flag_is_one_line(
+    words: list[str], code: int, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["serve", *words]) == code
+    [line] = capsys.readouterr().err.splitlines()
+    assert part in line
+
+
+def test_a_file_may_hold_flags_of_several_roles(tmp_path: Path, model: str) -> None:
+    file = tmp_path / "all.yaml"
+    file.write_text(f"model: {model}\nhttp: 127.0.0.1:9000\norchestrator: tcp://head:1\n")
+    flags = parsed("--disagg-role", "decoder", "--config", str(file))
+    assert role_options(("decoder",), flags).orchestrator == "tcp://head:1"
+    assert orchestrator_options(flags).http == "127.0.0.1:9000"

@@ -1,0 +1,576 @@
+"""A request's way through the roles, and every way in which it can end."""
+
+import pytest
+
+from orchestrator.core.commands import Completed, DuplicateId, NoRoute, Progress, QueueFull
+from orchestrator.core.events import Broken
+from orchestrator.core.requests import InvalidTransition, State
+from tests.support.bench import INPUTS, KIB, PICTURE, Bench, Scripted
+from transfer.messages import (
+    Abort,
+    Aborted,
+    Delivery,
+    Finished,
+    Left,
+    Progressed,
+    Push,
+    StageReport,
+    StateChanged,
+    Work,
+)
+
+Trio = tuple[Scripted, Scripted, Scripted]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def trio(bench: Bench) -> Trio:
+    return bench.trio()
+
+
+def _to_denoiser(bench: Bench, trio: Trio, id: str = "a") -> Work:
+    encoder, denoiser, _ = trio
+    bench.submit(id)
+    encoder.delivers(encoder.take(Work))
+    work: Work = denoiser.take(Work)
+    return work
+
+
+def test_way_of_a_request(bench: Bench, trio: Trio) -> None:
+    encoder, denoiser, decoder = trio
+    bench.submit("a", deadline_s=60)
+    work = encoder.take(Work)
+    assert (work.role, work.last, work.inputs, work.seconds) == ("encoder", False, INPUTS, 60)
+    assert work.delivery is None
+    assert work.grant.receiver == "denoiser-0"
+    bench.now += 1
+    encoder.delivers(work, nbytes=500, checksum=42)
+    work = denoiser.take(Work)
+    assert work.delivery == Delivery(work.delivery.generation, [0], 500, 42)
+    assert work.seconds == 59
+    denoiser.accepts(work)
+    denoiser.delivers(work)
+    work = decoder.take(Work)
+    assert work.last
+    assert work.grant is None
+    decoder.finishes(work)
+    result = bench.result("a")
+    assert isinstance(result, Completed)
+    assert (result.media, result.attempts) == ([PICTURE], 1)
+    bench.assert_home()
+
+
+def test_capacity_is_free_as_soon_as_a_stage_is_over(bench: Bench, trio: Trio) -> None:
+    encoder, denoiser, _ = trio
+    bench.submit("a")
+    assert (encoder.seen.in_flight, denoiser.seen.in_flight) == (1, 0)
+    encoder.delivers(encoder.take(Work))
+    assert (encoder.seen.in_flight, denoiser.seen.in_flight) == (0, 1)
+
+
+def test_slots_are_free_when_the_payload_is_read(bench: Bench, trio: Trio) -> None:
+    denoiser = trio[1]
+    work = _to_denoiser(bench, trio)
+    assert denoiser.seen.slots.leased == 1
+    denoiser.accepts(work)
+    assert denoiser.seen.slots.leased == 0
+
+
+def test_timings_tell_where_the_seconds_went(bench: Bench, trio: Trio) -> None:
+    encoder, denoiser, decoder = trio
+    bench.submit("a")
+    bench.now += 5
+    encoder.delivers(encoder.take(Work), report=StageReport(0.5, 0.0, 2.0, 0.25))
+    denoiser.delivers(denoiser.take(Work), report=StageReport(0.0, 0.25, 3.0, 0.5))
+    decoder.finishes(decoder.take(Work))
+    result = bench.result("a")
+    assert isinstance(result, Completed)
+    timings = result.timings
+    assert (timings.encoder_s, timings.denoiser_s, timings.decoder_s) == (2.0, 3.0, 1.0)
+    assert (timings.queue_s, timings.transfer_s, timings.total_s) == (0.5, 1.0, 5.0)
+    assert timings.monolithic_s is None
+
+
+def test_waiting_for_an_instance_is_queue_time(bench: Bench) -> None:
+    encoder, denoiser, decoder = bench.trio(capacity=1)
+    bench.submit("a")
+    bench.submit("b")
+    bench.now += 3
+    first = encoder.take(Work)
+    encoder.fails(first, released=first.grant.generation)
+    encoder.delivers(encoder.take(Work))
+    denoiser.delivers(denoiser.take(Work))
+    decoder.finishes(decoder.take(Work))
+    result = bench.result("b")
+    assert isinstance(result, Completed)
+    assert result.timings.queue_s == 3
+
+
+def test_progress_is_told_once_per_step(bench: Bench, trio: Trio) -> None:
+    denoiser = trio[1]
+    work = _to_denoiser(bench, trio)
+    step = Progressed(denoiser.epoch, "a", 1, "denoiser", 1, 8)
+    assert denoiser.say(step) == [Progress("a", 1, "denoiser", "denoiser-0", 1, 8)]
+    assert denoiser.say(step) == []
+    assert work.request == "a"
+
+
+# ---------------------------------------------------------------- staged payloads
+
+
+def test_payload_is_staged_while_the_next_role_is_full_and_pushed_oldest_first(
+    bench: Bench,
+) -> None:
+    encoder, denoiser, _ = bench.trio(capacity=1)
+    for id in "abc":
+        bench.submit(id)
+    first = encoder.take(Work)
+    encoder.delivers(first)
+    for _ in "bc":
+        work = encoder.take(Work)
+        # the one place of the denoiser is taken
+        assert work.grant is None
+        encoder.stages(work, nbytes=3000)
+    assert encoder.seen.in_flight == 0
+    assert not encoder.got(Push)
+    work = denoiser.take(Work)
+    denoiser.accepts(work)
+    denoiser.delivers(work)
+    push = encoder.take(Push)
+    assert push.request == "b"
+    assert len(push.grant.slots) == 3
+
+
+def test_older_request_goes_first_even_if_it_was_staged_later(bench: Bench) -> None:
+    encoder, *_ = bench.trio(capacity=3)
+    for id in ("first", "old", "young"):
+        bench.submit(id)
+    first, old, young = (encoder.take(Work) for _ in range(3))
+    # both want all eight slots, of which the first request holds one
+    encoder.stages(young, nbytes=8 * KIB, released=young.grant.generation)
+    encoder.stages(old, nbytes=8 * KIB, released=old.grant.generation)
+    assert not encoder.got(Push)
+    encoder.fails(first, released=first.grant.generation)
+    assert encoder.take(Push).request == "old"
+    assert not encoder.got(Push)
+
+
+def test_a_promise_never_keeps_a_decoder_idle(bench: Bench) -> None:
+    """A slow denoiser was promised the decoder's only place; a fast one goes first."""
+    encoder = bench.join("encoder-0", "encoder", capacity=4)
+    slow = bench.join("denoiser-0", "denoiser", capacity=1)
+    fast = bench.join("denoiser-1", "denoiser", capacity=1)
+    decoder = bench.join("decoder-0", "decoder", capacity=1)
+    bench.submit("slow")
+    bench.submit("fast")
+    encoder.delivers(encoder.take(Work))
+    encoder.delivers(encoder.take(Work))
+    promised, unpromised = slow.take(Work), fast.take(Work)
+    assert promised.grant is not None
+    assert unpromised.grant is None
+    fast.stages(unpromised)
+    fast.delivers(unpromised, grant=fast.take(Push).grant)
+    work = decoder.take(Work)
+    assert work.request == "fast"
+    slow.delivers(promised)
+    assert not decoder.got(Work)  # its payload waits in the slots
+    decoder.finishes(work)
+    assert decoder.take(Work).request == "slow"
+
+
+def test_t5_payload_larger_than_every_pool_fails_at_once(bench: Bench, trio: Trio) -> None:
+    encoder = trio[0]
+    bench.submit("a")
+    work = encoder.take(Work)
+    encoder.stages(work, nbytes=8 * KIB + 1, released=work.grant.generation)
+    error = bench.error("a")
+    assert error.kind == "payload_too_large"
+    assert "8193 bytes" in error.message
+    assert "8192" in error.message
+    encoder.aborted(work)
+    bench.assert_home()
+
+
+def test_t5_what_waits_fails_when_the_only_pool_large_enough_leaves(bench: Bench) -> None:
+    encoder = bench.join("encoder-0", "encoder")
+    large = bench.join("large", "denoiser", slots=16, capacity=1)
+    bench.join("small", "denoiser", slots=4, capacity=1)
+    bench.join("decoder-0", "decoder")
+    bench.submit("a")
+    work = encoder.take(Work)
+    bench.drain("large")
+    encoder.stages(work, nbytes=10 * KIB, released=work.grant.generation)
+    assert not encoder.got(Push)
+    large.say(Left(large.epoch, "drained"))
+    assert bench.error("a").kind == "payload_too_large"
+
+
+def test_grant_size_is_learned_from_recent_payloads(bench: Bench) -> None:
+    encoder, *_ = bench.trio(slots=16)
+    bench.submit("a")
+    work = encoder.take(Work)
+    assert len(work.grant.slots) == 1
+    encoder.stages(work, nbytes=3 * KIB, released=work.grant.generation)
+    bench.submit("b")
+    assert len(encoder.take(Work).grant.slots) == 3
+
+
+def test_grants_that_are_given_back_again_and_again_end_the_request(
+    bench: Bench, trio: Trio
+) -> None:
+    encoder = trio[0]
+    bench.submit("a")
+    work = encoder.take(Work)
+    encoder.stages(work, released=work.grant.generation)
+    for _ in range(bench.machine.books.config.max_pushes):
+        encoder.stages(work, released=encoder.take(Push).grant.generation)
+    assert bench.error("a").kind == "transfer_failed"
+    encoder.aborted(work)
+    bench.assert_home()
+
+
+# ---------------------------------------------------------------- failures
+
+
+def test_failed_stage_frees_everything(bench: Bench, trio: Trio) -> None:
+    encoder = trio[0]
+    bench.submit("a")
+    work = encoder.take(Work)
+    encoder.fails(work, released=work.grant.generation)
+    error = bench.error("a")
+    assert (error.kind, error.instance) == ("rank_failed", "encoder-0")
+    bench.assert_home()
+
+
+def test_t1_failed_push_is_an_error_and_its_slots_stay_closed(bench: Bench, trio: Trio) -> None:
+    encoder, denoiser, _ = trio
+    bench.submit("a")
+    work = encoder.take(Work)
+    encoder.push_fails(work, work.grant, may_land=True)
+    assert bench.error("a").kind == "transfer_failed"
+    assert not denoiser.got(Work)
+    assert (encoder.seen.in_flight, denoiser.seen.slots.quarantined) == (0, 1)
+    encoder.aborted(work)
+    # not even the sender knows whether something still lands
+    assert denoiser.seen.slots.quarantined == 1
+    bench.end(encoder)
+    assert denoiser.seen.slots.quarantined == 0
+
+
+def test_failed_push_that_cannot_land_frees_the_slots(bench: Bench, trio: Trio) -> None:
+    encoder, denoiser, _ = trio
+    bench.submit("a")
+    work = encoder.take(Work)
+    encoder.push_fails(work, work.grant, may_land=False)
+    assert denoiser.seen.slots.leased == denoiser.seen.slots.quarantined == 0
+    encoder.aborted(work)
+    bench.assert_home()
+
+
+def test_a_grant_that_is_not_given_back_stays_closed(bench: Bench, trio: Trio) -> None:
+    """An aborted write whose end the sender does not know: it says Aborted, and gives nothing
+    back."""
+    encoder, denoiser, _ = trio
+    bench.submit("a")
+    work = encoder.take(Work)
+    bench.cancel("a")
+    encoder.aborted(work, released=None)
+    assert denoiser.seen.slots.quarantined == 1
+
+
+def test_t3_deadline_answers_at_once_and_capacity_returns_when_confirmed(
+    bench: Bench, trio: Trio
+) -> None:
+    encoder, denoiser, _ = trio
+    bench.submit("a", deadline_s=2)
+    work = encoder.take(Work)
+    bench.wait(1.9)
+    assert not bench.results["a"]
+    bench.wait(0.1)
+    assert bench.error("a").kind == "deadline"
+    assert (encoder.seen.in_flight, denoiser.seen.slots.quarantined) == (1, 1)
+    encoder.aborted(work, released=work.grant.generation)
+    assert (encoder.seen.in_flight, denoiser.seen.slots.quarantined) == (0, 0)
+    encoder.say(Aborted(encoder.epoch, "a", 1, work.grant.generation))  # once, not twice
+    bench.assert_home()
+
+
+def test_unanswered_abort_is_repeated(bench: Bench, trio: Trio) -> None:
+    encoder = trio[0]
+    bench.submit("a")
+    work = encoder.take(Work)
+    bench.cancel("a")
+    encoder.take(Abort)
+    bench.beat(bench.machine.books.config.abort_again_s + 0.1, *trio)
+    encoder.aborted(work, released=work.grant.generation)
+    bench.beat(30, *trio)
+    assert not encoder.got(Abort)
+    bench.assert_home()
+
+
+def test_finished_without_media_is_the_senders_error(bench: Bench, trio: Trio) -> None:
+    denoiser, decoder = trio[1:]
+    work = _to_denoiser(bench, trio)
+    denoiser.delivers(work)
+    work = decoder.take(Work)
+    decoder.say(Finished(decoder.epoch, "a", 1, "decoder", [], StageReport()))
+    assert bench.error("a").kind == "internal"
+    bench.assert_home()
+
+
+def test_delivery_of_more_than_was_granted_is_the_senders_error(bench: Bench, trio: Trio) -> None:
+    encoder, denoiser, _ = trio
+    bench.submit("a")
+    work = encoder.take(Work)
+    encoder.delivers(work, nbytes=KIB + 1)
+    assert bench.error("a").kind == "internal"
+    assert not denoiser.got(Work)
+    encoder.aborted(work, released=work.grant.generation)
+    bench.assert_home()
+
+
+# ---------------------------------------------------------------- cancelling
+
+
+def test_cancel_while_queued(bench: Bench) -> None:
+    encoder, *_ = bench.trio(capacity=1)
+    bench.submit("a")
+    bench.submit("b")
+    bench.cancel("b")
+    assert bench.error("b").kind == "cancelled"
+    assert not encoder.got(Abort)
+    assert bench.machine.view().requests.queued == 0
+
+
+def test_cancel_while_staged(bench: Bench) -> None:
+    encoder, denoiser, decoder = bench.trio(capacity=1)
+    bench.submit("a")
+    encoder.delivers(encoder.take(Work))
+    bench.submit("b")
+    work = encoder.take(Work)
+    encoder.stages(work)
+    bench.cancel("b")
+    encoder.aborted(work)
+    denoiser.delivers(denoiser.take(Work))
+    decoder.finishes(decoder.take(Work))
+    assert not encoder.got(Push)
+    bench.assert_home()
+
+
+@pytest.mark.parametrize("answer", ["delivers", "gives back"])
+def test_cancel_while_pushing(bench: Bench, trio: Trio, answer: str) -> None:
+    encoder, denoiser, _ = trio
+    bench.submit("a")
+    work = encoder.take(Work)
+    encoder.stages(work, released=work.grant.generation)
+    push = encoder.take(Push)
+    bench.cancel("a")
+    assert denoiser.seen.slots.quarantined == 1
+    if answer == "delivers":
+        encoder.delivers(work, grant=push.grant)
+    else:
+        encoder.aborted(work, released=push.grant.generation)
+    assert not denoiser.got(Work)
+    bench.assert_home()
+
+
+def test_cancel_while_delivered_and_waiting_for_capacity(bench: Bench) -> None:
+    """The receiver has not been told of the request, and is not told now."""
+    denoiser = _parked(bench)
+    assert denoiser.seen.slots.leased == 2
+    bench.cancel("promised")
+    assert denoiser.seen.slots.leased == 1
+    assert not denoiser.got(Abort)
+
+
+def test_delivered_payload_is_taken_up_when_there_is_capacity(bench: Bench) -> None:
+    denoiser = _parked(bench)
+    first = denoiser.take(Work)
+    assert not denoiser.got(Work)
+    denoiser.fails(first)
+    work = denoiser.take(Work)
+    assert (first.request, work.request) == ("pushed", "promised")
+    assert work.delivery is not None
+
+
+def _parked(bench: Bench) -> Scripted:
+    """A promise is overtaken by a push, and its payload waits in the denoiser's slots."""
+    encoder = bench.join("encoder-0", "encoder", capacity=2)
+    denoiser = bench.join("denoiser-0", "denoiser", capacity=1)
+    bench.join("decoder-0", "decoder")
+    bench.submit("promised")
+    bench.submit("pushed")
+    promised, pushed = encoder.take(Work), encoder.take(Work)
+    assert pushed.grant is None
+    encoder.stages(pushed)
+    encoder.delivers(pushed, grant=encoder.take(Push).grant)
+    encoder.delivers(promised)
+    return denoiser
+
+
+def test_cancel_while_computing_the_last_stage_loses_to_a_result_that_came_first(
+    bench: Bench, trio: Trio
+) -> None:
+    denoiser, decoder = trio[1:]
+    work = _to_denoiser(bench, trio)
+    denoiser.delivers(work)
+    decoder.finishes(decoder.take(Work))
+    bench.cancel("a")
+    assert isinstance(bench.result("a"), Completed)
+
+
+def test_result_that_comes_after_the_cancel_is_not_shown(bench: Bench, trio: Trio) -> None:
+    denoiser, decoder = trio[1:]
+    work = _to_denoiser(bench, trio)
+    denoiser.delivers(work)
+    bench.cancel("a")
+    decoder.finishes(decoder.take(Work))
+    assert bench.error("a").kind == "cancelled"
+    bench.assert_home()
+
+
+def test_cancel_twice_and_of_nothing(bench: Bench, trio: Trio) -> None:
+    bench.submit("a")
+    bench.cancel("a")
+    bench.cancel("a")
+    bench.cancel("unknown")
+    assert bench.error("a").kind == "cancelled"
+
+
+# ---------------------------------------------------------------- ids and admission
+
+
+def test_t8_resubmitted_id_never_receives_what_the_old_attempt_made(
+    bench: Bench, trio: Trio
+) -> None:
+    encoder, denoiser, _ = trio
+    bench.submit("a", deadline_s=1)
+    old = encoder.take(Work)
+    bench.wait(1)
+    bench.submit("a")
+    new = encoder.take(Work)
+    assert (old.attempt, new.attempt) == (1, 2)
+    encoder.delivers(old)
+    assert not denoiser.got(Work)
+    encoder.delivers(old, attempt=2)  # nor if a liar gives it the new number
+    assert not denoiser.got(Work)
+    encoder.delivers(new)
+    assert denoiser.take(Work).attempt == 2
+
+
+def test_attempts_go_on_counting_after_everything_has_come_home(bench: Bench, trio: Trio) -> None:
+    encoder = trio[0]
+    bench.submit("a")
+    work = encoder.take(Work)
+    encoder.fails(work, released=work.grant.generation)
+    bench.assert_home()
+    bench.submit("a")
+    assert encoder.take(Work).attempt == 2
+
+
+def test_id_that_is_under_way_is_refused(bench: Bench, trio: Trio) -> None:
+    bench.submit("a")
+    bench.submit("a")
+    assert bench.refused["a"] == DuplicateId()
+    assert len(trio[0].got(Work)) == 1
+
+
+def test_full_queue_refuses_and_says_when_to_come_back() -> None:
+    bench = Bench(max_queue=2)
+    bench.trio(capacity=1)
+    for id in "abc":
+        bench.submit(id)
+    assert not bench.refused
+    bench.submit("d")
+    refusal = bench.refused["d"]
+    assert isinstance(refusal, QueueFull)
+    assert 1 <= refusal.retry_after_s <= 60
+
+
+def test_empty_queue_of_no_length_still_lets_a_request_through() -> None:
+    bench = Bench(max_queue=0)
+    bench.trio(capacity=1)
+    bench.submit("a")
+    bench.submit("b")
+    assert list(bench.refused) == ["b"]
+
+
+def test_t12_nothing_is_accepted_before_every_role_has_a_ready_instance(bench: Bench) -> None:
+    assert bench.machine.missing() == ["encoder", "denoiser", "decoder"]
+    bench.join("encoder-0", "encoder")
+    bench.join("decoder-0", "decoder")
+    bench.submit("a")
+    assert bench.refused["a"] == NoRoute(["denoiser"])
+    bench.join("denoiser-0", "denoiser")
+    assert bench.machine.missing() == []
+    bench.submit("a")
+    assert bench.machine.view().requests.running == 1
+
+
+def test_t18_first_denoise_starts_after_the_first_encode(bench: Bench) -> None:
+    encoder, denoiser, _ = bench.trio(capacity=1)
+    for id in "abcd":
+        bench.submit(id)
+    encoder.delivers(encoder.take(Work))
+    assert denoiser.take(Work).request == "a"
+    assert encoder.take(Work).request == "b"
+
+
+# ---------------------------------------------------------------- monolithic
+
+
+def test_monolithic_route_when_nothing_is_split(bench: Bench) -> None:
+    whole = bench.join("whole-0", "monolithic", slots=0)
+    bench.submit("a")
+    work = whole.take(Work)
+    assert (work.role, work.last, work.grant, work.delivery) == ("monolithic", True, None, None)
+    whole.finishes(work)
+    result = bench.result("a")
+    assert isinstance(result, Completed)
+    assert result.timings.monolithic_s == 1.0
+    assert result.timings.encoder_s is None
+    bench.assert_home()
+
+
+def test_split_route_is_preferred_when_it_is_complete(bench: Bench) -> None:
+    whole = bench.join("whole-0", "monolithic")
+    encoder, *_ = bench.trio()
+    bench.submit("a")
+    assert encoder.got(Work)
+    assert not whole.got(Work)
+
+
+def test_missing_monolithic_is_told_when_only_that_is_there(bench: Bench) -> None:
+    whole = bench.join("whole-0", "monolithic")
+    whole.say(StateChanged(whole.epoch, "warming", "a rank died", []))
+    assert bench.machine.missing() == ["monolithic"]
+
+
+# ---------------------------------------------------------------- bugs of ours
+
+
+def test_invalid_transition_tells_the_whole_story(bench: Bench, trio: Trio) -> None:
+    _to_denoiser(bench, trio)
+    request = bench.machine.books.ledger.active["a"]
+    with pytest.raises(InvalidTransition) as raised:
+        request.move(State.PUSHING, bench.now)
+    story = raised.value.story
+    assert "computing → pushing" in story
+    for part in ("queued", "encoder-0 (epoch 1)", "delivered", "denoiser-0 (epoch 1)"):
+        assert part in story
+
+
+def test_broken_request_fails_and_is_logged(bench: Bench, trio: Trio) -> None:
+    encoder = trio[0]
+    bench.submit("a")
+    work = encoder.take(Work)
+    bench.do(Broken("a", "the story"))
+    assert bench.error("a").kind == "internal"
+    assert bench.count("invalid_transitions") == 1
+    assert any("the story" in line.text for line in bench.logs)
+    encoder.aborted(work, released=work.grant.generation)
+    bench.assert_home()

@@ -1,0 +1,269 @@
+"""Who may register, which place and epoch it gets, and what registering again means."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from orchestrator.core.view import InstanceView
+from tests.support.bench import MODEL, Bench, Scripted, register
+from transfer.messages import (
+    ErrorInfo,
+    Heartbeat,
+    PoolAddress,
+    PushFailed,
+    RankInfo,
+    Refused,
+    RegisterAgain,
+    StateChanged,
+    Welcome,
+    Work,
+)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def _denoisers(bench: Bench) -> list[InstanceView]:
+    return bench.machine.view().roles["denoiser"]
+
+
+def test_welcome_tells_epoch_and_heartbeat(bench: Bench) -> None:
+    leader = bench.join("encoder-0", "encoder")
+    assert leader.inbox == [Welcome("encoder-0", 1, 1.0)]
+    assert leader.seen.state == "ready"
+
+
+def test_instance_whose_ranks_are_not_up_is_starting(bench: Bench) -> None:
+    leader = bench.join("encoder-0", "encoder", ranks=[RankInfo(0, 1, "starting")])
+    assert leader.seen.state == "starting"
+    assert bench.machine.missing() == ["encoder", "denoiser", "decoder"]
+    leader.say(StateChanged(leader.epoch, "ready", "loaded", [RankInfo(0, 1, "ready")]))
+    assert leader.seen.state == "ready"
+    assert leader.seen.ranks[0].state == "ready"
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"roles": ["monolithic", "encoder"]}, "monolithic"),
+        ({"roles": []}, "roles"),
+        ({"roles": ["denoiser", "denoiser"]}, "twice"),
+        ({"capacity": 0}, "capacity"),
+        ({"capacity": 10**9}, "capacity"),
+        ({"pool": PoolAddress(0, 1024, 0)}, "slots"),
+        ({"pool": PoolAddress(8, 0, 0)}, "slots"),
+        ({"pool": PoolAddress(2**40, 1024, 0)}, "allowed"),
+        ({"name": ""}, "name"),
+        ({"name": "x" * 1000}, "name"),
+        ({"name": "two\nlines"}, "name"),
+        ({"endpoint": ""}, "endpoint"),
+        ({"last_epoch": -5}, "negative"),
+    ],
+)
+def test_bad_registration_is_refused_with_the_reason(
+    bench: Bench, changes: dict[str, Any], reason: str
+) -> None:
+    changes = dict(changes)
+    name = changes.pop("name", "x")
+    leader = bench.join(name, "denoiser", connection=b"c", **changes)
+    assert reason in leader.take(Refused).reason
+    assert _denoisers(bench) == []
+
+
+def test_t13_second_instance_under_a_live_name_is_refused(bench: Bench) -> None:
+    first = bench.join("denoiser-0", "denoiser")
+    other = bench.join("denoiser-0", "denoiser", incarnation="other", connection=b"c2")
+    assert "denoiser-0 belongs to a live instance" in other.take(Refused).reason
+    assert first.seen.epoch == 1
+
+
+def test_live_endpoint_under_another_name_is_refused(bench: Bench) -> None:
+    bench.join("a", "denoiser", endpoint="tcp://h:1")
+    other = bench.join("b", "denoiser", endpoint="tcp://h:1")
+    assert "belongs to the live instance a" in other.take(Refused).reason
+
+
+def test_other_model_than_the_live_ones_is_refused_with_both_names(bench: Bench) -> None:
+    bench.join("encoder-0", "encoder")
+    stranger = replace(MODEL, name="other", fingerprint="beef")
+    reason = bench.join("denoiser-0", "denoiser", model=stranger).take(Refused).reason
+    for part in ("encoder-0", "denoiser-0", "demo", "other"):
+        assert part in reason
+
+
+def test_another_model_may_follow_when_nobody_is_left(bench: Bench) -> None:
+    encoder = bench.join("encoder-0", "encoder")
+    bench.end(encoder)
+    stranger = replace(MODEL, name="other", fingerprint="beef")
+    assert bench.join("encoder-0", "encoder", model=stranger, incarnation="2").take(Welcome)
+    assert bench.machine.model == stranger
+
+
+def test_full_house() -> None:
+    bench = Bench(max_instances=1)
+    bench.join("a", "encoder")
+    assert "allowed" in bench.join("b", "encoder").take(Refused).reason
+
+
+def test_a_connection_has_one_instance(bench: Bench) -> None:
+    leader = bench.join("a", "encoder")
+    leader.say(register("b", "encoder"))
+    assert "belongs to a" in leader.take(Refused).reason
+
+
+# ---------------------------------------------------------------- registering again
+
+
+def test_t7_unknown_connection_is_told_to_register_and_keeps_its_epochs(bench: Bench) -> None:
+    """What a restarted orchestrator sees."""
+
+    leader = Scripted(bench, register("encoder-0", "encoder", last_epoch=7), b"c")
+    bench.scripted[b"c"] = leader
+    leader.say(Heartbeat(7))
+    assert leader.take(RegisterAgain)
+    leader.say(leader.info)
+    assert leader.epoch == 8
+
+
+def test_epochs_of_a_name_grow_over_incarnations(bench: Bench) -> None:
+    first = bench.join("encoder-0", "encoder")
+    bench.end(first)
+    second = bench.join("encoder-0", "encoder", incarnation="2", connection=b"c2")
+    assert second.epoch == 2
+
+
+def test_registration_that_is_repeated_before_the_welcome_came_changes_nothing(
+    bench: Bench,
+) -> None:
+    encoder, *_ = bench.trio()
+    bench.submit("a")
+    encoder.say(encoder.info)
+    assert encoder.epoch == 1
+    assert bench.count("dropped_duplicate_register") == 1
+    assert not bench.results["a"]
+
+
+def test_same_incarnation_on_a_new_connection_gets_a_new_epoch_and_its_work_fails(
+    bench: Bench,
+) -> None:
+    encoder, denoiser, _ = bench.trio()
+    bench.submit("a")
+    work = encoder.take(Work)
+    encoder.connection = b"new"
+    bench.scripted[b"new"] = encoder
+    encoder.register()
+    assert encoder.epoch == 2
+    assert bench.error("a").kind == "instance_lost"
+    # one more registration may have overtaken this one: its first word tells
+    assert denoiser.seen.slots.quarantined == 1
+    encoder.say(Heartbeat(2))
+    assert denoiser.seen.slots.quarantined == 0
+    encoder.delivers(work, epoch=1)
+    assert bench.count("dropped_stale_epoch") == 1
+    bench.assert_home()
+
+
+def test_what_may_still_land_stays_closed_over_a_registration(bench: Bench) -> None:
+    encoder, denoiser, _ = bench.trio()
+    bench.submit("a")
+    work = encoder.take(Work)
+    encoder.push_fails(work, work.grant, may_land=True)
+    encoder.connection = b"new"
+    encoder.register()
+    encoder.say(Heartbeat(2))
+    assert denoiser.seen.slots.quarantined == 1
+    bench.do_leave(encoder, 2)
+    assert denoiser.seen.slots.quarantined == 0
+
+
+def test_write_that_failed_while_nobody_listened_is_told_with_the_registration(
+    bench: Bench,
+) -> None:
+    encoder, denoiser, _ = bench.trio()
+    bench.submit("a")
+    work = encoder.take(Work)
+    encoder.connection = b"new"
+    encoder.register(may_land=[work.grant.generation])
+    encoder.say(Heartbeat(2))
+    assert denoiser.seen.slots.quarantined == 1
+    bench.do_leave(encoder, 2)
+    assert denoiser.seen.slots.quarantined == 0
+
+
+def test_receiver_that_comes_back_has_its_old_memory(bench: Bench) -> None:
+    """The encoder may still write into slots that the denoiser had before it lost touch."""
+    encoder, denoiser, _ = bench.trio(slots=2)
+    bench.submit("a")
+    work = encoder.take(Work)
+    denoiser.connection = b"new"
+    bench.scripted[b"new"] = denoiser
+    denoiser.register()
+    assert bench.error("a").kind == "instance_lost"
+    assert denoiser.seen.slots.quarantined == 1
+    encoder.aborted(work, released=work.grant.generation)
+    bench.assert_home()
+
+
+def test_other_pool_of_the_same_incarnation_is_refused(bench: Bench) -> None:
+    denoiser = bench.join("denoiser-0", "denoiser", slots=8)
+    denoiser.connection = b"new"
+    bench.scripted[b"new"] = denoiser
+    denoiser.register(pool=PoolAddress(4, 1024, 4096))
+    assert "another pool" in denoiser.take(Refused).reason
+
+
+# ---------------------------------------------------------------- places
+
+
+def test_declared_endpoints_hold_their_places() -> None:
+    bench = Bench(declared={"denoiser": ["tcp://one:1", "tcp://two:1"]})
+    bench.join("late", "denoiser", endpoint="tcp://late:1")
+    bench.join("b", "denoiser", endpoint="tcp://two:1")
+    bench.join("a", "denoiser", endpoint="tcp://one:1")
+    assert [(x.name, x.order) for x in _denoisers(bench)] == [("a", 0), ("b", 1), ("late", 2)]
+
+
+@pytest.mark.parametrize("back", [("b", "tcp://else:9"), ("other", "tcp://b:1")])
+def test_place_is_kept_by_name_and_by_endpoint(bench: Bench, back: tuple[str, str]) -> None:
+    for name in "abc":
+        bench.join(name, "denoiser", endpoint=f"tcp://{name}:1")
+    bench.end(bench.scripted[b"b"])
+    name, endpoint = back
+    bench.join(name, "denoiser", endpoint=endpoint, incarnation="2", connection=b"b2")
+    assert [(x.name, x.order) for x in _denoisers(bench)] == [("a", 0), (name, 1), ("c", 2)]
+
+
+def test_places_of_those_who_are_gone_are_forgotten_in_time() -> None:
+    bench = Bench(max_places=5)
+    stays = bench.join("stays", "denoiser")
+    for i in range(100):
+        guest = bench.join(f"guest-{i}", "denoiser")
+        bench.end(guest)
+    last = bench.join("last", "denoiser")
+    places = bench.machine.books.registry.rosters["denoiser"].places
+    assert len(places) <= 12
+    assert stays.seen.order == 0
+    assert last.seen.order == len(places) - 1
+
+
+def test_several_roles_in_one_instance(bench: Bench) -> None:
+    both = bench.join("both", "encoder", "decoder")
+    bench.join("denoiser-0", "denoiser")
+    bench.submit("a")
+    assert both.take(Work).role == "encoder"
+    roles = bench.machine.view().roles
+    assert [x.name for x in roles["encoder"]] == [x.name for x in roles["decoder"]] == ["both"]
+    assert (roles["encoder"][0].in_flight, roles["decoder"][0].in_flight) == (1, 0)
+
+
+def test_push_failed_of_an_old_epoch_is_dropped(bench: Bench) -> None:
+    encoder, *_ = bench.trio()
+    error = ErrorInfo("transfer_failed", "late")
+    encoder.say(PushFailed(0, "a", 1, "encoder", 1, False, error))
+    assert bench.count("dropped_stale_epoch") == 1
