@@ -21,7 +21,15 @@ Scalar = None | bool | int | float | str
 Params = dict[str, Scalar | list[Scalar | list[Scalar]]]
 
 InstanceState = Literal[
-    "starting", "warming", "ready", "draining", "sleeping", "divergent", "closing", "closed", "failed"
+    "starting",
+    "warming",
+    "ready",
+    "draining",
+    "sleeping",
+    "divergent",
+    "closing",
+    "closed",
+    "failed",
 ]
 RankState = Literal["starting", "ready", "dead"]
 
@@ -415,9 +423,7 @@ FromInstance = (
     | Aborted
     | Left
 )
-FromOrchestrator = (
-    Welcome | Refused | RegisterAgain | Beat | Work | Push | Abort | Drain | Close
-)
+FromOrchestrator = Welcome | Refused | RegisterAgain | Beat | Work | Push | Abort | Drain | Close
 
 from_instance = Decoder(FromInstance)
 from_orchestrator = Decoder(FromOrchestrator)

@@ -1,8 +1,9 @@
 """Trains the demo model from nothing: `python -m launch.demo.train --out DIR`.
 
-Three stages, each kept in the work folder and not done again: the autoencoder, the latents of the
-drawn pictures, then text encoder and transformer together (saved every so many steps, so that a
-run that was stopped goes on). Seeds and step counts are fixed, the clock decides nothing.
+Four stages, each kept in the work folder and not done again: the autoencoder, its decoder alone,
+the latents of the drawn pictures, then text encoder and transformer together (saved every so many
+steps, so that a run that was stopped goes on). Seeds and step counts are fixed, the clock decides
+nothing.
 """
 
 import argparse
@@ -15,13 +16,14 @@ from diffusers import AutoencoderTiny, CogView4Pipeline
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from launch.demo.autoencoder import AutoencoderRecipe, encode, train_autoencoder
+from launch.demo.autoencoder import AutoencoderRecipe, encode, refine_decoder, train_autoencoder
 from launch.demo.denoiser import DenoiserRecipe, DenoiserTraining, build_scheduler, token_ids
 from launch.demo.progress import Progress
 from launch.demo.scenes import Lottery, caption
 from launch.demo.text import build_tokenizer
 
 AUTOENCODER = AutoencoderRecipe()
+DECODER = AutoencoderRecipe(steps=2500, latent_noise=0.15, seed=3)
 CHUNK = 64
 """Pictures encoded at once."""
 
@@ -31,6 +33,20 @@ def autoencoder_stage(work: Path) -> AutoencoderTiny:
     folder = work / "autoencoder"
     if not folder.exists():
         train_autoencoder(AUTOENCODER, Progress()).save_pretrained(folder)
+    return _load(folder)
+
+
+def decoder_stage(work: Path) -> AutoencoderTiny:
+    """The autoencoder with its decoder trained on, from the work folder if it is there."""
+    folder = work / "decoder"
+    if not folder.exists():
+        vae = autoencoder_stage(work)
+        refine_decoder(vae, DECODER, Progress())
+        vae.save_pretrained(folder)
+    return _load(folder)
+
+
+def _load(folder: Path) -> AutoencoderTiny:
     return AutoencoderTiny.from_pretrained(folder).to(memory_format=torch.channels_last)
 
 
@@ -57,7 +73,7 @@ def _draw_latents(vae: AutoencoderTiny, recipe: DenoiserRecipe) -> dict[str, obj
 
 def denoiser_stage(work: Path, recipe: DenoiserRecipe, save_every: int, out: Path) -> None:
     """Trains text encoder and transformer, resuming from the work folder; writes the model."""
-    tokenizer, vae = build_tokenizer(), autoencoder_stage(work)
+    tokenizer, vae = build_tokenizer(), decoder_stage(work)
     latents, captions = latents_stage(work, recipe)
     ids = token_ids(tokenizer, captions)
     training, file, progress = DenoiserTraining(recipe, tokenizer), work / "denoiser.pt", Progress()

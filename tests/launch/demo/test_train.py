@@ -66,6 +66,7 @@ def test_the_whole_script_writes_a_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(train, "AUTOENCODER", AutoencoderRecipe(steps=1, batch=1))
+    monkeypatch.setattr(train, "DECODER", AutoencoderRecipe(steps=1, batch=1))
     monkeypatch.setattr(train, "DenoiserRecipe", lambda: TINY)
     threads = torch.get_num_threads()
     out = tmp_path / "model"
