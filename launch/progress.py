@@ -6,7 +6,14 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from launch.client import Client, RequestError
 
@@ -55,11 +62,17 @@ class StageBars:
     def _watch(self) -> None:
         while not self._end.wait(_LOOK_S):
             try:
-                self._show(self._client.cluster()["roles"])
+                self.show(self._client.cluster()["roles"])
             except RequestError:
                 return  # the request itself will tell what is wrong
 
-    def _show(self, roles: dict[str, list[dict[str, Any]]]) -> None:
+    @property
+    def tasks(self) -> list[Task]:
+        """The bars, in the order of the panels."""
+        return self._bars.tasks
+
+    def show(self, roles: dict[str, list[dict[str, Any]]]) -> None:
+        """Moves to the last role that has something in flight, as GET /v1/cluster tells it."""
         for stage, role in enumerate(STAGES):
             if any(instance["in_flight"] for instance in roles.get(role, [])):
                 self._reach(stage)

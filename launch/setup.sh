@@ -55,7 +55,7 @@ install_libraries() {
 }
 
 pip_install() {
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
         -c constraints.txt -e ".[$1]"
 }
 

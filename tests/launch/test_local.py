@@ -1,0 +1,77 @@
+"""The command lines that `up` makes are ones that `serve` understands."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch.addresses import Address
+from launch.child import Recipe
+from launch.cli import serve, up
+from launch.cli.serve import orchestrator_options, role_options
+from launch.local import LocalCluster
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "X"}))
+    return str(tmp_path)
+
+
+def planned(*words: str) -> LocalCluster:
+    with up.make_context("up", ["--http", "127.0.0.1:0", *words]) as ctx:
+        flags: dict[str, Any] = dict(ctx.params)
+        return LocalCluster.planned(
+            flags.pop("model"), flags.pop("http"), flags.pop("control"), flags
+        )
+
+
+def served(recipe: Recipe) -> dict[str, Any]:
+    words = list(recipe.command)
+    with serve.make_context("serve", words[words.index("serve") + 1 :]) as ctx:
+        return dict(ctx.params)
+
+
+def test_endpoints_are_declared_in_the_order_of_names(model: str) -> None:
+    cluster = planned("--model", model, "--denoisers", "3", "--device", "cpu")
+    front = orchestrator_options(served(cluster.orchestrator))
+    instances = [role_options(flags["roles"], flags) for flags in map(served, cluster.instances)]
+    denoisers = [each for each in instances if each.roles == ("denoiser",)]
+    assert [each.name for each in denoisers] == ["denoiser-0", "denoiser-1", "denoiser-2"]
+    assert front.denoisers == [each.endpoint for each in denoisers]
+    assert len({each.endpoint for each in instances}) == len(instances)
+    assert {each.orchestrator for each in instances} == {front.bind}
+    assert front.http == str(cluster.http)
+
+
+def test_flags_are_passed_on(model: str, tmp_path: Path) -> None:
+    words = ["--slots", "3", "--slot-bytes", "1MiB", "--max-batch", "2", "--dtype", "bfloat16"]
+    words += ["--transfer", "shm", "--media-store", str(tmp_path), "--threads", "5"]
+    words += ["--policy", "least_loaded", "--request-timeout", "7", "--max-queue", "9"]
+    cluster = planned("--model", model, *words, "--state-dir", str(tmp_path / "state"))
+    front = orchestrator_options(served(cluster.orchestrator))
+    assert (front.policy, front.request_timeout_s, front.max_queue) == ("least_loaded", 7, 9)
+    assert front.state_dir == str(tmp_path / "state")
+    for flags in map(served, cluster.instances):
+        options = role_options(flags["roles"], flags)
+        assert (options.slots, options.slot_bytes, options.max_batch) == (3, 1 << 20, 2)
+        assert (options.dtype, options.transfer, options.threads) == ("bfloat16", "shm", 5)
+        assert (options.media_store, front.media_store) == (str(tmp_path), str(tmp_path))
+
+
+def test_every_process_ends_with_its_supervisor(model: str) -> None:
+    cluster = planned("--model", model)
+    for recipe in (cluster.orchestrator, *cluster.instances):
+        assert served(recipe)["parent_pid"] == os.getpid()
+
+
+def test_roles_of_other_hosts_may_register_at_a_given_address(model: str) -> None:
+    port = Address("127.0.0.1", 0).settled().port
+    cluster = planned("--model", model, "--control", f"tcp://0.0.0.0:{port}", "--denoisers", "0")
+    assert orchestrator_options(served(cluster.orchestrator)).bind == f"tcp://0.0.0.0:{port}"
+    assert {str(served(each)["orchestrator"]) for each in cluster.instances} == {
+        f"127.0.0.1:{port}"
+    }
+    assert not cluster.plan.complete
