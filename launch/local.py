@@ -31,16 +31,11 @@ class LocalCluster:
     instances: tuple[Recipe, ...]
 
     @classmethod
-    def planned(
-        cls,
-        model: str,
-        http: Address,
-        control: Address,
-        flags: dict[str, Any],
-    ) -> Self:
+    def planned(cls, flags: dict[str, Any]) -> Self:
         """From the flags of `up`. Raises `LaunchError` for what can be seen to fail beforehand."""
-        model = check_model(model)
-        http, control = http.settled(), control.settled()
+        model = check_model(flags["model"])
+        http: Address = flags["http"].settled()
+        control: Address = flags["control"].settled()
         chosen = _plan(flags)
         endpoints = {
             member.name: f"tcp://{_LOOPBACK}:{free_port(_LOOPBACK)}" for member in chosen.members

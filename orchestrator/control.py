@@ -1,6 +1,7 @@
 """The control channel: a ROUTER socket around the machine. It moves messages, and that is all."""
 
 import asyncio
+import contextlib
 import errno
 import logging
 import secrets
@@ -21,7 +22,7 @@ from orchestrator.core.requests import InvalidTransition
 from orchestrator.options import OrchestratorOptions
 from orchestrator.witness import Witness
 from transfer.codec import MAX_FRAME_BYTES, ProtocolError, encode
-from transfer.messages import Role, from_instance
+from transfer.messages import RegisterAgain, Role, from_instance
 
 log = logging.getLogger("orchestrator")
 
@@ -44,7 +45,7 @@ class Control:
     when it returns. What concerns requests goes to `listener`.
 
     Whatever bytes come in cost at most a counter and a line in the log. `counters` are those of
-    the machine and these: control_garbage_{frames,size,magic,version,message}, control_unsent,
+    the machine and these: protocol_errors_{frames,size,magic,version,message}, control_unsent,
     control_overlong, control_errors.
     """
 
@@ -109,7 +110,12 @@ class Control:
             loop.remove_reader(descriptor)
 
     def close(self) -> None:
-        """What was sent goes out, for a moment; nothing is received any more."""
+        """Tells the instances to look for another orchestrator, rather than to wait for the word
+        of this one. What was sent goes out, for a moment; nothing is received any more."""
+        farewell = encode(RegisterAgain())
+        for connection in self.machine.connections:
+            with contextlib.suppress(zmq.ZMQError):
+                self._socket.send_multipart([connection, farewell], zmq.NOBLOCK)
         self._witness.close()
         self._socket.close(linger=LINGER_MS)
         self._context.term()
@@ -227,7 +233,7 @@ class Control:
             self._events.append(Broken(request, f"{kind} cannot be encoded: {error}"))
 
     def _garbage(self, reason: str, detail: str) -> None:
-        self._counters[f"control_garbage_{reason}"] += 1
+        self._counters[f"protocol_errors_{reason}"] += 1
         self._complaints.add(f"garbage on the control port ({reason})", detail)
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import click
 
-from launch.addresses import Address
 from launch.cli.command import Command
 from launch.cli.flags import COUNT, compute_flags, front_flags
 from launch.cli.values import TCP
@@ -65,7 +64,7 @@ NUMBER = click.IntRange(min=0)
     help="Give up when a role has not come up after so long.",
 )
 @click.option("--end-with-stdin", is_flag=True, hidden=True, help="Stop when stdin is closed.")
-def up(model: str, http: Address, control: Address, **flags: Any) -> int:
+def up(**flags: Any) -> int:
     """Start orchestrator, encoders, denoisers and decoders on this machine, and look after them.
 
     It prints one JSON line on standard output when the cluster can be used. A role that dies is
@@ -79,5 +78,5 @@ def up(model: str, http: Address, control: Address, **flags: Any) -> int:
     from launch.local import LocalCluster
     from launch.supervisor import supervise
 
-    cluster = LocalCluster.planned(model, http, control, flags)
+    cluster = LocalCluster.planned(flags)
     return supervise(cluster, flags["start_timeout"], flags["end_with_stdin"])

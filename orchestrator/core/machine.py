@@ -62,6 +62,11 @@ class Machine:
         return self.books.counters
 
     @property
+    def connections(self) -> list[bytes]:
+        """Those of the live instances."""
+        return list(self.books.registry.by_connection)
+
+    @property
     def model(self) -> ModelInfo | None:
         """What the live instances registered, or the last ones that did."""
         return self.books.registry.model

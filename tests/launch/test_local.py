@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from launch.addresses import Address
+from launch.addresses import free_port
 from launch.child import Recipe
 from launch.cli import serve, up
 from launch.cli.serve import orchestrator_options, role_options
@@ -22,10 +22,7 @@ def model(tmp_path: Path) -> str:
 
 def planned(*words: str) -> LocalCluster:
     with up.make_context("up", ["--http", "127.0.0.1:0", *words]) as ctx:
-        flags: dict[str, Any] = dict(ctx.params)
-        return LocalCluster.planned(
-            flags.pop("model"), flags.pop("http"), flags.pop("control"), flags
-        )
+        return LocalCluster.planned(ctx.params)
 
 
 def served(recipe: Recipe) -> dict[str, Any]:
@@ -68,7 +65,7 @@ def test_every_process_ends_with_its_supervisor(model: str) -> None:
 
 
 def test_roles_of_other_hosts_may_register_at_a_given_address(model: str) -> None:
-    port = Address("127.0.0.1", 0).settled().port
+    port = free_port("127.0.0.1")
     cluster = planned("--model", model, "--control", f"tcp://0.0.0.0:{port}", "--denoisers", "0")
     assert orchestrator_options(served(cluster.orchestrator)).bind == f"tcp://0.0.0.0:{port}"
     assert {str(served(each)["orchestrator"]) for each in cluster.instances} == {

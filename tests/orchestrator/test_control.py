@@ -150,7 +150,7 @@ async def test_t2_garbage_storm_while_requests_pass(caplog: pytest.LogCaptureFix
         assert sum(isinstance(result, Completed) for result in results) == 100
         await _eventually(lambda: sum(_garbage(control).values()) > 1000)
         assert set(_garbage(control)) == {
-            f"control_garbage_{reason}" for reason in ("frames", "magic", "version", "message")
+            f"protocol_errors_{reason}" for reason in ("frames", "magic", "version", "message")
         }
         # one line for each reason, not one for each frame
         assert sum("garbage" in record.message for record in caplog.records) == 4
@@ -158,7 +158,7 @@ async def test_t2_garbage_storm_while_requests_pass(caplog: pytest.LogCaptureFix
 
 
 def _garbage(control: Control) -> dict[str, int]:
-    return {k: v for k, v in control.counters.items() if k.startswith("control_garbage")}
+    return {k: v for k, v in control.counters.items() if k.startswith("protocol_errors")}
 
 
 async def test_half_open_connections_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,3 +293,14 @@ async def test_work_that_cannot_be_encoded_costs_its_request_only() -> None:
             await service.generate(huge, request_id="huge")
         assert failed.value.error.kind == "internal"
         assert await _generate(service, "b")
+
+
+async def test_instances_are_told_when_the_orchestrator_ends() -> None:
+    control = Control(configure(OrchestratorOptions()))
+    control.bind("tcp://127.0.0.1:0")
+    task = asyncio.create_task(control.run())
+    async with dealers(control.endpoint, "encoder") as [encoder]:
+        task.cancel()
+        await asyncio.wait([task])
+        control.close()
+        assert await encoder.until(RegisterAgain)
