@@ -124,7 +124,9 @@ class Runner:
         if delivery is not None:
             with clock.measure("read_s"):
                 segments = self._pool.segments(delivery.slots, delivery.nbytes)
-                live.payload = unpack(segments, delivery.nbytes, delivery.checksum)
+                live.payload = unpack(
+                    segments, delivery.nbytes, delivery.checksum, device=self._program.device
+                )
         if live.role in SINGLE_UNIT:
             return Outcome(*live.key)
         with clock.measure("compute_s"):

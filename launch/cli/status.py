@@ -42,12 +42,13 @@ def _table(roles: dict[str, list[dict[str, Any]]]) -> "Table":
     from rich import box
     from rich.table import Column, Table
 
-    table = Table(*(Column(name, no_wrap=True) for name in COLUMNS), box=box.SIMPLE)
+    table = Table(*(Column(name, no_wrap=True) for name in COLUMNS), box=box.SIMPLE, pad_edge=False)
+    whole = bool(roles.get("monolithic"))  # then the other roles are not missed
     for role, instances in roles.items():
         for instance in instances:
             table.add_row(role, *_row(instance))
-        if not instances and role != "monolithic":
-            table.add_row(role, "[yellow]none[/]", *[""] * (len(COLUMNS) - 2))
+        if not instances and (role == "monolithic") == whole:
+            table.add_row(role, "[yellow]none[/]")
     return table
 
 

@@ -41,6 +41,7 @@ def load(model: str, roles: list[str], dtype: str, device: str) -> Program:
 
 class ScriptedProgram:
     info = INFO
+    device = torch.device("cpu")
 
     def encode(self, call: Call) -> Any:
         _act(call, "encode")

@@ -15,6 +15,7 @@ import contextlib
 import importlib
 import os
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Hashable, Iterator, Sequence
@@ -29,7 +30,7 @@ from transfer.threads import in_thread
 
 # only where the user has set none
 DEFAULTS = {
-    "MC_LOG_LEVEL": "WARNING",
+    "MC_LOG_LEVEL": "ERROR",
     "MC_TRANSFER_TIMEOUT": "15",
     "MC_TCP_PROGRESS_TIMEOUT_SEC": "5",
     "MC_HANDSHAKE_CONNECT_TIMEOUT": "3",
@@ -84,6 +85,24 @@ def load() -> Any:
         raise BackendMissing(message) from error
 
 
+@contextlib.contextmanager
+def _muffled() -> Iterator[None]:
+    """Shows what the engine writes to standard error only if the block raises: it complains, at
+    every level, of what is normal on a host without a card."""
+    with tempfile.TemporaryFile() as said:
+        shown = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(shown, said.read())
+            raise
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
+
+
 class MooncakeBackend:
     """One engine with the pool's slots registered, once.
 
@@ -94,17 +113,19 @@ class MooncakeBackend:
     name = "mooncake"
 
     def __init__(self, pool: SlotPool, host: str) -> None:
-        self._engine: Engine = load()()
+        engine = load()
         self._base = pool.base
         self._view = pool.view
-        code = self._engine.initialize(host, "P2PHANDSHAKE", "tcp", "")
-        if code != 0:
-            raise BackendMissing(f"Mooncake does not start on {host!r} (code {code})")
         # the page in front of the slots, with the nonce, is not for others to write
         self._registered = self._base + pool.offset
-        code = self._engine.register_memory(self._registered, pool.nbytes - pool.offset)
-        if code != 0:
-            raise BackendMissing(f"Mooncake refuses the slots (code {code})")
+        with _muffled():
+            self._engine: Engine = engine()
+            code = self._engine.initialize(host, "P2PHANDSHAKE", "tcp", "")
+            if code != 0:
+                raise BackendMissing(f"Mooncake does not start on {host!r} (code {code})")
+            code = self._engine.register_memory(self._registered, pool.nbytes - pool.offset)
+            if code != 0:
+                raise BackendMissing(f"Mooncake refuses the slots (code {code})")
         session = f"{host}:{self._engine.get_rpc_port()}"
         self.mooncake = MooncakeAddress(session=session, base=self._base)
         self._unsettled: list[Writes] = []

@@ -1,0 +1,53 @@
+from typing import Any
+
+import pytest
+
+from launch.cli import run
+from tests.support.canned_server import Canned
+
+REQUESTS = {"queued": 1, "running": 2, "completed": 3, "failed": 0, "cancelled": 0}
+
+
+def instance(name: str, quarantined: int = 0) -> dict[str, Any]:
+    return {
+        "name": name,
+        "endpoint": "tcp://127.0.0.1:1",
+        "epoch": 7,
+        "state": "ready",
+        "order": 0,
+        "capacity": 5,
+        "in_flight": 2,
+        "slots": {"total": 32, "leased": 3, "quarantined": quarantined},
+        "ranks": [{"rank": 0, "pid": 4711, "state": "ready"}],
+        "host": "here",
+    }
+
+
+def shown(canned: Canned, capsys: pytest.CaptureFixture[str], **roles: list[dict[str, Any]]) -> str:
+    every: dict[str, list[Any]] = {"encoder": [], "denoiser": [], "decoder": [], "monolithic": []}
+    canned.answer("GET /v1/cluster", 200, {"roles": every | roles, "requests": REQUESTS})
+    assert run(["status", "--url", canned.url]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_row_for_each_instance_and_for_what_is_missing(
+    canned: Canned, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = shown(canned, capsys, denoiser=[instance("d-0", quarantined=4), instance("d-1")])
+    assert [line.split()[:2] for line in text.splitlines() if " d-" in line or "none" in line] == [
+        ["encoder", "none"],
+        ["denoiser", "d-0"],
+        ["denoiser", "d-1"],
+        ["decoder", "none"],
+    ]
+    assert "2/5" in text
+    assert "3/32 +4" in text
+    assert "1 queued, 2 running, 3 completed" in text
+
+
+def test_with_a_whole_pipeline_no_role_is_missed(
+    canned: Canned, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = shown(canned, capsys, monolithic=[instance("m-0")])
+    assert "none" not in text
+    assert "m-0" in text
