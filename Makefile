@@ -4,7 +4,6 @@ PROMPT ?= a red circle above a blue square
 export PROMPT
 
 READY := .venv/.ready
-PYTEST := --import-mode=importlib -o asyncio_default_fixture_loop_scope=function
 PYTHON_IN := .venv/bin/python
 
 # What has to be clean under mypy --strict: all but the training of the demo model and the benchmarks.
@@ -26,7 +25,7 @@ demo: $(READY)
 	@$(PYTHON_IN) -m launch.showcase -- "$$PROMPT"
 
 test: $(READY)
-	@$(PYTHON_IN) -m pytest -q $(PYTEST) tests
+	@$(PYTHON_IN) -m pytest -q tests
 
 lint: $(READY)
 	@$(PYTHON_IN) -m ruff check .

@@ -13,7 +13,7 @@ from launch.keeper import Keeper
 from launch.local import LocalCluster
 
 _POLL_S = 0.05
-_LEAVE_S = 1.0  # for instances, once their orchestrator is gone: nobody wants anything from them
+_LEAVE_S = 10.0  # for instances, once their orchestrator is gone: nobody wants anything from them
 
 
 def supervise(cluster: LocalCluster, start_timeout_s: float, end_with_stdin: bool) -> int:
@@ -113,15 +113,14 @@ class Supervisor:
         """GET /v1/cluster, once /ready says 200, if the cluster has all roles by itself."""
         import httpx
 
-        url = f"http://{self._cluster.http.reachable}"
+        url, complete = f"http://{self._cluster.http.reachable}", self._cluster.plan.complete
         async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
-            while self._cluster.plan.complete:
+            while True:
                 with suppress(httpx.TransportError):  # the orchestrator may just be started again
-                    if (await client.get("/ready")).is_success:
-                        break
+                    if not complete or (await client.get("/ready")).is_success:
+                        view: dict[str, Any] = (await client.get("/v1/cluster")).json()
+                        return view
                 await asyncio.sleep(_POLL_S)
-            view: dict[str, Any] = (await client.get("/v1/cluster")).json()
-        return view
 
     def _ready_line(self, view: dict[str, Any]) -> dict[str, Any]:
         ranks = {

@@ -29,7 +29,7 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     device: str = "cpu"
     """Where the ranks compute: cpu or cuda:N (rank r takes cuda:N+r)."""
     dtype: str = "auto"
-    """auto (as the weights are stored), float32, bfloat16 or float16."""
+    """auto (what plain `from_pretrained` gives), float32, bfloat16 or float16."""
     ranks: int = 1
     """Rank processes of the instance."""
     transfer: Literal["auto", "shm", "mooncake"] = "auto"

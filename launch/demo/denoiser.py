@@ -40,8 +40,8 @@ class DenoiserRecipe:
     scene.
     """
 
-    steps: int = 3000
-    decay: int = 1200
+    steps: int = 3600
+    decay: int = 2350
     guided: int = 1000
     batch: int = 32
     pictures: int = 24_576
