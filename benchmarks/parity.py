@@ -69,6 +69,8 @@ def _generator(seed: int) -> torch.Generator:
 def _as_frames(output: Any) -> np.ndarray:
     if hasattr(output, "images"):
         return np.stack([np.asarray(output.images[0].convert("RGB"))])
+    if isinstance(output.frames[0][0], Image.Image):
+        return np.stack([np.asarray(frame.convert("RGB")) for frame in output.frames[0]])
     # as diffusers' own VideoProcessor makes 8 bit of float frames
     return (np.asarray(output.frames[0]) * 255).round().astype(np.uint8)
 

@@ -13,10 +13,11 @@ from launch.itself import command
 from launch.machine import this_machine
 from launch.model import check_model
 from launch.plan import Member, Plan, Wish, plan
+from transfer.addresses import is_loopback
 
-_LOOPBACK = "127.0.0.1"
+_LOOPBACK, _ANY = "127.0.0.1", "0.0.0.0"
 _OF_FRONT = ("policy", "request_timeout", "max_queue", "state_dir", "media_store")
-_OF_ROLES = ("dtype", "transfer", "slots", "slot_bytes", "max_batch", "media_store")
+_OF_ROLES = ("advertise", "dtype", "transfer", "slots", "slot_bytes", "max_batch", "media_store")
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,8 @@ class LocalCluster:
         http: Address = flags["http"].settled()
         control: Address = flags["control"].settled()
         chosen = _plan(flags)
-        endpoints = {
-            member.name: f"tcp://{_LOOPBACK}:{free_port(_LOOPBACK)}" for member in chosen.members
-        }
+        ports = {member.name: free_port(_ANY) for member in chosen.members}
+        endpoints = {name: Address(flags["advertise"], port).tcp for name, port in ports.items()}
         shared = tuple(_flags({name: flags[name] for name in _OF_ROLES}))
         return cls(
             http=http,
@@ -47,7 +47,7 @@ class LocalCluster:
             plan=chosen,
             orchestrator=_orchestrator(http, control, chosen, endpoints, flags),
             instances=tuple(
-                _instance(member, model, control, endpoints[member.name], shared)
+                _instance(member, model, control, _bound(flags, ports[member.name]), shared)
                 for member in chosen.members
             ),
         )
@@ -95,6 +95,11 @@ def _instance(
         "endpoint": endpoint,
     }
     return Recipe(member.role, member.name, _serve((*_flags(values), *shared)))
+
+
+def _bound(flags: dict[str, Any], port: int) -> str:
+    """Where an instance listens: nowhere but here, unless other hosts are to reach it."""
+    return Address(_LOOPBACK if is_loopback(flags["advertise"]) else _ANY, port).tcp
 
 
 def _serve(flags: Iterable[str]) -> tuple[str, ...]:

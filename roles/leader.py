@@ -23,6 +23,7 @@ from roles.options import RoleOptions
 from roles.outbox import OutboxLine
 from roles.rank import PROGRAM
 from roles.scheduler import Scheduler
+from transfer.addresses import is_loopback
 from transfer.errors import TransferError
 from transfer.media import MediaServer
 from transfer.messages import (
@@ -67,10 +68,15 @@ async def _run(options: RoleOptions, program: str) -> int:
         pool = stack.enter_context(_slots(options))
         transport = Transport(pool, options.transfer, options.advertise)
         stack.push_async_callback(transport.close)
-        media = MediaServer(options.endpoint or "tcp://0.0.0.0:*")
+        media = MediaServer(options.endpoint or _any_port(options.advertise))
         await stack.enter_async_context(media)
         leader = Leader(options, program, pool, transport, media)
         return await leader.run()
+
+
+def _any_port(advertise: str) -> str:
+    """Where others can connect, if they can at all."""
+    return "tcp://127.0.0.1:*" if is_loopback(advertise) else "tcp://0.0.0.0:*"
 
 
 def _slots(options: RoleOptions) -> SlotPool:

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, NoReturn
 
 import msgspec
 
+from transfer.addresses import is_loopback
 from transfer.backends import Backend, Peer, Stop, Unreachable
 from transfer.backends.mooncake import MooncakeBackend
 from transfer.backends.shm import ShmBackend
@@ -41,7 +42,8 @@ class Transport:
     `transfer`: "shm" (same host only), "mooncake" (always through the network), or "auto": shared
     memory where the receiver is on the same host, Mooncake otherwise; where Mooncake cannot run,
     auto says once how to mend that and goes on without. `host` is the address under which other
-    hosts reach this one. Raises `BackendMissing` if Mooncake was asked for by name and cannot run.
+    hosts reach this one; if that is a loopback address, no other host does, and auto opens no port
+    for it. Raises `BackendMissing` if Mooncake was asked for by name and cannot run.
 
     Peers are remembered by what identifies their process (a nonce, a session), so an instance that
     restarted under its name is another peer; a peer that failed is forgotten.
@@ -192,7 +194,7 @@ class Transport:
 
 def _backends(pool: SlotPool, transfer: Kind, host: str) -> list[Backend]:
     found: list[Backend] = [ShmBackend(pool)] if transfer in ("auto", "shm") else []
-    if transfer in ("auto", "mooncake"):
+    if transfer == "mooncake" or (transfer == "auto" and not is_loopback(host)):
         try:
             found.append(MooncakeBackend(pool, host))
         except BackendMissing as error:
@@ -210,4 +212,6 @@ def _check_grant(grant: Grant, until: float) -> None:
 
 def _unreachable(receiver: str, reasons: list[str]) -> NoReturn:
     why = "; ".join(reasons) or "no way in common"
+    if len(reasons) < 2 and not any(reason.startswith("mooncake") for reason in reasons):
+        why += "; between hosts, both ends need Mooncake and an --advertise that others can reach"
     raise TransferFailed(f"{receiver} cannot be reached: {why}", may_land=False)

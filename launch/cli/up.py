@@ -44,6 +44,13 @@ NUMBER = click.IntRange(min=0)
     "[default: a free port of this machine]",
 )
 @click.option(
+    "--advertise",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="HOST",
+    help="The name or address of this machine for roles on other hosts that join at --control.",
+)
+@click.option(
     "--device",
     metavar="cpu|cuda:N",
     help="Where all roles compute. [default: the CUDA devices, or cpu if there are none]",

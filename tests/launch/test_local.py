@@ -72,3 +72,16 @@ def test_roles_of_other_hosts_may_register_at_a_given_address(model: str) -> Non
         f"127.0.0.1:{port}"
     }
     assert not cluster.plan.complete
+
+
+def test_roles_of_other_hosts_learn_the_advertised_name(model: str) -> None:
+    cluster = planned("--model", model, "--advertise", "box", "--denoisers", "0")
+    declared = served(cluster.orchestrator)["encoders"]
+    flags = served(cluster.instances[0])
+    assert (flags["advertise"], flags["endpoint"].host) == ("box", "0.0.0.0")
+    assert [str(address) for address in declared] == [f"tcp://box:{flags['endpoint'].port}"]
+
+
+def test_without_one_nothing_listens_for_other_hosts(model: str) -> None:
+    cluster = planned("--model", model)
+    assert {served(each)["endpoint"].host for each in cluster.instances} == {"127.0.0.1"}

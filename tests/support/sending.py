@@ -16,9 +16,9 @@ SLOT_BYTES = 64 << 10
 class Sender:
     """A pool with random bytes in its outbox, and a transport."""
 
-    def __init__(self, transfer: Kind, slots: int = 24) -> None:
+    def __init__(self, transfer: Kind, slots: int = 24, host: str = "127.0.0.1") -> None:
         self.pool = SlotPool.create(2, SLOT_BYTES, slots)
-        self.transport = Transport(self.pool, transfer)
+        self.transport = Transport(self.pool, transfer, host)
         self.slots = list(range(2, 2 + slots))
         self.shuffle()
 

@@ -265,7 +265,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_missing_package_names_the_command(broken: Any) -> None:
     broken(ModuleNotFoundError("No module named 'mooncake'"))
-    with pytest.raises(BackendMissing, match=r"pip install 'triptych\[mooncake\]'"):
+    with pytest.raises(BackendMissing, match="pip install mooncake-transfer-engine-non-cuda"):
         mooncake.load()
 
 
@@ -280,7 +280,7 @@ async def test_auto_goes_on_without_it_and_says_so_once(
 ) -> None:
     broken(ImportError("libnuma.so.1: cannot open shared object file"))
     with caplog.at_level(logging.WARNING):
-        transport = Transport(pool, "auto")
+        transport = Transport(pool, "auto", "box")
     assert transport.backends == ["shm"]
     assert transport.address().mooncake is None
     assert [record.message for record in caplog.records if "apt-get" in record.message]
@@ -408,9 +408,20 @@ async def test_an_address_outside_the_slots_is_rejected_by_the_receiver() -> Non
         await sender.send(128, grant(address, [0]))
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1"])
+async def test_auto_opens_no_port_where_no_other_host_could_come(host: str) -> None:
+    async with Sender("auto", host=host) as sender, Sender("shm") as receiver:
+        assert sender.transport.backends == ["shm"]
+        assert sender.transport.address().mooncake is None
+        elsewhere = msgspec.structs.replace(receiver.transport.address(), shm=None)
+        with pytest.raises(TransferFailed, match="--advertise"):
+            await sender.send(128, grant(elsewhere, [0]))
+
+
 @pytest.mark.usefixtures("needs_mooncake")
 async def test_auto_prefers_shared_memory_and_falls_back() -> None:
-    async with Sender("auto") as sender, Sender("auto") as receiver:
+    here = "0.0.0.0"  # which is this host, but no loopback address
+    async with Sender("auto", host=here) as sender, Sender("auto", host=here) as receiver:
         address = receiver.transport.address()
         assert sender.transport.backends == ["shm", "mooncake"]
         assert address.shm is not None

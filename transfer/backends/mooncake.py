@@ -40,7 +40,7 @@ DEFAULTS = {
 }
 
 LIBRARIES = "apt-get install libibverbs1 ibverbs-providers libnuma1 libcurl4"
-PACKAGE = "pip install 'triptych[mooncake]'"
+PACKAGE = "pip install mooncake-transfer-engine-non-cuda"
 
 INLINE_BYTES = 4 << 20  # submitting more would itself hold up the event loop
 INLINE_S = 0.001  # for which a small write is waited for in the event loop
