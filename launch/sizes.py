@@ -23,14 +23,6 @@ def parse_bytes(text: str) -> int:
     return int(value)
 
 
-def format_bytes(count: int) -> str:
-    """16777216 → "16MiB": the largest unit that divides it."""
-    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if count and count % 1024**power == 0:
-            return f"{count // 1024**power}{unit}"
-    return f"{count}"
-
-
 def parse_pixels(text: str) -> tuple[int, int]:
     """(width, height) of "1024x768". Raises ValueError with a message for the user."""
     match = _PIXELS.fullmatch(text.strip())

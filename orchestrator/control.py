@@ -14,7 +14,7 @@ from typing import cast
 import zmq
 
 from orchestrator.complaints import Complaints
-from orchestrator.core.commands import Command, Log, Progress, Reject, Resolve, Send, Watch
+from orchestrator.core.commands import Command, Discard, Log, Progress, Reject, Resolve, Send, Watch
 from orchestrator.core.config import Config
 from orchestrator.core.events import Broken, Disconnected, Event, Received, SenderGone, Tick
 from orchestrator.core.machine import Machine
@@ -34,7 +34,7 @@ PING_MS, SILENCE_MS = 5_000, 15_000  # of TCP connections whose other end has va
 LINGER_MS = 500
 LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
-Outcome = Resolve | Reject | Progress
+Outcome = Resolve | Reject | Progress | Discard
 
 
 class Control:
@@ -203,7 +203,7 @@ class Control:
         match command:
             case Send():
                 self._send(command)
-            case Resolve() | Reject() | Progress():
+            case Resolve() | Reject() | Progress() | Discard():
                 self.listener(command)
             case Watch(name=name, epoch=epoch, host=host):
                 self._witness.watch(name, epoch, host)

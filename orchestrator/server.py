@@ -50,8 +50,8 @@ async def _serve(options: OrchestratorOptions) -> int:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ValueError(f"cannot listen at {options.http}: {reason}") from error
-        service = Service(control, options.request_timeout_s)
         media = MediaGateway(options.media_store)
+        service = Service(control, options.request_timeout_s, media.release)
         http = HttpOptions(media_store=options.media_store)
         app = create_app(service, media, http, healthy=service.healthy)
         async with serving(app, listener, grace_s=GRACE_S) as url:

@@ -1,22 +1,23 @@
 """What the front door may ask of the orchestrator. It talks to nothing else."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
-from orchestrator.control import Control
+from orchestrator.control import Control, Outcome
 from orchestrator.core.commands import (
     Completed,
+    Discard,
     DuplicateId,
     NoRoute,
     Progress,
     QueueFull,
     Reject,
-    Resolve,
     Timings,
 )
 from orchestrator.core.events import Cancel, DrainInstance, RemoveInstance, Submit
 from orchestrator.core.view import ClusterView
-from transfer.messages import ErrorInfo, Inputs, ModelInfo, Role
+from transfer.messages import ErrorInfo, Inputs, Media, ModelInfo, Role
 
 __all__ = [
     "Busy",
@@ -69,11 +70,19 @@ class Service:
     """Requests in, results out. Lives in the event loop of the control channel.
 
     Made by `orchestrator.server`; given to the front door's `create_app`. Tests of the front
-    door put a double with the same methods in its place.
+    door put a double with the same methods in its place. `release` lets go of a finished file that
+    nobody wants any more; it never raises.
     """
 
-    def __init__(self, control: Control, request_timeout_s: float) -> None:
+    def __init__(
+        self,
+        control: Control,
+        request_timeout_s: float,
+        release: Callable[[Media], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
         self._control = control
+        self._release = release
+        self._releasing: set[asyncio.Task[None]] = set()
         self._machine = control.machine
         self._request_timeout_s = request_timeout_s
         self._waiting: dict[str, asyncio.Future[Completed]] = {}
@@ -98,6 +107,8 @@ class Service:
             return await future
         except asyncio.CancelledError:
             self._control.post(Cancel(request_id, "the client has gone"))
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._discard(future.result().media)  # it was done just before
             raise
         finally:
             del self._waiting[request_id]
@@ -128,13 +139,16 @@ class Service:
         return self._machine.missing()
 
     def drain(self, name: str) -> None:
-        """No new work for the instance; it leaves when it has none. KeyError: unknown name."""
-        self._known(name)
+        """No new work for the instance; it leaves when it has none. KeyError: no live instance
+        has that name."""
+        if not self._machine.lives(name):
+            raise KeyError(name)
         self._control.post(DrainInstance(name))
 
     def remove(self, name: str) -> None:
         """The instance is out at once, and its requests fail. KeyError: unknown name."""
-        self._known(name)
+        if not self._machine.knows(name):
+            raise KeyError(name)
         self._control.post(RemoveInstance(name))
 
     def counters(self) -> dict[str, int]:
@@ -145,11 +159,18 @@ class Service:
         """The control channel's loop runs."""
         return self._control.healthy
 
-    def _known(self, name: str) -> None:
-        if not self._machine.knows(name):
-            raise KeyError(name)
+    def _discard(self, media: list[Media]) -> None:
+        if self._release is None:
+            return
+        for each in media:
+            task = asyncio.get_running_loop().create_task(self._release(each))
+            self._releasing.add(task)
+            task.add_done_callback(self._releasing.discard)
 
-    def _hear(self, outcome: Resolve | Reject | Progress) -> None:
+    def _hear(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Discard):
+            self._discard(outcome.media)
+            return
         if isinstance(outcome, Progress):
             self._tell(outcome.request, outcome)
             return

@@ -148,7 +148,8 @@ class Engine:
         """A place for a staged payload."""
         attempt = self._attempts.get((push.request, push.attempt))
         waiting = None if attempt is None else attempt.push
-        if waiting is not None and not waiting.done():
+        if attempt is not None and waiting is not None and not waiting.done():
+            attempt.receive(push.grant)  # from now on it must be given back, whatever comes next
             waiting.set_result(push.grant)
         elif attempt is None or attempt.grant != push.grant:
             self.counters["stray_push"] += 1

@@ -33,9 +33,11 @@ class Gallery:
 
         Raises OSError (the rank is gone, the store is full) and `MediaError` (too many are held).
         """
-        opened = [os.open(f"/proc/{pid}/fd/{file.fd}", os.O_RDONLY) for file in files]
+        opened: list[int] = []
         published: list[Media] = []
         try:
+            for file in files:
+                opened.append(os.open(f"/proc/{pid}/fd/{file.fd}", os.O_RDONLY))
             while opened:
                 published.append(await self._take(files[len(published)], opened.pop(0)))
         except BaseException:

@@ -117,7 +117,6 @@ class Handover:
             return _delivered(attempt, attempt.grant, nbytes, checksum)
         while True:
             grant = await attempt.wait(attempt.expect_push())
-            attempt.receive(grant)
             if await self._written(attempt, grant, nbytes, checksum):
                 return _delivered(attempt, grant, nbytes, checksum)
 

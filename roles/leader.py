@@ -20,7 +20,7 @@ from roles.introduction import advertised, ready_line, this_host
 from roles.keeper import CannotLoad, Keeper
 from roles.logs import configure
 from roles.options import RoleOptions
-from roles.outbox import OutboxLine
+from roles.outbox import SENDERS, OutboxLine, outboxes
 from roles.rank import PROGRAM
 from roles.scheduler import Scheduler
 from transfer.addresses import is_loopback
@@ -35,13 +35,12 @@ from transfer.messages import (
     Welcome,
     Work,
 )
-from transfer.pool import Outbox, SlotPool
+from transfer.pool import SlotPool
 from transfer.transport import Transport
 
 log = logging.getLogger(__name__)
 
 RECEIVERS = ("denoiser", "decoder")  # roles that payloads are written to
-SENDERS = ("encoder", "denoiser")
 LAST_WORK_S = 600.0  # for the orchestrator to say that nothing more will come
 LAST_MEDIA_S = 30.0  # for the front door to read the last files
 POLL_S = 0.05
@@ -82,9 +81,9 @@ def _any_port(advertise: str) -> str:
 def _slots(options: RoleOptions) -> SlotPool:
     """Memory only for what these roles do: nobody writes to an encoder, no decoder sends."""
     receives = any(role in RECEIVERS for role in options.roles)
-    sends = any(role in SENDERS for role in options.roles)
+    senders = sum(role in SENDERS for role in options.roles)
     return SlotPool.create(
-        options.slots if receives else 1, options.slot_bytes, options.slots if sends else 0
+        options.slots if receives else 1, options.slot_bytes, options.slots * senders
     )
 
 
@@ -111,7 +110,7 @@ class Leader:
         self._address = transport.address()
         self._media = media
         self._endpoint = advertised(options, media.endpoint)
-        self._outbox = OutboxLine(Outbox(pool))
+        self._outbox = OutboxLine(outboxes(pool, options.roles))
         self.control = ControlClient(options.orchestrator, self)
         self.engine = Engine(
             self.name,

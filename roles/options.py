@@ -10,6 +10,7 @@ from transfer.messages import Role
 
 SLOTS = 32
 SLOT_BYTES = 4 << 20
+MAX_BATCH = 4
 
 
 class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,10 +36,10 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     transfer: Literal["auto", "shm", "mooncake"] = "auto"
     """auto (shared memory on one host, Mooncake between hosts), shm or mooncake."""
     slots: int = SLOTS
-    """Slots that others write payloads into; as many again to send from."""
+    """Slots that others write payloads into, and as many to send from, where the roles do both."""
     slot_bytes: int = SLOT_BYTES
     """Bytes of one slot. A payload may span several; it must fit into all of them together."""
-    max_batch: int = 4
+    max_batch: int = MAX_BATCH
     """Requests that are denoised in turns; one more is accepted, so that no rank waits for work."""
     threads: int | None = None
     """CPU threads of each rank. None: the usable cores divided by `ranks`."""

@@ -2,52 +2,70 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable, Mapping
 
 from roles.attempt import Attempt
-from transfer.pool import Outbox
+from transfer.messages import Role
+from transfer.pool import Outbox, SlotPool
+
+SENDERS: tuple[Role, ...] = ("encoder", "denoiser")
+
+
+def outboxes(pool: SlotPool, roles: Iterable[Role]) -> dict[Role, Outbox]:
+    """The pool's outbox slots in equal parts, one for each of these roles that sends.
+
+    Each has its own because an instance may be its own receiver: encodings that fill a shared one
+    would wait for a denoiser, which waits for room for what it has finished.
+    """
+    senders = [role for role in SENDERS if role in roles]
+    share = pool.outbox_slots // max(1, len(senders))
+    return {role: Outbox(pool, share * i, share) for i, role in enumerate(senders)}
 
 
 class OutboxLine:
-    """The leader's outbox, with attempts that wait for room in it, first come first served.
+    """The leader's outboxes, with attempts that wait for room, by role first come first served.
 
     A payload that waits stays in the memory of its ranks, and its attempt keeps its place there:
     so a full outbox slows the computing down instead of growing.
     """
 
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-        self._line: deque[tuple[Attempt, int, asyncio.Future[None]]] = deque()
+    def __init__(self, outboxes: Mapping[Role, Outbox]) -> None:
+        self._outboxes = outboxes
+        self._lines: dict[Role, deque[tuple[Attempt, int, asyncio.Future[None]]]] = {
+            role: deque() for role in outboxes
+        }
 
     def reserve(self, attempt: Attempt, nbytes: int) -> "asyncio.Future[None]":
         """Done when `attempt.slots` has room for a payload of `nbytes`.
 
         Raises `PayloadTooLarge` at once if there will never be.
         """
-        if nbytes > self._outbox.limit:
-            self._outbox.allocate(nbytes)  # raises, with the limit
+        role = attempt.work.role
+        if nbytes > self._outboxes[role].limit:
+            self._outboxes[role].allocate(nbytes)  # raises, with the limit
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append((attempt, nbytes, future))
-        self._serve()
+        self._lines[role].append((attempt, nbytes, future))
+        self._serve(role)
         return future
 
     def leave(self, attempt: Attempt) -> None:
         """Takes the attempt's slots back, and its place in the line."""
-        self._line = deque(entry for entry in self._line if entry[0] is not attempt)
+        role = attempt.work.role
+        if role not in self._lines:
+            return  # one that sends nothing
+        self._lines[role] = deque(entry for entry in self._lines[role] if entry[0] is not attempt)
         if attempt.slots:
-            self._outbox.free(attempt.slots)
+            self._outboxes[role].free(attempt.slots)
             attempt.slots = []
-        self._serve()
+        self._serve(role)
 
-    @property
-    def free_slots(self) -> int:
-        return self._outbox.free_slots
-
-    def _serve(self) -> None:
-        while self._line:
-            attempt, nbytes, future = self._line[0]
-            slots = self._outbox.allocate(nbytes)
+    def _serve(self, role: Role) -> None:
+        line = self._lines[role]
+        while line:
+            attempt, nbytes, future = line[0]
+            slots = self._outboxes[role].allocate(nbytes)
             if slots is None:
                 return
-            self._line.popleft()
+            line.popleft()
             attempt.slots = slots
             future.set_result(None)

@@ -144,12 +144,16 @@ class SlotPool:
 class Outbox:
     """Which outbox slots hold payloads that still have to go. Used by the leader's one thread.
 
-    When nothing is staged, `free_slots` equals the pool's `outbox_slots`.
+    It rules over `count` of the pool's outbox slots from the `first` on; over all by default. When
+    nothing is staged, all of them are in `free_slots`.
     """
 
-    def __init__(self, pool: SlotPool) -> None:
+    def __init__(self, pool: SlotPool, first: int = 0, count: int | None = None) -> None:
         self._slot_bytes = pool.slot_bytes
-        self._all = range(pool.slots, pool.slots + pool.outbox_slots)
+        count = pool.outbox_slots - first if count is None else count
+        if first < 0 or count < 0 or first + count > pool.outbox_slots:
+            raise ValueError(f"{count} from {first} on, of {pool.outbox_slots} outbox slots")
+        self._all = range(pool.slots + first, pool.slots + first + count)
         self._free = set(self._all)
 
     @property

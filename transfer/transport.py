@@ -162,6 +162,7 @@ class Transport:
 
     def _contacted(self, key: Hashable, contact: asyncio.Future[Peer]) -> None:
         del self._contacts[key]
+        self._forget_the_dead()
         if not contact.cancelled() and contact.exception() is None:
             self._peers[key] = contact.result()
             while len(self._peers) > MAX_PEERS:
@@ -169,6 +170,11 @@ class Transport:
 
     def _forget(self, key: Hashable) -> None:
         self._peers.pop(key, None)
+
+    def _forget_the_dead(self) -> None:
+        """Whoever starts again is a new peer; the memory of the old one would stay mapped."""
+        for key in [key for key, peer in self._peers.items() if not peer.alive()]:
+            self._forget(key)
 
     async def _end_of(self, write: asyncio.Future[None], bound: float, stop: Stop) -> None:
         self._sends.add(write)

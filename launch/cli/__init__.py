@@ -37,6 +37,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code: 2 for wrong usage, 1 for other errors."""
     try:
         result = triptych.main(arguments, prog_name="triptych", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return USAGE_ERROR
     except click.UsageError as error:
         return _complain(_usage(error), USAGE_ERROR)
     except click.ClickException as error:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from launch.addresses import DEFAULT_URL
 from launch.cli.config import read_config
 from launch.errors import LaunchError, explain
 
@@ -15,7 +16,12 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params += [_config(), _debug()]
+        self.params += [_config(self._example()), _debug()]
+
+    def _example(self) -> str:
+        """A line of a file that this command takes."""
+        names = {param.name for param in self.params}
+        return "max-batch: 4" if "max_batch" in names else f"url: {DEFAULT_URL}"
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -30,14 +36,14 @@ class Command(click.Command):
             raise LaunchError(f"{explain(error)} (--debug shows where)") from error
 
 
-def _config() -> click.Option:
+def _config(example: str) -> click.Option:
     return click.Option(
         ["--config"],
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         is_eager=True,
         expose_value=False,
         callback=read_config,
-        help="YAML file with flags of this command, without their dashes (max-batch: 4). "
+        help=f"YAML file with flags of this command, without their dashes ({example}). "
         "The command line wins over it.",
     )
 

@@ -1,4 +1,7 @@
-"""Flags from a YAML file: `max-batch: 4` or `max_batch: 4` stands for `--max-batch 4`."""
+"""Flags from a YAML file: `max-batch: 4` or `max_batch: 4` stands for `--max-batch 4`.
+
+Hidden flags are for the processes that we start ourselves, and no keys.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -25,10 +28,11 @@ def _flags(command: click.Command) -> dict[str, str]:
     """Flag without its dashes → name of the parameter."""
     flags = {}
     for param in command.params:
-        if isinstance(param, click.Option) and param.expose_value and param.name:
-            for text in param.opts:
-                if text.startswith("--"):
-                    flags[text.removeprefix("--")] = param.name
+        if not isinstance(param, click.Option) or param.hidden or param.name in (None, "config"):
+            continue
+        for text in param.opts:
+            if text.startswith("--"):
+                flags[text.removeprefix("--")] = param.name
     return flags
 
 

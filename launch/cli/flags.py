@@ -8,12 +8,10 @@ import click
 
 from launch.addresses import DEFAULT_HTTP, DEFAULT_URL
 from launch.cli.values import BYTES, HOST_PORT
+from roles.options import MAX_BATCH, SLOT_BYTES, SLOTS
 
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
-DEFAULT_SLOTS = 32
-DEFAULT_SLOT_BYTES = "4MiB"
-DEFAULT_MAX_BATCH = 4
 COUNT = click.IntRange(min=1)
 
 
@@ -82,7 +80,7 @@ def compute_flags(function: Wrapped) -> Wrapped:
             type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
             default="auto",
             show_default=True,
-            help="What the weights are computed in; auto: as they are stored.",
+            help="What is computed in; auto: what plain from_pretrained gives, mostly float32.",
         ),
         click.option(
             "--transfer",
@@ -94,15 +92,16 @@ def compute_flags(function: Wrapped) -> Wrapped:
         click.option(
             "--slots",
             type=COUNT,
-            default=DEFAULT_SLOTS,
+            default=SLOTS,
             show_default=True,
             metavar="N",
-            help="Pieces of memory that others write payloads into; as many again to send from.",
+            help="Pieces of memory for payloads: so many to send from in an encoder, so many for "
+            "others to write into in a decoder, both in a denoiser or where roles share a process.",
         ),
         click.option(
             "--slot-bytes",
             type=BYTES,
-            default=DEFAULT_SLOT_BYTES,
+            default=f"{SLOT_BYTES >> 20}MiB",
             show_default=True,
             metavar="SIZE",
             help="Memory of one slot (64k, 4MiB, 1g; k, M, G are 1024s). A payload may span "
@@ -111,7 +110,7 @@ def compute_flags(function: Wrapped) -> Wrapped:
         click.option(
             "--max-batch",
             type=COUNT,
-            default=DEFAULT_MAX_BATCH,
+            default=MAX_BATCH,
             show_default=True,
             metavar="N",
             help="Requests that one instance denoises in turns.",

@@ -9,8 +9,9 @@ from click.core import ParameterSource
 from launch.addresses import DEFAULT_CONTROL
 from launch.cli.command import Command
 from launch.cli.flags import COUNT, compute_flags, front_flags
-from launch.cli.values import ROLES, TCP, TCP_LIST
+from launch.cli.values import DEVICE, ROLES, TCP, TCP_LIST
 from launch.errors import LaunchError
+from launch.machine import usable_cores
 from launch.model import check_model
 from roles.lifeline import tie_to
 
@@ -98,9 +99,10 @@ def _section(name: str | None) -> str:
 )
 @click.option(
     "--device",
+    type=DEVICE,
     default="cpu",
     show_default=True,
-    metavar="cpu|cuda:N",
+    metavar="cpu|cuda[:N]",
     help="Where to compute; rank r takes cuda:N+r.",
 )
 @click.option(
@@ -115,7 +117,9 @@ def _section(name: str | None) -> str:
     "--threads",
     type=COUNT,
     metavar="N",
-    help="CPU threads of each rank. [default: usable cores divided by the ranks]",
+    help="CPU threads of each rank. Give it where several instances are started one by one on one "
+    "host: each would take all cores. [default: cores of the affinity mask and the container's "
+    "quota, divided by --ranks]",
 )
 @compute_flags
 @click.option(
@@ -215,7 +219,7 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
         slots=flags["slots"],
         slot_bytes=flags["slot_bytes"],
         max_batch=flags["max_batch"],
-        threads=flags["threads"],
+        threads=flags["threads"] or max(1, usable_cores() // flags["ranks"]),
         advertise=flags["advertise"],
         endpoint=endpoint and endpoint.tcp,
         media_store=flags["media_store"],

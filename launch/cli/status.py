@@ -11,7 +11,8 @@ from launch.cli.flags import url_flag
 if TYPE_CHECKING:
     from rich.table import Table
 
-COLUMNS = ("role", "instance", "epoch", "state", "in flight", "slots", "ranks", "host")
+COLUMNS = ("role", "instance", "epoch", "state", "in flight", "slots")
+WIDE_COLUMNS = ("ranks", "host")  # these wrap where the terminal is narrow
 _COLOURS = {"ready": "green", "failed": "red", "divergent": "red", "dead": "red"}
 
 
@@ -22,7 +23,7 @@ def status(url: str, as_json: bool) -> None:
     """Show the cluster's instances by role, and its requests.
 
     In flight: requests of how many that it takes. Slots: leased of all that it has, and in red
-    those in quarantine. Ranks: their process ids and states.
+    those in quarantine. Ranks: their process ids and states. Hosts: a column if they differ.
     """
     from launch.client import Client
 
@@ -33,20 +34,25 @@ def status(url: str, as_json: bool) -> None:
         return
     from rich.console import Console
 
+    hosts = sorted({each["host"] for instances in view["roles"].values() for each in instances})
     console = Console()
-    console.print(_table(view["roles"]))
+    console.print(_table(view["roles"], wide=WIDE_COLUMNS if len(hosts) > 1 else ("ranks",)))
+    console.print()
+    if len(hosts) == 1:
+        console.print(f"host: {hosts[0]}", highlight=False)
     console.print(f"requests: {_requests(view['requests'])}", highlight=False)
 
 
-def _table(roles: dict[str, list[dict[str, Any]]]) -> "Table":
-    from rich import box
+def _table(roles: dict[str, list[dict[str, Any]]], wide: tuple[str, ...]) -> "Table":
     from rich.table import Column, Table
 
-    table = Table(*(Column(name, no_wrap=True) for name in COLUMNS), box=box.SIMPLE, pad_edge=False)
+    narrow = (Column(name, no_wrap=True) for name in COLUMNS)
+    wrapping = (Column(name, overflow="fold") for name in wide)
+    table = Table(*narrow, *wrapping, box=None, pad_edge=False)
     whole = bool(roles.get("monolithic"))  # then the other roles are not missed
     for role, instances in roles.items():
         for instance in instances:
-            table.add_row(role, *_row(instance))
+            table.add_row(role, *_row(instance)[: len(table.columns) - 1])
         if not instances and (role == "monolithic") == whole:
             table.add_row(role, "[yellow]none[/]")
     return table

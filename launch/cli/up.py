@@ -6,7 +6,7 @@ import click
 
 from launch.cli.command import Command
 from launch.cli.flags import COUNT, compute_flags, front_flags
-from launch.cli.values import TCP
+from launch.cli.values import DEVICE, TCP
 
 NUMBER = click.IntRange(min=0)
 
@@ -52,7 +52,8 @@ NUMBER = click.IntRange(min=0)
 )
 @click.option(
     "--device",
-    metavar="cpu|cuda:N",
+    type=DEVICE,
+    metavar="cpu|cuda[:N]",
     help="Where all roles compute. [default: the CUDA devices, or cpu if there are none]",
 )
 @click.option(

@@ -1,5 +1,6 @@
 """The kinds of values that flags take, each with an error that shows how to write it."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import click
 from launch.addresses import Address
 from launch.sizes import parse_bytes, parse_pixels
 
+_DEVICE = re.compile(r"cpu|cuda(:[0-9]+)?")
 ROLE_NAMES = ("orchestrator", "encoder", "denoiser", "decoder", "monolithic")
 
 
@@ -44,6 +46,12 @@ def _roles(text: str) -> tuple[str, ...]:
     return roles
 
 
+def _device(text: str) -> str:
+    if not _DEVICE.fullmatch(text):
+        raise ValueError(f"{text!r} is no device; write cpu, cuda or cuda:N, for example cuda:0")
+    return text
+
+
 def _tcp(text: str) -> Address:
     if not text.startswith("tcp://"):
         raise ValueError(f"{text!r} is no address; write tcp://HOST:PORT")
@@ -59,4 +67,5 @@ PIXELS = Parsed("WxH", parse_pixels)
 HOST_PORT = Parsed("host:port", Address.parse)
 TCP = Parsed("tcp://host:port", _tcp)
 TCP_LIST = Parsed("url,url…", _tcp_list)
+DEVICE = Parsed("device", _device)
 ROLES = Parsed("role,role…", _roles)

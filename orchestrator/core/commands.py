@@ -85,6 +85,12 @@ class Progress(Record, frozen=True):
     steps: int
 
 
+class Discard(Record, frozen=True):
+    """Finished files that nobody will ask for: their request is over already."""
+
+    media: list[Media]
+
+
 class Watch(Record, frozen=True):
     """If the process is on this host, tell with `SenderGone` when it has ended."""
 
@@ -100,4 +106,4 @@ class Log(Record, frozen=True):
     text: str
 
 
-Command = Send | Resolve | Reject | Progress | Watch | Log
+Command = Send | Resolve | Reject | Progress | Discard | Watch | Log

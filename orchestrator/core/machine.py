@@ -89,6 +89,10 @@ class Machine:
         """An instance of that name is live, or shown as lost."""
         return self.books.registry.knows(name)
 
+    def lives(self, name: str) -> bool:
+        """An instance of that name is registered, and was heard of lately."""
+        return name in self.books.registry.by_name
+
     def view(self) -> ClusterView:
         return look(self.books)
 

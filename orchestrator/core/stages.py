@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from orchestrator.core import dispatch, ending
 from orchestrator.core.books import Books
-from orchestrator.core.commands import Progress
+from orchestrator.core.commands import Discard, Progress
 from orchestrator.core.instances import Instance
 from orchestrator.core.requests import Request, State
 from transfer.messages import (
@@ -141,12 +141,15 @@ def push_failed(books: Books, request: Request, instance: Instance, message: Pus
 
 
 def finished(books: Books, request: Request, instance: Instance, message: Finished) -> bool:
-    if request.over:
+    if request.state in (State.FAILED, State.CANCELLED):
+        # made before our Abort came
+        books.commands.append(Discard(message.media))
         ending.confirm(books, request, None)
         return True
     if request.state is not State.COMPUTING:
         return False
     if not request.last or not message.media:
+        books.commands.append(Discard(message.media))
         ending.confirm(books, request, None)
         return _breach(books, request, instance, f"finished with {len(message.media)} media")
     request.report(request.role, message.report)

@@ -1,5 +1,6 @@
 """Request bodies read within a bound, and the JSON around streamed files, of a known length."""
 
+import asyncio
 import binascii
 
 import msgspec
@@ -9,19 +10,24 @@ from orchestrator.http.errors import ApiError, ClientGone
 from orchestrator.http.schema import ImagesReply
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body, chunked or not. Raises 413 as soon as it is known to exceed `limit` bytes."""
+async def read_body(request: Request, limit: int, seconds: float) -> bytes:
+    """The body, chunked or not. Raises 413 as soon as it is known to exceed `limit` bytes, and 408
+    if it has not come within `seconds`."""
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit:
         raise too_large(limit)
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise too_large(limit)
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise too_large(limit)
     except ClientDisconnect:
         raise ClientGone from None
+    except TimeoutError:
+        message = f"the body has not come within {seconds:g} s"
+        raise ApiError(408, message, code="body_timeout") from None
     return bytes(body)
 
 

@@ -65,13 +65,16 @@ class ApiError(Exception):
         self.code = code
         self.headers = headers or {}
 
+    @property
+    def body(self) -> ErrorBody:
+        return ErrorBody(self.message, type_of_status(self.status), self.param, self.code)
+
     def response(self) -> Response:
-        body = ErrorBody(self.message, type_of_status(self.status), self.param, self.code)
         headers = dict(self.headers)
         if self.status in NEVER_RETRY:
             headers["x-should-retry"] = "false"
         return Response(
-            msgspec.json.encode(ErrorReply(body)),
+            msgspec.json.encode(ErrorReply(self.body)),
             status_code=self.status,
             headers=headers,
             media_type="application/json",
@@ -107,6 +110,11 @@ def not_ready(missing: Sequence[str]) -> ApiError:
     roles = ", ".join(missing) or "every role"
     message = f"not ready: no live instance of {roles}"
     return ApiError(503, message, code="not_ready", headers=retry_after(2.0))
+
+
+def unhealthy() -> ApiError:
+    message = "a loop of the orchestrator has stopped; its log says why"
+    return ApiError(503, message, code="unhealthy")
 
 
 def failed(error: ErrorInfo) -> ApiError:

@@ -40,7 +40,8 @@ class Images:
         self._options = options
 
     async def generate(self, request: Request) -> Response:
-        asked = decode_request(await read_body(request, self._options.max_body_bytes))
+        options = self._options
+        asked = decode_request(await read_body(request, options.max_body_bytes, options.body_s))
         model = self._service.model()
         if model is None:
             raise not_ready(self._service.missing())
@@ -82,9 +83,7 @@ class Images:
         return [task.result() for task in tasks]
 
     async def _one(self, plan: Plan, i: int, request_id: str, files: Files) -> Completed:
-        result = await self._service.generate(
-            plan.inputs[i], request_id=request_id, timeout_s=self._options.request_timeout_s
-        )
+        result = await self._service.generate(plan.inputs[i], request_id=request_id)
         files.add(result.media)
         self._metrics.generated(result.timings)
         return result

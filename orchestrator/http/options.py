@@ -11,9 +11,9 @@ class HttpOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     max_body_bytes: int = 1 << 20  # 32,000 characters, each escaped as \\uXXXX, are 0.4 MB
+    body_s: float = 60.0  # a body that has not come by then is not waited for
     max_pixels: int = 1 << 23  # of one picture or frame; 3840x2160 fits
     max_video_pixels: int = 1 << 29  # width x height x frames; 582 frames of 1280x720 fit
-    request_timeout_s: float | None = None  # None: the service's own deadline
     stall_s: float = 60.0  # a client that takes nothing for so long is cut off
     media_store: str | None = None  # a folder or an fsspec URL; None: a private folder
     media_ttl_s: float = 3600.0  # how long a link that we gave out works

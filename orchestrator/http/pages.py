@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orchestrator.http.errors import ApiError
+from orchestrator.http.errors import ApiError, ErrorBody, not_ready, unhealthy
 from orchestrator.http.plan import model_not_found
 from orchestrator.http.ports import Service
 from orchestrator.metrics import Metrics
@@ -33,14 +33,18 @@ class ModelList(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
+    """`missing`: roles of the route without a ready instance. `error` only where it is 503."""
+
     ready: bool
     missing: list[str]
+    error: ErrorBody | msgspec.UnsetType = msgspec.UNSET
 
 
 class Health(msgspec.Struct, frozen=True):
-    """`ok`: the loops of the orchestrator run."""
+    """`ok`: the loops of the orchestrator run. `error` only where they do not."""
 
     ok: bool
+    error: ErrorBody | msgspec.UnsetType = msgspec.UNSET
 
 
 class InstanceLeaves(msgspec.Struct, frozen=True):
@@ -62,12 +66,17 @@ class Pages:
         self._created = created
 
     async def health(self, request: Request) -> Response:
-        ok = self._healthy()
-        return json_response(Health(ok), 200 if ok else 503)
+        if self._healthy():
+            return json_response(Health(True))
+        refusal = unhealthy()
+        return json_response(Health(False, refusal.body), refusal.status)
 
     async def ready(self, request: Request) -> Response:
         missing: list[str] = [*self._service.missing()]
-        return json_response(Ready(not missing, missing), 503 if missing else 200)
+        if not missing:
+            return json_response(Ready(True, []))
+        refusal = not_ready(missing)
+        return json_response(Ready(False, missing, refusal.body), refusal.status)
 
     async def models(self, request: Request) -> Response:
         model = self._service.model()

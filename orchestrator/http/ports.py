@@ -15,9 +15,7 @@ class Service(Protocol):
     """`generate` raises `NotReady`, `Busy`, `Duplicate` or `RequestFailed` of
     `orchestrator.service`; cancelling it cancels the request."""
 
-    async def generate(
-        self, inputs: Inputs, *, request_id: str, timeout_s: float | None = None
-    ) -> Completed: ...
+    async def generate(self, inputs: Inputs, *, request_id: str) -> Completed: ...
 
     def cluster(self) -> ClusterView: ...
 

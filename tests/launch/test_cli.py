@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 
 from launch.cli import run, triptych
 from launch.cli.command import Command
+from launch.cli.config import read_config
 from launch.errors import LaunchError
 
 COMMANDS = ["serve", "up", "generate", "status", "drain", "remove"]
@@ -31,6 +33,30 @@ def test_help_and_version_need_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")
     assert "triptych 0" in done.stdout
+
+
+def test_without_a_command_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.startswith("Usage: triptych")
+    assert "explains every flag" not in errors
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_of_a_file_is_a_key_of_the_command(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([name, "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    example = re.search(r"without their dashes \(([^)]*)\)", text)
+    assert example
+    file = tmp_path / "flags.yaml"
+    file.write_text(example[1])
+    command = triptych.commands[name]
+    ctx = click.Context(command)
+    read_config(ctx, command.params[0], file)
+    assert ctx.default_map
 
 
 @pytest.mark.parametrize("name", COMMANDS)

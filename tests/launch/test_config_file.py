@@ -16,6 +16,7 @@ from launch.cli.values import BYTES, TCP_LIST
 @click.option("--encoders", type=TCP_LIST)
 @click.option("--disagg-role", "roles", required=True)
 @click.option("--exact", is_flag=True)
+@click.option("--parent-pid", type=int, hidden=True)
 @click.pass_context
 def example(ctx: click.Context, **flags: Any) -> None:
     click.echo(json.dumps(flags))
@@ -60,6 +61,17 @@ def test_the_command_line_wins(tmp_path: Path, first: bool) -> None:
     assert '"max_batch": 2' in result.output
 
 
+def test_debug_may_stand_in_the_file(tmp_path: Path) -> None:
+    @click.command(cls=Command)
+    def breaks() -> None:
+        raise KeyError
+
+    file = tmp_path / "flags.yaml"
+    file.write_text("debug: true")
+    result = CliRunner().invoke(breaks, ["--config", str(file)])
+    assert "Traceback" in result.output
+
+
 def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
     assert flags(tmp_path, "", "--disagg-role", "x")["max_batch"] == 1
 
@@ -69,6 +81,7 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
     [
         ("max-bach: 4", "has no flag 'max-bach'; it has"),
         ("config: other.yaml", "has no flag 'config'"),
+        ("parent-pid: 1", "has no flag 'parent-pid'; it has debug, disagg-role, enc"),
         ("7: x", "has no flag 7"),
         ("- a\n- b", "expected lines of the form flag: value"),
         ("a: [", "is no YAML"),

@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 
 from launch.cli import run, serve
 from launch.cli.serve import OF_ORCHESTRATOR, OF_ROLES, orchestrator_options, role_options
+from launch.machine import usable_cores
 from orchestrator.options import OrchestratorOptions
 from roles.options import RoleOptions
 
@@ -25,8 +27,27 @@ def parsed(*words: str) -> dict[str, Any]:
 def test_defaults_are_those_of_the_role_itself(model: str) -> None:
     flags = parsed("--disagg-role", "encoder", "--model", model)
     options = role_options(("encoder",), flags)
-    plain = RoleOptions(orchestrator="tcp://127.0.0.1:7700", model=model, roles=("encoder",))
+    plain = RoleOptions(
+        orchestrator="tcp://127.0.0.1:7700",
+        model=model,
+        roles=("encoder",),
+        threads=usable_cores(),
+    )
     assert options == plain
+
+
+@pytest.mark.parametrize(("ranks", "threads"), [("1", 6), ("4", 1), ("9", 1)])
+def test_threads_left_out_share_what_mask_and_quota_leave(
+    model: str, monkeypatch: pytest.MonkeyPatch, ranks: str, threads: int
+) -> None:
+    monkeypatch.setattr(sys.modules["launch.cli.serve"], "usable_cores", lambda: 6)
+    flags = parsed("--disagg-role", "encoder", "--model", model, "--ranks", ranks)
+    assert role_options(("encoder",), flags).threads == threads
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0", "cuda:12"])
+def test_devices(device: str) -> None:
+    assert parsed("--disagg-role", "encoder", "--device", device)["device"] == device
 
 
 def test_defaults_are_those_of_the_orchestrator_itself() -> None:
@@ -66,6 +87,9 @@ def test_flags_arrive_in_the_units_of_the_options(model: str, tmp_path: Path) ->
         (["--disagg-role", "encoder,encoder"], 2, "names a role twice"),
         (["--disagg-role", "encoder,orchestrator"], 2, "orchestrator shares its process with no"),
         (["--disagg-role", "monolithic,decoder"], 2, "monolithic shares its process with no"),
+        (["--disagg-role", "encoder", "--device", "gpu"], 2, "write cpu, cuda or cuda:N"),
+        (["--disagg-role", "encoder", "--device", "cuda:x"], 2, "'cuda:x' is no device"),
+        (["--disagg-role", "encoder", "--device", "cpu:1"], 2, "'cpu:1' is no device"),
         (["--disagg-role", "encoder"], 2, "--model is missing: encoder needs a model"),
         (["--disagg-role", "encoder", "--http", "x:1"], 2, "--http is no flag of --disagg-role en"),
         (["--disagg-role", "orchestrator", "--ranks", "2"], 2, "--ranks is no flag of"),

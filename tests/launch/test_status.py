@@ -8,7 +8,7 @@ from tests.support.canned_server import Canned
 REQUESTS = {"queued": 1, "running": 2, "completed": 3, "failed": 0, "cancelled": 0}
 
 
-def instance(name: str, quarantined: int = 0) -> dict[str, Any]:
+def instance(name: str, quarantined: int = 0, host: str = "here") -> dict[str, Any]:
     return {
         "name": name,
         "endpoint": "tcp://127.0.0.1:1",
@@ -19,7 +19,7 @@ def instance(name: str, quarantined: int = 0) -> dict[str, Any]:
         "in_flight": 2,
         "slots": {"total": 32, "leased": 3, "quarantined": quarantined},
         "ranks": [{"rank": 0, "pid": 4711, "state": "ready"}],
-        "host": "here",
+        "host": host,
     }
 
 
@@ -43,6 +43,27 @@ def test_a_row_for_each_instance_and_for_what_is_missing(
     assert "2/5" in text
     assert "3/32 +4" in text
     assert "1 queued, 2 running, 3 completed" in text
+
+
+def test_one_host_is_told_once_and_the_table_fits(
+    canned: Canned, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = shown(canned, capsys, denoiser=[instance("encoder+decoder-ab12", quarantined=16)])
+    header, row = (line for line in text.splitlines() if "role" in line or "+16" in line)
+    assert header.split()[-4:] == ["in", "flight", "slots", "ranks"]
+    assert row.endswith("4711 ready")
+    assert "host: here" in text
+
+
+def test_several_hosts_have_a_column(
+    canned: Canned, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    instances = [instance("d-0", host="here"), instance("d-1", host="there")]
+    text = shown(canned, capsys, denoiser=instances)
+    assert [line.split()[-1] for line in text.splitlines() if " d-" in line] == ["here", "there"]
+    assert "host:" not in text
 
 
 def test_with_a_whole_pipeline_no_role_is_missed(

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from orchestrator.control import Control, configure
+from orchestrator.control import Control, Outcome, configure
+from orchestrator.core.commands import Resolve
 from orchestrator.options import OrchestratorOptions
 from orchestrator.service import Busy, Duplicate, NotReady, Progress, RequestFailed, Service
 from tests.support.bench import INPUTS, MODEL
-from tests.support.scripted_dealer import Dealer, dealers
-from transfer.messages import SPLIT_ROUTE, Abort, Close, Drain, Progressed, Work
+from tests.support.scripted_dealer import REPORT, Dealer, dealers
+from transfer.messages import SPLIT_ROUTE, Abort, Close, Drain, Finished, Media, Progressed, Work
 
 
 class Cluster:
@@ -140,3 +141,57 @@ async def test_drain_and_remove(cluster: Cluster) -> None:
     for ask in (cluster.service.drain, cluster.service.remove):
         with pytest.raises(KeyError):
             ask("nobody")
+
+
+class Bin:
+    """Where files go that nobody wants."""
+
+    def __init__(self) -> None:
+        self.media: list[Media] = []
+        self.full = asyncio.Event()
+
+    async def release(self, media: Media) -> None:
+        self.media.append(media)
+        self.full.set()
+
+
+async def test_a_file_that_crosses_the_cancel_is_released() -> None:
+    async with _control() as control, dealers(control.endpoint, *SPLIT_ROUTE) as made:
+        rubbish = Bin()
+        service = Service(control, 60.0, rubbish.release)
+        decoder = made[2]
+        decoder.idle = True
+        asking = asyncio.create_task(service.generate(INPUTS, request_id="a"))
+        work = await decoder.until(Work)
+        asking.cancel()
+        await asyncio.wait([asking])
+        about = (decoder.epoch, "a", work.attempt, "decoder")
+        await decoder.say(Finished(*about, [decoder.picture], REPORT))
+        async with asyncio.timeout(10):
+            await rubbish.full.wait()
+        assert rubbish.media == [decoder.picture]
+
+
+async def test_a_result_that_comes_with_the_cancel_is_released() -> None:
+    async with _control() as control, dealers(control.endpoint, *SPLIT_ROUTE):
+        rubbish = Bin()
+        service = Service(control, 60.0, rubbish.release)
+        hear = control.listener
+
+        def cancelled_at_the_end(outcome: Outcome) -> None:
+            hear(outcome)
+            if isinstance(outcome, Resolve):
+                asking.cancel()
+
+        control.listener = cancelled_at_the_end
+        asking = asyncio.create_task(service.generate(INPUTS, request_id="a"))
+        await asyncio.wait([asking])
+        assert asking.cancelled()
+        async with asyncio.timeout(10):
+            await rubbish.full.wait()
+        assert len(rubbish.media) == 1
+
+
+async def test_a_lost_instance_cannot_be_drained(cluster: Cluster) -> None:
+    with pytest.raises(KeyError):
+        cluster.service.drain("nobody")

@@ -329,6 +329,18 @@ async def test_an_abort_of_a_staged_payload_frees_the_outbox() -> None:
         await room.at_home()
 
 
+async def test_a_push_that_an_abort_overtakes_gives_its_grant_back() -> None:
+    async with EngineRoom() as room:
+        room.accept(room.work("r", "encoder"))
+        await room.hear(Staged)
+        grant = room.grant("r")
+        room.engine.push(Push("r", 1, grant), 5)
+        room.engine.abort(Abort("r", 1, ""), 5)
+        assert (await room.hear(Aborted)).released == grant.generation
+        assert not room.sender.sent
+        await room.at_home()
+
+
 @pytest.mark.parametrize("fails", [None, False, True])
 async def test_an_abort_during_a_write_waits_for_it(fails: bool | None) -> None:
     """The orchestrator frees the slots at `Aborted`, unless it has heard of a failure by then."""

@@ -151,6 +151,9 @@ class Scripted:
         return self.bench.seen(self.name)
 
 
+Trio = tuple[Scripted, Scripted, Scripted]
+
+
 class Bench:
     """A machine, its clock, and everyone who is connected to it."""
 
@@ -177,7 +180,7 @@ class Bench:
         leader.say(leader.info)
         return leader
 
-    def trio(self, **changes: Any) -> tuple[Scripted, Scripted, Scripted]:
+    def trio(self, **changes: Any) -> Trio:
         """An encoder, a denoiser and a decoder."""
         return (
             self.join("encoder-0", "encoder", **changes),

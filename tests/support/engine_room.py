@@ -24,7 +24,7 @@ from roles.calls import (
     Value,
 )
 from roles.engine import Engine
-from roles.outbox import OutboxLine
+from roles.outbox import SENDERS, OutboxLine
 from roles.pool import Death, PoolResult
 from roles.scheduler import Scheduler
 from tests.support.scripted_orchestrator import work
@@ -197,7 +197,8 @@ class EngineRoom:
 
     def __init__(self, ranks: int = 1, capacity: dict[Role, int] = CAPACITY) -> None:
         self.pool = SlotPool.create(4, SLOT_BYTES, 4)
-        self.outbox = OutboxLine(Outbox(self.pool))
+        self.outbox = Outbox(self.pool)
+        line = OutboxLine(dict.fromkeys(SENDERS, self.outbox))
         self.ranks = FakeRanks(ranks)
         self.sender = FakeSender()
         self.publisher = FakePublisher()
@@ -210,7 +211,7 @@ class EngineRoom:
             capacity,
             self.scheduler,
             self.pool,
-            self.outbox,
+            line,
             self.sender,
             self.publisher,
             self._say,

@@ -96,7 +96,7 @@ class FakeService:
     def __init__(self, media: FakeMedia, model: ModelInfo | None = MODEL) -> None:
         self.media = media
         self.served = model
-        self.asked: list[tuple[str, Inputs, float | None]] = []
+        self.asked: list[tuple[str, Inputs]] = []
         self.cancelled: list[str] = []
         self.behave: Callable[[Inputs, str], Awaitable[Completed]] = self.make
         self.left: list[tuple[str, str]] = []
@@ -107,12 +107,10 @@ class FakeService:
         media = self.media.add(f"m-{inputs.seed}", picture(inputs.seed), width=128, height=96)
         return Completed(media=[media], timings=TIMINGS, attempts=1)
 
-    async def generate(
-        self, inputs: Inputs, *, request_id: str, timeout_s: float | None = None
-    ) -> Completed:
+    async def generate(self, inputs: Inputs, *, request_id: str) -> Completed:
         if self.lacking:
             raise NotReady(self.lacking)
-        self.asked.append((request_id, inputs, timeout_s))
+        self.asked.append((request_id, inputs))
         try:
             return await self.behave(inputs, request_id)
         except asyncio.CancelledError:

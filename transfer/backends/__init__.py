@@ -40,6 +40,9 @@ class Peer(Protocol):
         future raises `TransferFailed`, which says whether more bytes may land.
         """
 
+    def alive(self) -> bool:
+        """False if the receiver is certain to be gone: its memory need not be kept."""
+
 
 class Backend(Protocol):
     """Made for one pool; the pool outlives it."""

@@ -255,6 +255,9 @@ class MooncakePeer:
         self._base = base
         self._opened = False
 
+    def alive(self) -> bool:
+        return True  # for all that is known here
+
     def start(
         self, copies: Sequence[Copy], until: float, stop: Stop
     ) -> "asyncio.Future[None] | None":

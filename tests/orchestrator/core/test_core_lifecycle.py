@@ -5,7 +5,7 @@ import pytest
 from orchestrator.core.commands import Completed, DuplicateId, NoRoute, Progress, QueueFull
 from orchestrator.core.events import Broken
 from orchestrator.core.requests import InvalidTransition, State
-from tests.support.bench import INPUTS, KIB, PICTURE, Bench, Scripted
+from tests.support.bench import INPUTS, KIB, PICTURE, Bench, Scripted, Trio
 from transfer.messages import (
     Abort,
     Aborted,
@@ -18,18 +18,6 @@ from transfer.messages import (
     StateChanged,
     Work,
 )
-
-Trio = tuple[Scripted, Scripted, Scripted]
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture
-def trio(bench: Bench) -> Trio:
-    return bench.trio()
 
 
 def _to_denoiser(bench: Bench, trio: Trio, id: str = "a") -> Work:

@@ -1,10 +1,8 @@
 """How instances are lost, drained and removed, and what their requests see of it."""
 
-import pytest
-
 from orchestrator.core.commands import Completed
 from orchestrator.core.events import Disconnected, RemoveInstance
-from tests.support.bench import Bench, Scripted
+from tests.support.bench import Bench, Trio
 from transfer.messages import (
     Abort,
     Close,
@@ -15,19 +13,6 @@ from transfer.messages import (
     StateChanged,
     Work,
 )
-
-Trio = tuple[Scripted, Scripted, Scripted]
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture
-def trio(bench: Bench) -> Trio:
-    return bench.trio()
-
 
 # ---------------------------------------------------------------- losing
 

@@ -50,11 +50,6 @@ def _everything(epoch: int, request: str, attempt: int, role: str, generation: i
     ]
 
 
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
 def test_t2_strangers_are_told_to_register_and_change_nothing(bench: Bench) -> None:
     encoder, *_ = bench.trio()
     bench.submit("a")

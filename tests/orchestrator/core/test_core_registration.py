@@ -21,11 +21,6 @@ from transfer.messages import (
 )
 
 
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
 def _denoisers(bench: Bench) -> list[InstanceView]:
     return bench.machine.view().roles["denoiser"]
 

@@ -1,5 +1,6 @@
 """The JSON around streamed files: right for every length, and of the length that was announced."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncGenerator
@@ -7,8 +8,10 @@ from collections.abc import AsyncGenerator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 
-from orchestrator.http.body import Base64, Frame
+from orchestrator.http.body import Base64, Frame, read_body
+from orchestrator.http.errors import ApiError
 from orchestrator.http.reading import Reading, WrongLength
 from orchestrator.http.schema import ImagesReply
 
@@ -73,3 +76,12 @@ async def test_an_empty_file_is_a_file() -> None:
     await reading.prime()
     assert await read_all(reading) == b""
     await reading.close()
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    async def receive() -> dict[str, object]:
+        return await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(ApiError) as refused:
+        await read_body(Request({"type": "http", "headers": []}, receive), 100, 0.01)
+    assert (refused.value.status, refused.value.code) == (408, "body_timeout")

@@ -74,7 +74,7 @@ async def test_pictures_in_base64(clients: Clients) -> None:
     assert reply.background == "opaque"
     assert reply.usage.total_tokens == 0
     assert reply.usage.input_tokens_details.text_tokens == 0
-    _, inputs, _ = clients.door.service.asked[0]
+    _, inputs = clients.door.service.asked[0]
     assert inputs.params["negative_prompt"] == "dogs"
 
 

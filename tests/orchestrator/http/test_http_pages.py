@@ -52,7 +52,10 @@ async def test_health_follows_the_loops() -> None:
     door = Door()
     assert (await get(door, "/health")).json() == {"ok": True}
     door.healthy = False
-    assert (await get(door, "/health")).status_code == 503
+    reply = await get(door, "/health")
+    assert reply.status_code == 503
+    assert reply.json()["ok"] is False
+    assert reply.json()["error"]["code"] == "unhealthy"
 
 
 async def test_ready_names_what_is_missing() -> None:
@@ -61,7 +64,13 @@ async def test_ready_names_what_is_missing() -> None:
     door.service.lacking = ["decoder"]
     reply = await get(door, "/ready")
     assert reply.status_code == 503
-    assert reply.json() == {"ready": False, "missing": ["decoder"]}
+    error = {
+        "message": "not ready: no live instance of decoder",
+        "type": "server_error",
+        "param": None,
+        "code": "not_ready",
+    }
+    assert reply.json() == {"ready": False, "missing": ["decoder"], "error": error}
 
 
 async def test_the_cluster_is_what_the_service_says() -> None:
