@@ -76,12 +76,14 @@ class Runner:
         rank: int,
         threads: int,
         settle: Callable[[], None],
+        slice_s: float,
     ) -> None:
         self._program = program
         self._pool = pool
         self._first = rank == 0
         self._threads = threads
         self._settle = settle
+        self._slice_s = slice_s
         self._live: dict[Key, _Live] = {}
 
     def begin(self, call: Begin) -> Outcomes:
@@ -148,9 +150,13 @@ class Runner:
     def _step(self, live: _Live, clock: _Clock) -> Outcome:
         denoising = live.denoising
         assert denoising is not None, "a step of a request that has none"
+        until = time.perf_counter() + self._slice_s
         with clock.measure("compute_s"):
-            if denoising.pending is not None:
+            while denoising.pending is not None:
                 denoising.resume(denoising.pending.run())
+                self._settle()
+                if time.perf_counter() >= until:
+                    break
         return self._progress(live, clock)
 
     def _decode(self, live: _Live, clock: _Clock) -> Outcome:

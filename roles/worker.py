@@ -116,6 +116,7 @@ class Worker:
             self._options.rank,
             self._options.threads,
             settle=torch.cuda.synchronize if on_gpu else _nothing,
+            slice_s=self._options.slice,
         )
         return Loaded(program.info)
 

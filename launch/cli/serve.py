@@ -14,6 +14,7 @@ from launch.errors import LaunchError
 from launch.machine import usable_cores
 from launch.model import check_model
 from roles.lifeline import tie_to
+from roles.options import SLICE_S
 
 if TYPE_CHECKING:
     from orchestrator.options import OrchestratorOptions
@@ -32,6 +33,7 @@ OF_ROLES = (
     "slots",
     "slot_bytes",
     "max_batch",
+    "slice",
     "advertise",
     "endpoint",
 )
@@ -122,6 +124,14 @@ def _section(name: str | None) -> str:
     "quota, divided by --ranks]",
 )
 @compute_flags
+@click.option(
+    "--slice",
+    type=click.FloatRange(min=0),
+    default=SLICE_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long one request is denoised, at least one forward, before another has its turn.",
+)
 @click.option(
     "--advertise",
     default="127.0.0.1",
@@ -219,6 +229,7 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
         slots=flags["slots"],
         slot_bytes=flags["slot_bytes"],
         max_batch=flags["max_batch"],
+        slice_s=flags["slice"],
         threads=flags["threads"] or max(1, usable_cores() // flags["ranks"]),
         advertise=flags["advertise"],
         endpoint=endpoint and endpoint.tcp,

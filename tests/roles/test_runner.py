@@ -17,9 +17,9 @@ from transfer.pool import SlotPool
 
 
 class Bench:
-    def __init__(self, rank: int = 0) -> None:
+    def __init__(self, rank: int = 0, slice_s: float = 0.0) -> None:
         self.pool = SlotPool.create(4, 1 << 16, 4)
-        self.runner = Runner(ScriptedProgram(), self.pool, rank, threads=1, settle=lambda: None)
+        self.runner = Runner(ScriptedProgram(), self.pool, rank, 1, lambda: None, slice_s)
 
     def begin(
         self, role: Role, name: str = "r", given: Delivery | None = None, **params: Scalar
@@ -163,3 +163,13 @@ def test_dropping_twice_or_the_unknown_is_fine(bench: Bench) -> None:
     for name in ("r", "r", "never"):
         bench.runner.drop((name, 1))
     assert not bench.live
+
+
+def test_short_steps_share_a_slice() -> None:
+    bench = Bench(slice_s=60.0)
+    encoded = bench.begin("encoder") and bench.run("encode")
+    assert encoded.nbytes is not None
+    bench.begin("denoiser", "d", bench.stored(encoded.nbytes, 4), steps=5)
+    outcome = bench.run("step", "d")
+    assert (outcome.step, outcome.done) == (5, True)
+    bench.close()

@@ -106,10 +106,23 @@ def test_a_color_off_the_palette_is_unclear() -> None:
     assert [seen.color for seen in read(picture).things] == [UNCLEAR]
 
 
-@pytest.mark.parametrize("corners", [(20, 54, 108, 74), (54, 20, 74, 108)])
-def test_an_unknown_shape_is_unclear(corners: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize("height", [20, 36])
+def test_an_oblong_is_no_square(height: int) -> None:
     picture, pencil = canvas()
-    pencil.rectangle(corners, fill=PALETTE["green"])
+    pencil.rectangle((40, 40, 88, 40 + height), fill=PALETTE["green"])
+    assert [seen.shape for seen in read(picture).things] == [UNCLEAR]
+
+
+def test_a_square_on_its_corner_is_unclear() -> None:
+    picture, pencil = canvas()
+    pencil.regular_polygon((64, 64, 28), 4, rotation=45, fill=PALETTE["green"])
+    assert [seen.shape for seen in read(picture).things] == [UNCLEAR]
+
+
+def test_a_star_without_an_arm_is_unclear() -> None:
+    picture = draw(parse("a red star"), random.Random(0))
+    middle = read(picture).things[0].center
+    ImageDraw.Draw(picture).rectangle((0, 0, 127, middle[1] - 11), fill=CANVAS["white"])
     assert [seen.shape for seen in read(picture).things] == [UNCLEAR]
 
 
