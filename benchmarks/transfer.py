@@ -179,7 +179,7 @@ def kinds() -> list[Kind]:
 async def receive(largest: int) -> None:
     """The other process: offers its slots until its standard input ends."""
     pool = SlotPool.create(-(-largest // SLOT_BYTES), SLOT_BYTES, 0)
-    transport = Transport(pool, "auto")
+    transport = Transport(pool, "auto", "0.0.0.0")  # this host, by an address that is not loopback
     print(msgspec.json.encode(transport.address()).decode(), flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await transport.close()
