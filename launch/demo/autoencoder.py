@@ -57,9 +57,9 @@ def build_autoencoder() -> AutoencoderTiny:
     )
 
 
-def batch_of(scenes: list[Scene], rng: random.Random) -> Tensor:
+def batch_of(scenes: list[Scene], rng: random.Random, spread: float = 1.0) -> Tensor:
     """Drawn scenes as `[batch, 3, height, width]` in -1 to 1, channels last in memory."""
-    drawn = torch.from_numpy(np.stack([pixels(draw(scene, rng)) for scene in scenes]))
+    drawn = torch.from_numpy(np.stack([pixels(draw(scene, rng, spread)) for scene in scenes]))
     return drawn.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -159,9 +159,11 @@ def refine_decoder(vae: AutoencoderTiny, recipe: AutoencoderRecipe, progress: Pr
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderTiny, scenes: list[Scene], rng: random.Random) -> Tensor:
+def encode(
+    vae: AutoencoderTiny, scenes: list[Scene], rng: random.Random, spread: float = 1.0
+) -> Tensor:
     """Drawn scenes as the latents the denoiser learns, `[batch, 8, 16, 16]`, unit variance."""
-    latents: Tensor = vae.encode(batch_of(scenes, rng)).latents
+    latents: Tensor = vae.encode(batch_of(scenes, rng, spread)).latents
     return latents * vae.config.scaling_factor
 
 

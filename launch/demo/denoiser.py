@@ -35,16 +35,23 @@ TEXT_MULTIPLE = 16
 class DenoiserRecipe:
     """How the denoiser trains.
 
-    The learning rate is constant, then falls to 0 over the last `decay` steps; the last `guided`
-    steps prepare it for the pipeline's default guidance. `weights` are the shares of the kinds of
-    scene.
+    The learning rate is full for `full` steps, falls to the share `plateau` on a line that would
+    end at `fall_end`, stays there, and falls to 0 over the last `decay` steps. From step `calm` on
+    it learns from pictures of the second of `spreads` (see `draw`): places and sizes that vary
+    less are learnt to the point. The last `guided` steps prepare it for the pipeline's default
+    guidance. `weights` are the shares of the kinds of scene.
     """
 
-    steps: int = 3600
-    decay: int = 2350
+    steps: int = 5000
+    full: int = 1250
+    fall_end: int = 3600
+    plateau: float = 1101 / 2350
+    decay: int = 1100
+    calm: int = 3250
     guided: int = 1000
     batch: int = 32
     pictures: int = 24_576
+    spreads: tuple[float, float] = (1.0, 0.3)
     weights: tuple[int, int, int] = (40, 46, 14)
     matrix_rate: float = 0.012
     other_rate: float = 1.5e-3
@@ -55,7 +62,9 @@ class DenoiserRecipe:
 
     def rate(self, step: int) -> float:
         """Share of the full learning rate at a step, counted from 0."""
-        return min(1.0, (step + 1) / self.warmup, (self.steps - step) / self.decay)
+        fall = (self.fall_end - step) / (self.fall_end - self.full)
+        last = self.plateau * (self.steps - step) / self.decay
+        return min(1.0, (step + 1) / self.warmup, max(fall, self.plateau), last)
 
 
 def build_transformer() -> CogView4Transformer2DModel:

@@ -85,35 +85,45 @@ def _shade(color: Color, rng: random.Random) -> Color:
     return red, green, blue
 
 
-def _place_one(thing: Thing, rng: random.Random) -> list[tuple[Point, float]]:
-    far, middle = WANDER[thing.size], SIZE / 2
+def _radius(limits: tuple[float, float], spread: float, rng: random.Random) -> float:
+    middle, half = (limits[0] + limits[1]) / 2, (limits[1] - limits[0]) / 2 * spread
+    return rng.uniform(middle - half, middle + half)
+
+
+def _place_one(thing: Thing, spread: float, rng: random.Random) -> list[tuple[Point, float]]:
+    far, middle = WANDER[thing.size] * spread, SIZE / 2
     center = middle + rng.uniform(-far, far), middle + rng.uniform(-far, far)
-    return [(center, rng.uniform(*RADIUS[thing.size]))]
+    return [(center, _radius(RADIUS[thing.size], spread, rng))]
 
 
-def _place_two(scene: Scene, rng: random.Random) -> list[tuple[Point, float]]:
+def _place_two(scene: Scene, spread: float, rng: random.Random) -> list[tuple[Point, float]]:
     """Centers and radii of two things: apart along one axis, nearly level along the other."""
     relation = scene.relation or "left of"
-    apart = rng.uniform(30, 36)
+    apart = 33 + rng.uniform(-3, 3) * spread
     sign = -1 if relation in ("above", "left of") else 1
-    radii = [rng.uniform(*RADIUS_OF_TWO) for _ in scene.things]
+    radii = [_radius(RADIUS_OF_TWO, spread, rng) for _ in scene.things]
     if scene.kind == "twins":
         radii[1] = radii[0]
     placed = []
     for radius, side in zip(radii, (sign, -sign), strict=True):
-        along, across = SIZE / 2 + side * apart, SIZE / 2 + rng.uniform(-5, 5)
+        along, across = SIZE / 2 + side * apart, SIZE / 2 + rng.uniform(-5, 5) * spread
         center = (across, along) if relation in ("above", "below") else (along, across)
         placed.append((center, radius))
     return placed
 
 
-def draw(scene: Scene, rng: random.Random) -> Image.Image:
-    """The scene as an RGB picture; place, size and shade vary with `rng` within the prompt."""
+def draw(scene: Scene, rng: random.Random, spread: float = 1.0) -> Image.Image:
+    """The scene as an RGB picture; place, size and shade vary with `rng` within the prompt.
+
+    `spread` is the share of the range of places and sizes that is used, 0 for always the middle.
+    """
     side = SIZE * OVERSAMPLING
     picture = Image.new("RGB", (side, side), _shade(CANVAS[scene.background], rng))
     pencil = ImageDraw.Draw(picture)
-    one = len(scene.things) == 1
-    places = _place_one(scene.things[0], rng) if one else _place_two(scene, rng)
+    if len(scene.things) == 1:
+        places = _place_one(scene.things[0], spread, rng)
+    else:
+        places = _place_two(scene, spread, rng)
     for thing, (center, radius) in zip(scene.things, places, strict=True):
         points = outline(thing.shape, center, radius)
         scaled = [(x * OVERSAMPLING, y * OVERSAMPLING) for x, y in points]

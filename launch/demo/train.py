@@ -50,37 +50,39 @@ def _load(folder: Path) -> AutoencoderTiny:
     return AutoencoderTiny.from_pretrained(folder).to(memory_format=torch.channels_last)
 
 
-def latents_stage(work: Path, recipe: DenoiserRecipe) -> tuple[Tensor, list[str]]:
-    """Latents `[pictures, 8, 16, 16]` of the training pictures, and their captions."""
-    file = work / f"latents-{recipe.pictures}.pt"
+def latents_stage(
+    work: Path, recipe: DenoiserRecipe, phase: int, tokenizer: PreTrainedTokenizerFast
+) -> tuple[Tensor, Tensor]:
+    """Latents `[pictures, 8, 16, 16]` of a phase's pictures, token numbers of their captions."""
+    file = work / f"latents-{phase}.pt"
     if not file.exists():
-        torch.save(_draw_latents(autoencoder_stage(work), recipe), file)
+        torch.save(_draw_latents(decoder_stage(work), recipe, phase), file)
     saved = torch.load(file)
-    return saved["latents"], saved["captions"]
+    return saved["latents"], token_ids(tokenizer, saved["captions"])
 
 
-def _draw_latents(vae: AutoencoderTiny, recipe: DenoiserRecipe) -> dict[str, object]:
-    rng, lottery = random.Random(recipe.seed), Lottery(held_out=False, weights=recipe.weights)
+def _draw_latents(vae: AutoencoderTiny, recipe: DenoiserRecipe, phase: int) -> dict[str, object]:
+    rng = random.Random(recipe.seed + phase)
+    lottery, spread = Lottery(held_out=False, weights=recipe.weights), recipe.spreads[phase]
     chunks, captions = [], []
     for start in range(0, recipe.pictures, CHUNK):
         scenes = [lottery.draw(rng) for _ in range(min(CHUNK, recipe.pictures - start))]
         captions += [caption(scene, rng) for scene in scenes]
-        chunks.append(encode(vae, scenes, rng).half())
+        chunks.append(encode(vae, scenes, rng, spread).half())
         if start % (64 * CHUNK) == 0:
-            print(f"latents {start}/{recipe.pictures}", flush=True)
+            print(f"latents {phase} {start}/{recipe.pictures}", flush=True)
     return {"latents": torch.cat(chunks), "captions": captions}
 
 
 def denoiser_stage(work: Path, recipe: DenoiserRecipe, save_every: int, out: Path) -> None:
     """Trains text encoder and transformer, resuming from the work folder; writes the model."""
     tokenizer, vae = build_tokenizer(), decoder_stage(work)
-    latents, captions = latents_stage(work, recipe)
-    ids = token_ids(tokenizer, captions)
     training, file, progress = DenoiserTraining(recipe, tokenizer), work / "denoiser.pt", Progress()
     if file.exists():
         training.restore(torch.load(file))
+    phases = [latents_stage(work, recipe, phase, tokenizer) for phase in (0, 1)]
     while training.step < recipe.steps:
-        loss = training.train_step(latents, ids)
+        loss = training.train_step(*phases[training.step >= recipe.calm])
         progress.note("denoiser", training.step, recipe.steps, loss)
         if training.step % save_every == 0:
             _save(training, file)
@@ -108,6 +110,7 @@ def assemble(
     """
     text_encoder, transformer = training.averaged()
     stored = copy.deepcopy(vae).half()
+    stored.register_to_config(_name_or_path="")  # where it was loaded from is nobody's business
     pipeline = CogView4Pipeline(
         tokenizer, text_encoder, stored, transformer.half(), build_scheduler()
     )

@@ -14,7 +14,7 @@ from launch.demo.muon import Muon, orthogonalised
 from launch.demo.scenes import KINDS
 from launch.demo.text import build_tokenizer
 
-TINY = DenoiserRecipe(steps=4, decay=2, guided=2, batch=2, pictures=4)
+TINY = DenoiserRecipe(steps=4, decay=2, calm=2, guided=2, batch=2, pictures=4)
 
 
 def trained(steps: int, state: dict[str, object] | None = None) -> DenoiserTraining:
