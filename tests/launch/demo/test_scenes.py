@@ -107,4 +107,4 @@ def test_held_out_scenes_are_fixed_different_and_of_all_kinds() -> None:
 
 def test_more_scenes_than_there_are_is_an_error() -> None:
     with pytest.raises(ValueError, match="fewer than"):
-        held_out_scenes(5000)
+        held_out_scenes(1200)
