@@ -10,6 +10,7 @@ import pytest
 
 from roles.calls import MediaFile
 from roles.gallery import Gallery
+from tests.support.descriptors import held_open
 from transfer.errors import MediaError
 from transfer.media import MediaClient, MediaServer
 
@@ -56,11 +57,11 @@ async def test_all_files_or_none(server: MediaServer, held: IO[bytes]) -> None:
     large = tempfile.TemporaryFile()  # noqa: SIM115
     large.write(b"x" * 1000)
     large.flush()
-    before = len(os.listdir("/proc/self/fd"))
+    before = held_open()
     with pytest.raises(MediaError, match="is not taken"):
         await gallery.publish(os.getpid(), [facts(held), facts(large), facts(held)])
     assert server.held == 0
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert held_open() == before
     held.close()
     large.close()
 

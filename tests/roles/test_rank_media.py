@@ -13,6 +13,7 @@ from PIL import Image as Pillow
 
 from roles.media import Encoded, Unencodable, encode
 from roles.samples import Audio, Image, Sample, Video
+from tests.support.descriptors import held_open
 from transfer.messages import Output
 
 Make = Callable[..., Encoded]
@@ -105,10 +106,10 @@ def test_a_sound_becomes_a_wav(make: Make) -> None:
     ("sample", "name"), [(Image(PICTURE), "mp4"), (film(8, 8), "wav"), (film(8, 8), "jpeg")]
 )
 def test_what_does_not_fit_together_is_refused(sample: Image | Video, name: str) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = held_open()
     with pytest.raises(Unencodable, match=name):
         encode(sample, Output(format=name), {})  # type: ignore[arg-type]
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert held_open() == before
 
 
 def test_a_file_goes_with_its_last_descriptor(make: Make) -> None:

@@ -10,6 +10,7 @@ import pytest
 import zmq
 import zmq.asyncio
 
+from tests.support.descriptors import held_open
 from transfer import media
 from transfer.codec import encode
 from transfer.errors import MediaError
@@ -151,7 +152,7 @@ async def test_a_reading_given_up_can_be_begun_anew(
 
 
 async def test_a_released_file_is_gone(server: MediaServer, client: MediaClient) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = held_open()
     server.add("m", a_file(b"data"))
     assert await read(client, described(b"data")) == b"data"
     await client.release("m")
@@ -159,7 +160,7 @@ async def test_a_released_file_is_gone(server: MediaServer, client: MediaClient)
     await until(lambda: server.held == 0)
     with pytest.raises(MediaError, match="released"):
         await read(client, described(b"data"))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert held_open() == before
 
 
 async def test_release_right_before_close_still_arrives(server: MediaServer) -> None:
@@ -190,7 +191,7 @@ async def test_a_file_expires_when_nobody_asks(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_bytes_are_bounded() -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = held_open()
     async with MediaServer("tcp://127.0.0.1:*", max_bytes=10) as server:
         server.add("m", a_file(b"12345678"))
         with pytest.raises(MediaError, match="8 of 10 bytes are held"):
@@ -199,7 +200,7 @@ async def test_bytes_are_bounded() -> None:
             server.add("m", a_file(b"1"))
         server.release("m")
         server.add("n", a_file(b"123"))
-    assert len(os.listdir("/proc/self/fd")) <= before + 8  # the context keeps a few of its own
+    assert held_open() == before
 
 
 async def test_a_taken_port_is_a_clear_error(server: MediaServer) -> None:

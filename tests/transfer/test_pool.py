@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.descriptors import held_open
 from transfer import memory
 from transfer.errors import PayloadTooLarge, PoolError
 from transfer.pool import PAGE_BYTES, SEALS, Outbox, SlotPool
@@ -103,11 +104,11 @@ def test_a_full_machine_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, code: 
     def full(*_: int) -> None:
         raise OSError(code, os.strerror(code))
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = held_open()
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(PoolError, match=errno.errorcode[code]):
         SlotPool.create(1, PAGE, 0)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert held_open() == before
 
 
 def test_the_last_tenth_is_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,12 +151,12 @@ def test_a_pool_with_a_wrong_geometry_is_refused() -> None:
 
 def test_closing_gives_everything_back() -> None:
     gc.collect()
-    before = len(os.listdir("/proc/self/fd")), len(os.listdir("/dev/shm"))
+    before = held_open(), len(os.listdir("/dev/shm"))
     for _ in range(3):
         pool = SlotPool.create(4, PAGE, 4)
         pool.close()
         pool.close()
-    assert (len(os.listdir("/proc/self/fd")), len(os.listdir("/dev/shm"))) == before
+    assert (held_open(), len(os.listdir("/dev/shm"))) == before
 
 
 def test_views_outlive_the_pool() -> None:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
+from tests.support.descriptors import held_open
 from tests.support.instance import Instance, digest
 from tests.support.sending import SLOT_BYTES, Sender, grant
 from transfer.backends import shm
@@ -201,14 +202,14 @@ async def test_a_sender_that_slept_too_long_stops_writing(
 
 async def test_descriptors_come_home() -> None:
     gc.collect()
-    before = len(os.listdir("/proc/self/fd"))
+    before = held_open()
     for _ in range(3):
         async with Sender("shm") as sender:
             with SlotPool.create(4, SLOT_BYTES, 0) as pool:
                 await sender.send(128, grant(pool.address(), [0]))
             await refused(sender, other(pool, fd=1 << 20))
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert held_open() == before
 
 
 async def test_remembered_peers_are_bounded(
@@ -217,12 +218,10 @@ async def test_remembered_peers_are_bounded(
     monkeypatch.setattr("transfer.transport.MAX_PEERS", 2)
     pools = [SlotPool.create(1, SLOT_BYTES, 0) for _ in range(4)]
     gc.collect()
-    start = len(os.listdir("/proc/self/fd"))
+    start = held_open()
     for pool in pools:
         await sender.send(128, grant(pool.address(), [0]))
-    assert (
-        len(os.listdir("/proc/self/fd")) == start + 2 * 2
-    )  # of each peer, its process and its memory
+    assert held_open() == start + 2 * 2  # of each peer, its process and its memory
     for pool in pools:
         pool.close()
 
