@@ -8,6 +8,7 @@ nothing.
 
 import argparse
 import copy
+import json
 import random
 from pathlib import Path
 
@@ -115,6 +116,14 @@ def assemble(
         tokenizer, text_encoder, stored, transformer.half(), build_scheduler()
     )
     pipeline.save_pretrained(folder)
+    _drop_stray_key(folder / "vae" / "config.json")
+
+
+def _drop_stray_key(config: Path) -> None:
+    """`AutoencoderTiny` saves a key that it then warns of whenever it is loaded."""
+    fields = json.loads(config.read_text())
+    del fields["block_out_channels"]
+    config.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
 
 
 def main() -> None:
