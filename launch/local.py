@@ -16,7 +16,15 @@ from launch.plan import Member, Plan, Wish, plan
 from transfer.addresses import is_loopback
 
 _LOOPBACK, _ANY = "127.0.0.1", "0.0.0.0"
-_OF_FRONT = ("policy", "request_timeout", "max_queue", "state_dir", "media_store")
+_OF_FRONT = (
+    "policy",
+    "request_timeout",
+    "max_queue",
+    "max_attempts",
+    "stall_timeout",
+    "state_dir",
+    "media_store",
+)
 _OF_ROLES = ("advertise", "dtype", "transfer", "slots", "slot_bytes", "max_batch", "media_store")
 
 

@@ -14,11 +14,11 @@ from typing import cast
 import zmq
 
 from orchestrator.complaints import Complaints
+from orchestrator.core.attempts import InvalidTransition
 from orchestrator.core.commands import Command, Discard, Log, Progress, Reject, Resolve, Send, Watch
 from orchestrator.core.config import Config
 from orchestrator.core.events import Broken, Disconnected, Event, Received, SenderGone, Tick
 from orchestrator.core.machine import Machine
-from orchestrator.core.requests import InvalidTransition
 from orchestrator.options import OrchestratorOptions
 from orchestrator.witness import Witness
 from transfer.codec import MAX_FRAME_BYTES, ProtocolError, encode
@@ -249,6 +249,8 @@ def configure(options: OrchestratorOptions) -> Config:
         policy=options.policy,
         declared=declared,
         max_queue=options.max_queue,
+        max_attempts=options.max_attempts,
+        stall_s=options.stall_timeout_s,
         first_generation=1 + secrets.randbits(62),
     )
 

@@ -15,6 +15,9 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     `media_store`: a folder or fsspec URL that the decoders and the front door both reach.
     `request_timeout_s`: the deadline of a request that names none, in seconds.
     `max_queue`: how many requests may wait for an instance before the door says 429.
+    `max_attempts`: how often a request is tried before its client gets the error.
+    `stall_timeout_s`: an instance that computes for so long without a sign of progress loses the
+    request, which is tried elsewhere, in seconds.
     """
 
     bind: str = "tcp://127.0.0.1:0"
@@ -27,3 +30,5 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     media_store: str | None = None
     request_timeout_s: float = 600.0
     max_queue: int = 1000
+    max_attempts: int = 3
+    stall_timeout_s: float = 600.0

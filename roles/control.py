@@ -22,6 +22,7 @@ from transfer.messages import (
     Refused,
     Register,
     RegisterAgain,
+    Release,
     Welcome,
     Work,
     from_orchestrator,
@@ -59,6 +60,8 @@ class Orders(Protocol):
     def work(self, work: Work) -> None: ...
 
     def push(self, push: Push) -> None: ...
+
+    def release(self, release: Release) -> None: ...
 
     def abort(self, abort: Abort) -> None: ...
 
@@ -202,6 +205,8 @@ class ControlClient:
                 orders.work(message)
             case Push():
                 orders.push(message)
+            case Release():
+                orders.release(message)
             case Abort():
                 orders.abort(message)
             case Drain():

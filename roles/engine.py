@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -12,7 +12,7 @@ from roles.attempt import Attempt, AttemptFailed, Stopped
 from roles.calls import Key, Outcome, Unit
 from roles.door import UNIT_S, Door
 from roles.handover import Handover, Publisher, Sender, about
-from roles.outbox import OutboxLine
+from roles.outbox import Kept, OutboxLine
 from roles.pool import Death
 from roles.scheduler import Arrived, Ended, Plan, Ran, Scheduler
 from transfer.codec import Message
@@ -22,11 +22,13 @@ from transfer.messages import (
     Abort,
     Aborted,
     Accepted,
+    Delivered,
     ErrorInfo,
     Failed,
     Progressed,
     Push,
     PushFailed,
+    Release,
     Role,
     Work,
 )
@@ -140,9 +142,8 @@ class Engine:
             error = ErrorInfo("internal", refusal, instance=self.name)
             self._send(Failed(epoch, *key, work.role, error=error, released=released))
             return
-        attempt = self._attempts[key] = Attempt(work, epoch)
-        self.idle.clear()
-        attempt.task = asyncio.get_running_loop().create_task(self._attend(attempt))
+        attempt = Attempt(work, epoch)
+        self._begin(attempt, self._serve(attempt))
 
     def push(self, push: Push, epoch: int) -> None:
         """A place for a staged payload."""
@@ -151,9 +152,16 @@ class Engine:
         if attempt is not None and waiting is not None and not waiting.done():
             attempt.receive(push.grant)  # from now on it must be given back, whatever comes next
             waiting.set_result(push.grant)
+        elif attempt is None and (kept := self._outbox.take(push.role, _held(push))) is not None:
+            self._revive(kept, push, epoch)
         elif attempt is None or attempt.grant != push.grant:
             self.counters["stray_push"] += 1
-            self._send(self._nothing_staged(push, epoch))
+            self._send(_nothing_staged(push, epoch))
+
+    def release(self, release: Release) -> None:
+        """Payloads that need not be kept any longer."""
+        for request, attempt in release.kept:
+            self._outbox.release((request, attempt))
 
     def abort(self, abort: Abort, epoch: int) -> None:
         """Nobody wants the attempt any more. `Aborted` follows, once nothing of it goes on."""
@@ -176,6 +184,7 @@ class Engine:
             if attempt.key in self._scheduler:
                 self._scheduler.handle(Ended(attempt.key))
             attempt.forget()
+        self._outbox.release_all()
         tasks = [attempt.task for attempt in attempts.values() if attempt.task is not None]
         if tasks:
             await asyncio.wait(tasks)
@@ -183,13 +192,28 @@ class Engine:
 
     # ------------------------------------------------------------ one attempt
 
-    async def _attend(self, attempt: Attempt) -> None:
-        """From `Work` to the last message."""
+    def _begin(self, attempt: Attempt, serving: Coroutine[Any, Any, Message]) -> None:
+        self._attempts[attempt.key] = attempt
+        self.idle.clear()
+        attempt.task = asyncio.get_running_loop().create_task(self._attend(attempt, serving))
+
+    def _revive(self, kept: Kept, push: Push, epoch: int) -> None:
+        """What was computed and delivered for an earlier attempt is now to go elsewhere."""
+        seconds = push.grant.seconds
+        work = replace(
+            kept.work, attempt=push.attempt, seconds=seconds, delivery=None, grant=push.grant
+        )
+        attempt = Attempt(work, epoch)
+        attempt.slots, attempt.computing = kept.slots, False
+        self._begin(attempt, self._handover.deliver(attempt, kept.nbytes, kept.checksum))
+
+    async def _attend(self, attempt: Attempt, serving: Coroutine[Any, Any, Message]) -> None:
+        """From `Work`, or the `Push` of something kept, to the last message."""
         loop = asyncio.get_running_loop()
         timer = loop.call_later(attempt.work.seconds + GRACE_S, self._expire, attempt)
         last: Message | ErrorInfo | None = None
         try:
-            last = await self._serve(attempt)
+            last = await serving
         except Stopped:
             pass
         except AttemptFailed as error:
@@ -231,6 +255,8 @@ class Engine:
         """Gives back what the attempt held, and says its last message."""
         if self._scheduled(attempt):
             self._scheduler.handle(Ended(attempt.key))
+        if isinstance(last, Delivered) and not (attempt.aborted or attempt.forgotten.done()):
+            self._outbox.keep(attempt, last.nbytes, last.checksum)
         self._outbox.leave(attempt)
         dropped = self.door.drop(attempt)
         if not isinstance(last, Message):
@@ -289,16 +315,22 @@ class Engine:
         """Whether the scheduler's entry under this key is this attempt's."""
         return self._attempts.get(attempt.key) is attempt and attempt.key in self._scheduler
 
-    def _nothing_staged(self, push: Push, epoch: int) -> PushFailed:
-        return PushFailed(
-            epoch,
-            push.request,
-            push.attempt,
-            role=next(iter(self._capacity)),
-            generation=push.grant.generation,
-            may_land=False,
-            error=ErrorInfo("transfer_failed", "nothing of this attempt is staged here"),
-        )
+
+def _held(push: Push) -> Key:
+    return push.request, push.held
+
+
+def _nothing_staged(push: Push, epoch: int) -> PushFailed:
+    return PushFailed(
+        epoch,
+        push.request,
+        push.attempt,
+        role=push.role,
+        generation=push.grant.generation,
+        may_land=False,
+        nbytes=0,
+        error=ErrorInfo("transfer_failed", "the payload is not kept any more"),
+    )
 
 
 def _doing(unit: Unit, attempt: Attempt) -> str:

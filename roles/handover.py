@@ -113,10 +113,17 @@ class Handover:
         checksum = await self._stored(attempt, nbytes)
         if attempt.grant is None or _unusable(attempt, attempt.grant, nbytes):
             self._stage(attempt, nbytes)
-        elif await self._written(attempt, attempt.grant, nbytes, checksum):
-            return _delivered(attempt, attempt.grant, nbytes, checksum)
+        return await self.deliver(attempt, nbytes, checksum)
+
+    async def deliver(self, attempt: Attempt, nbytes: int, checksum: int) -> Delivered:
+        """Writes the payload in `attempt.slots` to where it is granted room, as often as it takes.
+
+        Raises `Stopped` and `AttemptFailed`.
+        """
         while True:
-            grant = await attempt.wait(attempt.expect_push())
+            grant = attempt.grant
+            if grant is None:
+                grant = await attempt.wait(attempt.expect_push())
             if await self._written(attempt, grant, nbytes, checksum):
                 return _delivered(attempt, grant, nbytes, checksum)
 
@@ -144,7 +151,7 @@ class Handover:
             if failure.may_land:
                 self.may_land.append(grant.generation)
             if not attempt.forgotten.done():  # also if it is aborted: the slots may not be free
-                self._send(_push_failed(attempt, grant, failure))
+                self._send(_push_failed(attempt, grant, nbytes, failure))
         attempt.check()
         return failure is None
 
@@ -196,12 +203,15 @@ def _delivered(attempt: Attempt, grant: Grant, nbytes: int, checksum: int) -> De
     )
 
 
-def _push_failed(attempt: Attempt, grant: Grant, failure: TransferFailed) -> PushFailed:
+def _push_failed(
+    attempt: Attempt, grant: Grant, nbytes: int, failure: TransferFailed
+) -> PushFailed:
     message = f"the payload for {grant.receiver} could not be written: {failure}"
     return PushFailed(
         *about(attempt),
         generation=grant.generation,
         may_land=failure.may_land,
+        nbytes=nbytes,
         error=ErrorInfo("transfer_failed", message),
     )
 

@@ -31,6 +31,7 @@ from transfer.messages import (
     InstanceState,
     Push,
     Register,
+    Release,
     StateChanged,
     Welcome,
     Work,
@@ -204,6 +205,9 @@ class Leader:
 
     def push(self, push: Push) -> None:
         self.engine.push(push, self.control.epoch)
+
+    def release(self, release: Release) -> None:
+        self.engine.release(release)
 
     def abort(self, abort: Abort) -> None:
         self.engine.abort(abort, self.control.epoch)

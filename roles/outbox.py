@@ -3,9 +3,11 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from roles.attempt import Attempt
-from transfer.messages import Role
+from roles.calls import Key
+from transfer.messages import Role, Work
 from transfer.pool import Outbox, SlotPool
 
 SENDERS: tuple[Role, ...] = ("encoder", "denoiser")
@@ -22,11 +24,22 @@ def outboxes(pool: SlotPool, roles: Iterable[Role]) -> dict[Role, Outbox]:
     return {role: Outbox(pool, share * i, share) for i, role in enumerate(senders)}
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A payload that was delivered and still lies in the outbox, for a later attempt."""
+
+    work: Work
+    slots: list[int]
+    nbytes: int
+    checksum: int
+
+
 class OutboxLine:
     """The leader's outboxes, with attempts that wait for room, by role first come first served.
 
     A payload that waits stays in the memory of its ranks, and its attempt keeps its place there:
-    so a full outbox slows the computing down instead of growing.
+    so a full outbox slows the computing down instead of growing. Payloads that are only kept make
+    room at once, the oldest first.
     """
 
     def __init__(self, outboxes: Mapping[Role, Outbox]) -> None:
@@ -34,6 +47,7 @@ class OutboxLine:
         self._lines: dict[Role, deque[tuple[Attempt, int, asyncio.Future[None]]]] = {
             role: deque() for role in outboxes
         }
+        self._kept: dict[Role, dict[Key, Kept]] = {role: {} for role in outboxes}
 
     def reserve(self, attempt: Attempt, nbytes: int) -> "asyncio.Future[None]":
         """Done when `attempt.slots` has room for a payload of `nbytes`.
@@ -59,13 +73,49 @@ class OutboxLine:
             attempt.slots = []
         self._serve(role)
 
+    # ------------------------------------------------------------ what was delivered
+
+    @property
+    def kept(self) -> int:
+        """How many payloads are kept."""
+        return sum(len(kept) for kept in self._kept.values())
+
+    def keep(self, attempt: Attempt, nbytes: int, checksum: int) -> None:
+        """The attempt is over, and its payload stays where it is."""
+        role, slots = attempt.work.role, attempt.slots
+        attempt.slots = []
+        self._kept[role][attempt.key] = Kept(attempt.work, slots, nbytes, checksum)
+        self._serve(role)
+
+    def take(self, role: Role, key: Key) -> Kept | None:
+        """A kept payload is somebody's again, with its slots; None if it is not there any more."""
+        return self._kept.get(role, {}).pop(key, None)
+
+    def release(self, key: Key) -> None:
+        """Nobody will ask for it again."""
+        for role in self._kept:
+            if (kept := self.take(role, key)) is not None:
+                self._outboxes[role].free(kept.slots)
+                self._serve(role)
+
+    def release_all(self) -> None:
+        for kept in self._kept.values():
+            for key in list(kept):
+                self.release(key)
+
     def _serve(self, role: Role) -> None:
         line = self._lines[role]
         while line:
             attempt, nbytes, future = line[0]
-            slots = self._outboxes[role].allocate(nbytes)
+            slots = self._allocate(role, nbytes)
             if slots is None:
                 return
             line.popleft()
             attempt.slots = slots
             future.set_result(None)
+
+    def _allocate(self, role: Role, nbytes: int) -> list[int] | None:
+        outbox, kept = self._outboxes[role], self._kept[role]
+        while (slots := outbox.allocate(nbytes)) is None and kept:
+            outbox.free(kept.pop(next(iter(kept))).slots)
+        return slots

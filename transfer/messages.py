@@ -65,8 +65,10 @@ class ErrorInfo(Record, frozen=True):
     """What went wrong, where. `kind` decides the HTTP status.
 
     invalid_request 400 (param: the field), unsupported 422, payload 500, rank_failed 500,
-    rank_died 500, transfer_failed 500, instance_lost 503, deadline 504, cancelled 499,
-    payload_too_large 413, internal 500.
+    rank_died 500, stalled 504, transfer_failed 500, instance_lost 503, deadline 504,
+    cancelled 499, payload_too_large 413, internal 500.
+
+    `history`: what became of the attempts before the one that failed so, a line each.
     """
 
     kind: Literal[
@@ -76,6 +78,7 @@ class ErrorInfo(Record, frozen=True):
         "payload_too_large",
         "rank_failed",
         "rank_died",
+        "stalled",
         "transfer_failed",
         "instance_lost",
         "deadline",
@@ -87,6 +90,11 @@ class ErrorInfo(Record, frozen=True):
     instance: str | None = None
     rank: int | None = None
     traceback: str | None = None
+    history: list[str] = []  # msgspec copies it
+
+    def but(self, **changes: object) -> "ErrorInfo":
+        """The same error with some fields changed."""
+        return msgspec.structs.replace(self, **changes)
 
 
 class Media(Record, frozen=True):
@@ -273,7 +281,11 @@ class Progressed(Message, frozen=True, tag="progressed"):
 
 
 class Delivered(Message, frozen=True, tag="delivered"):
-    """The payload lies in the granted slots, and the sender will not write there again."""
+    """The payload lies in the granted slots, and the sender will not write there again.
+
+    It stays in the sender's outbox as well, for a later attempt, until `Release` comes or the
+    sender needs the room.
+    """
 
     epoch: int
     request: str
@@ -302,7 +314,10 @@ class Staged(Message, frozen=True, tag="staged"):
 
 
 class PushFailed(Message, frozen=True, tag="push_failed"):
-    """A write failed. `may_land`: bytes of it may still arrive, so the slots are not free."""
+    """A write failed. `may_land`: bytes of it may still arrive, so the slots are not free.
+
+    The payload of `nbytes` stays in the outbox for another `Push`; 0: it is not there any more.
+    """
 
     epoch: int
     request: str
@@ -310,6 +325,7 @@ class PushFailed(Message, frozen=True, tag="push_failed"):
     role: Role
     generation: int
     may_land: bool
+    nbytes: int
     error: ErrorInfo
 
 
@@ -386,11 +402,23 @@ class Work(Message, frozen=True, tag="work"):
 
 
 class Push(Message, frozen=True, tag="push"):
-    """Write the staged payload into these slots."""
+    """Write a payload from the outbox into these slots.
+
+    `held`: the attempt under which it lies there: this one, which has staged it, or an earlier one,
+    for which it was delivered and kept; from now on it belongs to this attempt.
+    """
 
     request: str
     attempt: int
+    role: Role
+    held: int
     grant: Grant
+
+
+class Release(Message, frozen=True, tag="release"):
+    """Nobody will ask for these kept payloads again: pairs of request and attempt."""
+
+    kept: list[tuple[str, int]]
 
 
 class Abort(Message, frozen=True, tag="abort"):
@@ -423,7 +451,9 @@ FromInstance = (
     | Aborted
     | Left
 )
-FromOrchestrator = Welcome | Refused | RegisterAgain | Beat | Work | Push | Abort | Drain | Close
+FromOrchestrator = (
+    Welcome | Refused | RegisterAgain | Beat | Work | Push | Release | Abort | Drain | Close
+)
 
 from_instance = Decoder(FromInstance)
 from_orchestrator = Decoder(FromOrchestrator)

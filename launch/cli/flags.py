@@ -63,6 +63,22 @@ def front_flags(function: Wrapped) -> Wrapped:
             help="Requests that may wait; more are turned away with 429.",
         ),
         click.option(
+            "--max-attempts",
+            type=COUNT,
+            default=3,
+            show_default=True,
+            metavar="N",
+            help="How often a request is tried before its client gets the error.",
+        ),
+        click.option(
+            "--stall-timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            default=600,
+            show_default=True,
+            metavar="SECONDS",
+            help="Without a sign of progress for so long, a request is tried elsewhere.",
+        ),
+        click.option(
             "--state-dir",
             type=click.Path(file_okay=False, path_type=Path),
             metavar="DIR",

@@ -43,6 +43,8 @@ OF_ORCHESTRATOR = (
     "policy",
     "request_timeout",
     "max_queue",
+    "max_attempts",
+    "stall_timeout",
     "state_dir",
     "encoders",
     "denoisers",
@@ -208,6 +210,8 @@ def orchestrator_options(flags: dict[str, Any]) -> "OrchestratorOptions":
         media_store=flags["media_store"],
         request_timeout_s=flags["request_timeout"],
         max_queue=flags["max_queue"],
+        max_attempts=flags["max_attempts"],
+        stall_timeout_s=flags["stall_timeout"],
     )
 
 

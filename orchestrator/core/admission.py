@@ -19,11 +19,18 @@ def submit(books: Books, event: Submit) -> None:
         books.commands.append(Reject(event.request, refusal))
         return
     books.count("requests_accepted")
-    request = books.ledger.open(
-        event.request, event.inputs, route(books), books.now, event.deadline_s
+    attempt = books.ledger.open(
+        event.request,
+        event.inputs,
+        route(books),
+        books.now,
+        event.deadline_s,
+        event.attempts,
+        min(event.attempts, books.config.max_attempts - 1),  # one is always left
     )
-    books.commands.append(Progress(request.id, request.attempt, "queued", None, 0, 0))
-    dispatch.join(books, request)
+    books.ledger.queued += 1
+    books.commands.append(Progress(event.request, attempt.number, "queued", None, 0, 0))
+    dispatch.join(books, attempt)
 
 
 def route(books: Books) -> tuple[Role, ...]:

@@ -10,9 +10,10 @@ from orchestrator.core.config import Config
 from orchestrator.core.instances import Instance
 from orchestrator.core.ledger import Ledger
 from orchestrator.core.registry import Registry
-from transfer.messages import ROLES, FromOrchestrator, Role
+from transfer.messages import ROLES, FromOrchestrator, Release, Role
 
 RECENT = 32
+RELEASES = 64  # kept payloads that are released in one message
 
 
 class Books:
@@ -31,6 +32,7 @@ class Books:
         self.stirred: dict[Instance, None] = {}
         self.calls: dict[Role, None] = {}
         self.heard: OrderedDict[Instance, float] = OrderedDict()
+        self._releases: dict[Instance, list[tuple[str, int]]] = {}
         self.unchecked = False  # something has changed since the last integrity check
         self._generation = config.first_generation - 1
         self._sizes: dict[Role, deque[int]] = {role: deque(maxlen=RECENT) for role in ROLES}
@@ -43,6 +45,19 @@ class Books:
 
     def send(self, instance: Instance, message: FromOrchestrator) -> None:
         self.commands.append(Send(instance.connection, message))
+
+    def release(self, instance: Instance, request: str, attempt: int) -> None:
+        """Tells the instance, soon, that it need not keep a payload any longer."""
+        self._releases.setdefault(instance, []).append((request, attempt))
+        if len(self._releases[instance]) >= RELEASES:
+            self.flush_releases()
+
+    def flush_releases(self) -> None:
+        """Many in one message: they are in no hurry."""
+        for instance, kept in self._releases.items():
+            if instance.live:
+                self.send(instance, Release(kept))
+        self._releases.clear()
 
     def stir(self, instance: Instance) -> None:
         """Has room that it had not, or lost some."""

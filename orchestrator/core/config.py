@@ -11,6 +11,9 @@ class Config(Record, frozen=True):
     `first_generation`: the loop draws a new one at each start, so that a payload that was granted
     by an earlier orchestrator never matches. An Abort that is not answered is sent again every
     `abort_again_s` seconds. `max_pushes` grants at most are tried for one staged payload.
+    A request is tried `max_attempts` times at most; from the second retry on it waits `backoff_s`
+    seconds first, then twice as long each time, up to `max_backoff_s`. An attempt has failed when
+    an instance computes on it for `stall_s` seconds without a sign of progress.
     The other bounds keep what strangers register from growing us without limit.
     """
 
@@ -21,6 +24,10 @@ class Config(Record, frozen=True):
     max_queue: int = 1000
     abort_again_s: float = 5.0
     max_pushes: int = 8
+    max_attempts: int = 3
+    backoff_s: float = 0.1
+    max_backoff_s: float = 5.0
+    stall_s: float = 600.0
     first_generation: int = 1
     max_instances: int = 20_000
     max_slots: int = 65_536

@@ -4,11 +4,13 @@ All of it happens in `settle`, at the end of each event, when the books say how 
 Between two events it holds that a line's head fits nowhere.
 """
 
+from collections.abc import Set
+
 from orchestrator.core import ending
+from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Progress
 from orchestrator.core.instances import Instance, Post
-from orchestrator.core.requests import Request, State
 from orchestrator.core.slots import Lease
 from transfer.messages import Delivery, Drain, ErrorInfo, Grant, Push, Role, Work
 
@@ -19,39 +21,44 @@ PROMISES_TRIED = 8
 
 def settle(books: Books) -> None:
     """Carries out whatever has become possible."""
-    stirred, calls = books.stirred, books.calls
-    while stirred or calls:
-        while stirred:
+    stirred, calls, backoffs = books.stirred, books.calls, books.ledger.backoffs
+    while True:
+        while (attempt := backoffs.pop_until(books.now)) is not None:
+            join(books, attempt)
+        if stirred:
             _review(books, stirred.popitem()[0])
-        if calls:
+        elif calls:
             _serve(books, next(iter(calls)))
+        else:
+            return
 
 
-def join(books: Books, request: Request) -> None:
-    """The request waits for room in its first role, or, staged, in the next one."""
-    role = request.next_role if request.state is State.STAGED else request.role
-    books.ledger.lines[role].put(request.number, request.number, request)
+def join(books: Books, attempt: Attempt) -> None:
+    """The attempt waits for room in its first role, or, staged, in the next one."""
+    role, ledger = attempt.waits_for, books.ledger
+    lines = ledger.wary if attempt.request.avoid else ledger.lines
+    lines[role].put(attempt.request.order, attempt.serial, attempt)
     books.calls[role] = None
 
 
-def park(books: Books, request: Request, lease: Lease) -> None:
+def park(books: Books, attempt: Attempt, lease: Lease) -> None:
     """The stage's payload was delivered to the instance whose slots these are."""
     receiver = lease.table.owner
     assert receiver is not None
-    post = receiver.posts[request.role]
-    post.forget(request)
-    post.parked[request] = None
-    request.incoming = lease
+    post = receiver.posts[attempt.role]
+    post.forget(attempt)
+    post.parked[attempt] = None
+    attempt.incoming = lease
     books.stir(receiver)
 
 
-def too_large(books: Books, request: Request) -> ErrorInfo | None:
+def too_large(books: Books, attempt: Attempt) -> ErrorInfo | None:
     """Why the staged payload can go nowhere, if every instance of the next role is too small."""
-    role = request.next_role
+    role = attempt.next_role
     limit = books.registry.rosters[role].largest_pool
-    if not limit or request.nbytes <= limit:
+    if not limit or attempt.nbytes <= limit:
         return None
-    text = f"a payload of {request.nbytes} bytes for the {role}, whose slots hold {limit} in all"
+    text = f"a payload of {attempt.nbytes} bytes for the {role}, whose slots hold {limit} in all"
     return ErrorInfo("payload_too_large", f"{text}; give it more with --slots or --slot-bytes")
 
 
@@ -59,11 +66,11 @@ def _review(books: Books, instance: Instance) -> None:
     """Brings the rosters up to date with an instance that was stirred."""
     for post in instance.posts.values():
         while instance.live and post.parked and len(post.working) < post.capacity:
-            request = next(iter(post.parked))
-            del post.parked[request]
-            _start(books, request, post)
+            attempt = next(iter(post.parked))
+            del post.parked[attempt]
+            _start(books, attempt, post)
         books.registry.rosters[post.role].refresh(post)
-        if books.ledger.lines[post.role]:
+        if books.ledger.lines[post.role] or books.ledger.wary[post.role]:
             books.calls[post.role] = None
     if instance.live and instance.draining and not (instance.drain_sent or instance.expecting):
         # What it knows of it finishes by itself, but of a payload that will come it knows nothing.
@@ -72,110 +79,137 @@ def _review(books: Books, instance: Instance) -> None:
 
 
 def _serve(books: Books, role: Role) -> None:
-    """Gives the head of a line its room; the line is called again while that succeeds."""
-    request = books.ledger.lines[role].head()
-    if request is None or not _place(books, request, role):
-        del books.calls[role]
+    """Gives the head of a line its room; the role is called again while that succeeds."""
+    for line in (books.ledger.wary[role], books.ledger.lines[role]):
+        attempt = line.head()
+        if attempt is not None and _place(books, attempt, role):
+            return
+    del books.calls[role]
 
 
-def _place(books: Books, request: Request, role: Role) -> bool:
-    if request.state is State.STAGED and (error := too_large(books, request)):
-        ending.fail(books, request, error)
+def _place(books: Books, attempt: Attempt, role: Role) -> bool:
+    if attempt.state is State.STAGED and (error := too_large(books, attempt)):
+        ending.fail(books, attempt, error)
         return True
-    roster = books.registry.rosters[role]
-    post = roster.pick(roster.now, lambda post: post.fits(request.nbytes))
+    roster, shunned = books.registry.rosters[role], shuns(books, attempt, role)
+    post = roster.pick(
+        roster.now, lambda post: post.fits(attempt.nbytes) and post.instance.name not in shunned
+    )
     if post is None:
         return False
-    books.ledger.lines[role].discard(request.number)
-    if request.state is State.STAGED:
-        _push(books, request, post)
+    books.ledger.step_out(attempt)
+    if attempt.state is State.STAGED:
+        _push(books, attempt, post)
     else:
         books.ledger.queued -= 1
-        _start(books, request, post)
+        _start(books, attempt, post)
     return True
 
 
-def _start(books: Books, request: Request, post: Post) -> None:
+def shuns(books: Books, attempt: Attempt, role: Role) -> Set[str]:
+    """The instances that the attempt must not go to, because the request failed there before; none
+    if there is no other one that is ready."""
+    avoid = attempt.request.avoid
+    if not avoid:
+        return avoid
+    ready = [books.registry.by_name.get(name) for name in avoid]
+    shunned = sum(each is not None and each.available and role in each.posts for each in ready)
+    return avoid if books.registry.rosters[role].available > shunned else frozenset()
+
+
+def _start(books: Books, attempt: Attempt, post: Post) -> None:
     """Sends the work of the request's stage, with a promise for its payload where there is room."""
-    instance, lease = post.instance, request.incoming
-    request.worker = instance
-    request.step = request.steps = 0
-    post.working[request] = None
-    request.move(State.COMPUTING, books.now, str(instance))
+    instance, lease, request = post.instance, attempt.incoming, attempt.request
+    if not attempt.started:
+        attempt.started = True
+        request.tries += 1
+    attempt.worker, attempt.held = instance, attempt.number
+    attempt.step = attempt.steps = attempt.generation = 0
+    request.reports.pop(post.role, None)
+    post.working[attempt] = None
+    attempt.move(State.COMPUTING, books.now, str(instance))
     delivery = None
     if lease is not None:
         delivery = Delivery(lease.generation, lease.slots, lease.nbytes, lease.checksum)
     work = Work(
-        request=request.id,
-        attempt=request.attempt,
+        request=attempt.id,
+        attempt=attempt.number,
         role=post.role,
-        last=request.last,
+        last=attempt.last,
         inputs=request.inputs,
         seconds=max(0.0, request.deadline - books.now),
         delivery=delivery,
-        grant=None if request.last else _promise(books, request),
+        grant=None if attempt.last else _promise(books, attempt),
     )
     books.send(instance, work)
-    progress = Progress(request.id, request.attempt, post.role, instance.name, 0, 0)
+    progress = Progress(request.id, request.tries, post.role, instance.name, 0, 0)
     books.commands.append(progress)
+    watch(books, attempt)
     books.stir(instance)
 
 
-def _promise(books: Books, request: Request) -> Grant | None:
+def watch(books: Books, attempt: Attempt) -> None:
+    """The attempt's instance has given a sign of progress; the next one is due in time."""
+    due = books.now + books.config.stall_s
+    books.ledger.stalls.put(due, attempt.serial, attempt)
+
+
+def _promise(books: Books, attempt: Attempt) -> Grant | None:
     """Slots for a payload of the size that is usual; but whoever waits there goes first, and as
     much must stay free, so that a slow stage does not keep others from its receiver."""
-    role = request.next_role
-    if books.ledger.lines[role]:
+    role = attempt.next_role
+    if books.ledger.lines[role] or books.ledger.wary[role]:
         return None
-    usual = books.expect(request.role)
+    usual, shunned = books.expect(attempt.role), shuns(books, attempt, role)
     tried = 0
 
     def roomy(post: Post) -> bool:
         nonlocal tried
         tried += 1
-        slots = post.instance.slots
-        return tried > PROMISES_TRIED or 2 * slots.need(usual) <= slots.free
+        instance = post.instance
+        roomy = 2 * instance.slots.need(usual) <= instance.slots.free
+        return tried > PROMISES_TRIED or (roomy and instance.name not in shunned)
 
     roster = books.registry.rosters[role]
     post = roster.pick(roster.ahead, roomy)
     if post is None or tried > PROMISES_TRIED:
         return None
     books.count("grants_promised")
-    post.promised[request] = None
-    return _grant(books, request, post, usual)
+    post.promised[attempt] = None
+    return _grant(books, attempt, post, usual)
 
 
-def _push(books: Books, request: Request, post: Post) -> None:
+def _push(books: Books, attempt: Attempt, post: Post) -> None:
     """Tells the sender to write what it has staged."""
     books.count("grants_pushed")
-    sender = request.worker
+    sender = attempt.worker
     assert sender is not None
-    request.pushes += 1
-    post.pushing[request] = None
-    request.move(State.PUSHING, books.now, str(post.instance))
-    grant = _grant(books, request, post, request.nbytes)
-    books.send(sender, Push(request.id, request.attempt, grant))
+    attempt.pushes += 1
+    post.pushing[attempt] = None
+    attempt.move(State.PUSHING, books.now, str(post.instance))
+    grant = _grant(books, attempt, post, attempt.nbytes)
+    books.send(sender, Push(attempt.id, attempt.number, attempt.role, attempt.held, grant))
 
 
-def _grant(books: Books, request: Request, post: Post, nbytes: int) -> Grant:
-    sender, receiver = request.worker, post.instance
+def _grant(books: Books, attempt: Attempt, post: Post, nbytes: int) -> Grant:
+    sender, receiver = attempt.worker, post.instance
     assert sender is not None
     lease = receiver.slots.lend(
         books.next_generation(),
-        request.id,
-        request.attempt,
+        attempt.id,
+        attempt.number,
         receiver.slots.need(nbytes),
         sender.borrowed,
     )
-    request.outgoing = lease
+    attempt.outgoing, attempt.generation = lease, lease.generation
     books.stir(receiver)
     return Grant(
-        request=request.id,
-        attempt=request.attempt,
+        request=attempt.id,
+        attempt=attempt.number,
         generation=lease.generation,
         receiver=receiver.name,
         receiver_epoch=receiver.epoch,
         slots=lease.slots,
-        seconds=max(0.0, request.deadline - books.now),
+        seconds=max(0.0, attempt.request.deadline - books.now),
         pool=receiver.info.pool,
     )

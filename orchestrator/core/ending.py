@@ -1,55 +1,69 @@
-"""How requests end, and how what was held for them comes home.
+"""How attempts and requests end, and how what was held for them comes home.
 
 The client has its answer at once. Capacity and slots come back only when the instance that holds
 them has said that it stopped, or is gone.
 """
 
+from orchestrator.core import retry
+from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Completed, Resolve
-from orchestrator.core.requests import Request, State
+from orchestrator.core.requests import Request
 from orchestrator.core.slots import Lease
 from transfer.messages import Abort, ErrorInfo, Media
 
-LOGGED = frozenset({"internal", "payload", "rank_died", "rank_failed", "transfer_failed"})
+LOGGED = frozenset(
+    {"internal", "payload", "rank_died", "rank_failed", "stalled", "transfer_failed"}
+)
 
 
-def complete(books: Books, request: Request, media: list[Media]) -> None:
+def complete(books: Books, attempt: Attempt, media: list[Media]) -> None:
     """The last instance has said Finished."""
     books.count("requests_completed")
+    request = attempt.request
     done = Completed(media, request.timings(books.now), request.tries)
-    part(books, request)
-    _end(books, request, State.COMPLETED, done)
+    part(books, attempt)
+    _close(books, attempt, State.COMPLETED)
+    _resolve(books, request, State.COMPLETED, done)
 
 
-def fail(books: Books, request: Request, error: ErrorInfo) -> None:
-    """The client gets the error now; whoever still works on it is told to stop."""
+def fail(books: Books, attempt: Attempt, error: ErrorInfo) -> None:
+    """The attempt has failed: another one follows, or the client gets the error now. Whoever still
+    works on it is told to stop."""
+    _close(books, attempt, State.FAILED)
+    if not retry.again(books, attempt, error):
+        fail_for_good(books, attempt.request, error)
+
+
+def fail_for_good(books: Books, request: Request, error: ErrorInfo) -> None:
+    """The client gets the error, with what became of earlier attempts."""
     books.count("requests_failed")
     books.count(f"failed_{error.kind}")
     if error.kind in LOGGED:
         books.log("warning", f"request {request.id} failed ({error.kind}): {error.message}")
-    _end(books, request, State.FAILED, error)
+    _give_up(books, request, State.FAILED, retry.with_history(request, error))
 
 
 def cancel(books: Books, request: Request, reason: str) -> None:
     """Nobody wants the result any more."""
     books.count("requests_cancelled")
-    _end(books, request, State.CANCELLED, ErrorInfo(kind="cancelled", message=reason))
+    _give_up(books, request, State.CANCELLED, ErrorInfo(kind="cancelled", message=reason))
 
 
-def confirm(books: Books, request: Request, released: int | None) -> None:
+def confirm(books: Books, attempt: Attempt, released: int | None) -> None:
     """The worker has said that nothing of the attempt goes on in it, and its capacity is free.
 
     `released` is the grant that it gave back. One that it was given and does not give back was
     written to, with an end that it does not know: its slots stay pinned.
     """
-    lease = request.outgoing
+    lease = attempt.outgoing
     if lease is not None:
-        withdraw(books, request)
+        withdraw(books, attempt)
         if lease.generation == released and not lease.pinned:
             free(books, lease)
         else:
             pin(books, lease)
-    part(books, request)
+    part(books, attempt)
 
 
 def pin(books: Books, lease: Lease) -> None:
@@ -59,35 +73,36 @@ def pin(books: Books, lease: Lease) -> None:
     lease.quarantine(pinned=True)
 
 
-def part(books: Books, request: Request) -> None:
-    """The worker counts the request no more. What it was granted stays as it is."""
-    worker, request.worker, request.outgoing = request.worker, None, None
+def part(books: Books, attempt: Attempt) -> None:
+    """The worker counts the attempt no more. What it was granted stays as it is."""
+    worker, attempt.worker, attempt.outgoing = attempt.worker, None, None
     if worker is None:
         return
-    release_incoming(books, request)
-    worker.posts[request.role].working.pop(request, None)
-    worker.outbox.pop(request, None)
+    release_incoming(books, attempt)
+    books.ledger.stalls.discard(attempt.serial)
+    worker.posts[attempt.role].working.pop(attempt, None)
+    worker.outbox.pop(attempt, None)
     books.stir(worker)
-    if request.over:
-        books.ledger.drop(request)
+    if attempt.over:
+        books.ledger.drop(attempt)
 
 
-def withdraw(books: Books, request: Request) -> None:
+def withdraw(books: Books, attempt: Attempt) -> None:
     """The receiver waits for the payload no more. It was never told of it; its slots are
     quarantined until the sender gives them back."""
-    lease = request.outgoing
+    lease = attempt.outgoing
     if lease is None or lease.state != "granted":
         return
     lease.quarantine()
     receiver = lease.table.owner
     if receiver is not None:
-        receiver.posts[request.next_role].forget(request)
+        receiver.posts[attempt.next_role].forget(attempt)
         books.stir(receiver)
 
 
-def release_incoming(books: Books, request: Request) -> None:
+def release_incoming(books: Books, attempt: Attempt) -> None:
     """The payload is out of the slots, or nobody will read it."""
-    lease, request.incoming = request.incoming, None
+    lease, attempt.incoming = attempt.incoming, None
     if lease is not None:
         free(books, lease)
 
@@ -99,37 +114,55 @@ def free(books: Books, lease: Lease) -> None:
         books.stir(lease.table.owner)
 
 
-def abort(books: Books, request: Request) -> None:
+def abort(books: Books, attempt: Attempt) -> None:
     """Tells the worker to stop, now and again until it confirms."""
-    if request.worker is None:
+    if attempt.worker is None:
         return
-    reason = str(request.state)
-    books.send(request.worker, Abort(request.id, request.attempt, reason))
+    reason = str(attempt.state)
+    books.send(attempt.worker, Abort(attempt.id, attempt.number, reason))
     again = books.now + books.config.abort_again_s
-    books.ledger.reminders.put(again, request.number, request)
+    books.ledger.reminders.put(again, attempt.serial, attempt)
 
 
-def _end(books: Books, request: Request, state: State, result: Completed | ErrorInfo) -> None:
-    if request.state is State.QUEUED:
+def _give_up(books: Books, request: Request, state: State, error: ErrorInfo) -> None:
+    attempt = request.attempt
+    assert attempt is not None
+    if not attempt.over:
+        _close(books, attempt, state)
+    _resolve(books, request, state, error)
+
+
+def _close(books: Books, attempt: Attempt, state: State) -> None:
+    """The attempt is over; its request may go on."""
+    if attempt.state is State.QUEUED:
         books.ledger.queued -= 1
-    elif request.state is State.DELIVERED:
-        _unpark(books, request)
-    request.move(state, books.now)
-    books.ledger.close(request, books.now)
-    books.commands.append(Resolve(request.id, result))
-    for role in request.route:
+    elif attempt.state is State.DELIVERED:
+        _unpark(books, attempt)
+    elif attempt.state is State.STAGED and attempt.worker is not None:
+        # what was delivered before, and kept, is no attempt that the worker could abort
+        books.release(attempt.worker, attempt.id, attempt.held)
+    books.ledger.step_out(attempt)
+    attempt.move(state, books.now)
+    for role in attempt.request.route:
         books.calls[role] = None  # it may have been at the head of a line
-    withdraw(books, request)
-    if request.worker is None:
-        books.ledger.drop(request)
-    else:
-        abort(books, request)
+    withdraw(books, attempt)
+    if attempt.worker is not None:
+        books.ledger.linger(attempt)
+        abort(books, attempt)
 
 
-def _unpark(books: Books, request: Request) -> None:
+def _resolve(books: Books, request: Request, state: State, result: Completed | ErrorInfo) -> None:
+    """The client has its answer, and no attempt follows."""
+    books.ledger.close(request, state, books.now)
+    for stage in list(request.kept):
+        retry.let_go(books, request, stage)
+    books.commands.append(Resolve(request.id, result))
+
+
+def _unpark(books: Books, attempt: Attempt) -> None:
     """The payload waited in the slots of an instance that has not been told of it."""
-    assert request.incoming is not None
-    receiver = request.incoming.table.owner
+    assert attempt.incoming is not None
+    receiver = attempt.incoming.table.owner
     if receiver is not None:
-        receiver.posts[request.role].forget(request)
-    release_incoming(books, request)
+        receiver.posts[attempt.role].forget(attempt)
+    release_incoming(books, attempt)

@@ -34,11 +34,15 @@ Message = (
 
 
 class Submit(Record, frozen=True):
-    """A client asks for one generation; its result is due in `deadline_s` seconds."""
+    """A client asks for one generation; its result is due in `deadline_s` seconds.
+
+    `attempts`: how many were made before, in an earlier life of the orchestrator.
+    """
 
     request: str
     inputs: Inputs
     deadline_s: float
+    attempts: int = 0
 
 
 class Cancel(Record, frozen=True):

@@ -1,6 +1,6 @@
 """One registered instance, and what the machine has given it to do."""
 
-from orchestrator.core.requests import Request
+from orchestrator.core.attempts import Attempt
 from orchestrator.core.slots import Borrowed, SlotTable
 from transfer.messages import InstanceState, RankInfo, Register, Role
 
@@ -9,7 +9,7 @@ RECEIVERS: frozenset[Role] = frozenset({"denoiser", "decoder"})
 
 
 class Post:
-    """An instance in one role: its capacity there, and the requests that count against it.
+    """An instance in one role: its capacity there, and the attempts that count against it.
 
     `working`: given to it, and not confirmed to be over: the capacity in use.
     `parked`: payload in its slots, waiting for capacity. `pushing`: payload being written.
@@ -23,10 +23,10 @@ class Post:
         self.role: Role = role
         self.capacity = capacity
         self.order = order
-        self.working: dict[Request, None] = {}
-        self.parked: dict[Request, None] = {}
-        self.pushing: dict[Request, None] = {}
-        self.promised: dict[Request, None] = {}
+        self.working: dict[Attempt, None] = {}
+        self.parked: dict[Attempt, None] = {}
+        self.pushing: dict[Attempt, None] = {}
+        self.promised: dict[Attempt, None] = {}
 
     @property
     def imminent(self) -> int:
@@ -52,18 +52,18 @@ class Post:
         slots = self.instance.slots
         return self.role not in RECEIVERS or slots.need(nbytes) <= slots.free
 
-    def forget(self, request: Request) -> None:
+    def forget(self, attempt: Attempt) -> None:
         """Nothing comes or waits any more; `working` ends only by the instance's word."""
-        self.parked.pop(request, None)
-        self.pushing.pop(request, None)
-        self.promised.pop(request, None)
+        self.parked.pop(attempt, None)
+        self.pushing.pop(attempt, None)
+        self.promised.pop(attempt, None)
 
 
 class Instance:
     """One incarnation of a named instance, in one epoch.
 
     `slots` are those that others write into; `borrowed` the leases elsewhere that this instance
-    may still write into; `outbox` the requests whose payload it keeps. `heard` is when it last
+    may still write into; `outbox` the attempts whose staged payload it has. `heard` is when it last
     said anything.
     """
 
@@ -76,7 +76,7 @@ class Instance:
         self.connection = connection
         self.slots = slots
         self.borrowed = Borrowed(epoch)
-        self.outbox: dict[Request, None] = {}
+        self.outbox: dict[Attempt, None] = {}
         self.posts: dict[Role, Post] = {}
         self.ranks: list[RankInfo] = info.ranks
         self.reported: InstanceState = _first_state(info)
@@ -106,7 +106,7 @@ class Instance:
         """Payloads are on their way to it, or wait in its slots for capacity."""
         return any(p.parked or p.pushing or p.promised for p in self.posts.values())
 
-    def involved(self) -> list[Request]:
+    def involved(self) -> list[Attempt]:
         """Every request that it works on, keeps, waits for or was promised, once each."""
         found = self.outbox.copy()
         for post in self.posts.values():

@@ -2,9 +2,14 @@
 
 from collections.abc import Iterator
 
+from orchestrator.core import dispatch
+from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.instances import Instance, Post
-from orchestrator.core.requests import Request, State
+from orchestrator.core.requests import Request
+
+WRITABLE = ("granted", "quarantined")
+"""A grant whose receiver was lost is in quarantine while its sender goes on."""
 
 
 class IntegrityError(AssertionError):
@@ -22,8 +27,10 @@ def complaints(books: Books) -> list[str]:
     found = [*_counts(books)]
     for instance in books.registry.live.values():
         found += _instance(books, instance)
-    for request in (*books.ledger.active.values(), *books.ledger.lingering.values()):
-        found += (f"request {request.id}: {text}" for text in _request(request))
+    for request in books.ledger.active.values():
+        found += (f"request {request.id}: {text}" for text in _request(books, request))
+    for attempt in (*_current(books), *books.ledger.lingering.values()):
+        found += (f"{attempt}: {text}" for text in _attempt(attempt))
     if books.ledger.idle:
         found += _idle(books)
     return found
@@ -31,17 +38,26 @@ def complaints(books: Books) -> list[str]:
 
 def _counts(books: Books) -> Iterator[str]:
     ledger = books.ledger
-    queued = sum(x.state is State.QUEUED for x in ledger.active.values())
+    current = list(_current(books))
+    queued = sum(x.state is State.QUEUED for x in current)
     if queued != ledger.queued:
         yield f"{queued} requests queued, counted {ledger.queued}"
     if len(ledger.deadlines) != len(ledger.active):
         yield f"{len(ledger.deadlines)} deadlines of {len(ledger.active)} requests"
     if len(ledger.reminders) != len(ledger.lingering):
         yield f"{len(ledger.reminders)} reminders of {len(ledger.lingering)} aborts"
-    lined = sum(len(line) for line in ledger.lines.values())
-    waiting = sum(x.state in (State.QUEUED, State.STAGED) for x in ledger.active.values())
+    lines = (*ledger.lines.values(), *ledger.wary.values(), ledger.backoffs)
+    lined = sum(len(line) for line in lines)
+    waiting = sum(x.state in (State.QUEUED, State.STAGED) for x in current)
     if lined != waiting:
-        yield f"{waiting} requests wait, {lined} stand in line"
+        yield f"{waiting} attempts wait, {lined} stand in line"
+    computing = sum(x.state is State.COMPUTING for x in current)
+    if computing != len(ledger.stalls):
+        yield f"{computing} attempts compute, {len(ledger.stalls)} are watched"
+
+
+def _current(books: Books) -> Iterator[Attempt]:
+    return (x.attempt for x in books.ledger.active.values() if x.attempt is not None)
 
 
 def _instance(books: Books, instance: Instance) -> Iterator[str]:
@@ -60,39 +76,50 @@ def _instance(books: Books, instance: Instance) -> Iterator[str]:
 def _post(books: Books, post: Post) -> Iterator[str]:
     if len(post.working) > post.capacity:
         yield f"{len(post.working)} requests, capacity {post.capacity}"
-    for request in post.working:
-        known = books.ledger.find(request.id, request.attempt) is request
-        if not known or request.worker is not post.instance:
-            yield f"works on {request.id}, which is {request.state} at {request.worker}"
+    for attempt in post.working:
+        known = books.ledger.find(attempt.id, attempt.number) is attempt
+        if not known or attempt.worker is not post.instance:
+            yield f"works on {attempt}, which is {attempt.state} at {attempt.worker}"
     expected = [(post.parked, State.DELIVERED), (post.pushing, State.PUSHING)]
     for group, state in (*expected, (post.promised, State.COMPUTING)):
-        for request in group:
-            if request.state is not state:
-                yield f"expects {request.id} to be {state}, which is {request.state}"
+        for attempt in group:
+            if attempt.state is not state:
+                yield f"expects {attempt} to be {state}, which is {attempt.state}"
     if post.parked and len(post.working) < post.capacity and post.instance.live:
         yield "has capacity for what is parked"
-    head = books.ledger.lines[post.role].head()
-    if head is not None and post.room[0] and post.fits(head.nbytes):
-        yield f"has room for {head.id}, which waits"
+    for line in (books.ledger.lines[post.role], books.ledger.wary[post.role]):
+        head = line.head()
+        if head is None or post.instance.name in dispatch.shuns(books, head, post.role):
+            continue
+        if post.room[0] and post.fits(head.nbytes):
+            yield f"has room for {head}, which waits"
 
 
-def _request(request: Request) -> Iterator[str]:
-    worker, holds = request.worker, request.state in (State.COMPUTING, State.STAGED, State.PUSHING)
+def _request(books: Books, request: Request) -> Iterator[str]:
+    attempt = request.attempt
+    if attempt is None or attempt.over:
+        yield f"under way, but {attempt} is over"
+    if request.tries > books.config.max_attempts:
+        yield f"{request.tries} attempts were made, {books.config.max_attempts} are allowed"
+
+
+def _attempt(attempt: Attempt) -> Iterator[str]:
+    worker, holds = attempt.worker, attempt.state in (State.COMPUTING, State.STAGED, State.PUSHING)
     if holds and worker is None:
-        yield f"{request.state} without a worker"
+        yield f"{attempt.state} without a worker"
     if worker is not None:
         if not worker.live:
             yield f"held by {worker}, which is lost"
-        if (request in worker.posts[request.role].working) == (request in worker.outbox):
-            yield f"{request.state}, in neither or both of the ranks and the outbox of {worker}"
-    if request.over and worker is None:
+        if (attempt in worker.posts[attempt.role].working) == (attempt in worker.outbox):
+            yield f"{attempt.state}, in neither or both of the ranks and the outbox of {worker}"
+    if attempt.over and worker is None:
         yield "over, held by nobody, and not forgotten"
-    if request.state is State.DELIVERED and request.incoming is None:
+    if attempt.state is State.DELIVERED and attempt.incoming is None:
         yield "delivered into no slots"
-    outgoing = request.outgoing
-    if outgoing is not None and not request.over and outgoing.state != "granted":
+    outgoing = attempt.outgoing
+    if outgoing is not None and not attempt.over and outgoing.state not in WRITABLE:
         yield f"granted slots that are {outgoing.state}"
-    if request.over and request.outgoing is not None and request.outgoing.state == "granted":
+    if attempt.over and attempt.outgoing is not None and attempt.outgoing.state == "granted":
         yield "over, and its grant not in quarantine"
 
 

@@ -1,74 +1,118 @@
-"""Every request that something is still held for, and the counts of those that are over."""
+"""Every request and attempt that something is still held for, and the counts of those over."""
 
 from collections import OrderedDict, deque
 
+from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.lines import Line
-from orchestrator.core.requests import Request, State
+from orchestrator.core.requests import Request
 from transfer.messages import ROLES, Inputs, Role
 
 RECENT = 64
 
 
 class Ledger:
-    """`active` are the requests whose clients wait, by id; `lingering` those whose clients have
-    their answer while an instance has still to confirm that it stopped. `lines` are those that
-    wait for room in each role, oldest first. `deadlines`, and `reminders` of unanswered Aborts,
-    are in order of time.
+    """`active` are the requests whose clients wait, by id; `lingering` the attempts that are over
+    while an instance has still to confirm that it stopped.
+
+    `lines` are the attempts that wait for room in each role, oldest request first. `wary` are
+    lines for those that failed at some instance before and look for another one: they go first,
+    and hold nobody up. `deadlines` of requests, `backoffs` of attempts that have still to wait
+    before they stand in line, `stalls` of those that compute, and `reminders` of unanswered
+    Aborts are in order of time.
     """
 
     def __init__(self, max_past: int) -> None:
         self.active: dict[str, Request] = {}
-        self.lingering: dict[tuple[str, int], Request] = {}
-        self.lines: dict[Role, Line[Request]] = {role: Line() for role in ROLES}
+        self.lingering: dict[tuple[str, int], Attempt] = {}
+        self.lines: dict[Role, Line[Attempt]] = {role: Line() for role in ROLES}
+        self.wary: dict[Role, Line[Attempt]] = {role: Line() for role in ROLES}
         self.deadlines: Line[Request] = Line()
-        self.reminders: Line[Request] = Line()
+        self.backoffs: Line[Attempt] = Line()
+        self.stalls: Line[Attempt] = Line()
+        self.reminders: Line[Attempt] = Line()
         self.ended = {State.COMPLETED: 0, State.FAILED: 0, State.CANCELLED: 0}
         self.queued = 0
         self._max_past = max_past
         self._attempts: OrderedDict[str, int] = OrderedDict()  # of ids that are over
         self._accepted = 0
+        self._attempted = 0
         self._ends: deque[float] = deque(maxlen=RECENT)
 
     @property
     def idle(self) -> bool:
         return not self.active and not self.lingering
 
+    @property
+    def alarm(self) -> float | None:
+        """When the next deadline, backoff or stall is due."""
+        times = (self.deadlines.first(), self.backoffs.first(), self.stalls.first())
+        return min((time for time in times if time is not None), default=None)
+
     def open(
-        self, id: str, inputs: Inputs, route: tuple[Role, ...], now: float, deadline_s: float
-    ) -> Request:
-        """A new request. The same id again goes on counting attempts where it stopped, so that
-        nothing that is said of an old attempt fits the new one."""
+        self,
+        id: str,
+        inputs: Inputs,
+        route: tuple[Role, ...],
+        now: float,
+        deadline_s: float,
+        attempts: int = 0,
+        tries: int = 0,
+    ) -> Attempt:
+        """A new request, and its first attempt, after so many in an earlier life, of which `tries`
+        count. The same id again goes on numbering attempts where it stopped, so that nothing that
+        is said of an old attempt fits the new one."""
         self._accepted += 1
-        attempt = self._attempts.pop(id, 0) + 1
-        request = Request(id, self._accepted, attempt, inputs, route, now, deadline_s)
+        request = Request(id, self._accepted, inputs, route, now, deadline_s, tries)
         self.active[id] = request
-        self.deadlines.put(request.deadline, request.number, request)
-        self.queued += 1
-        return request
+        self.deadlines.put(request.deadline, request.order, request)
+        number = max(self._attempts.pop(id, 0), attempts) + 1
+        return self._begin(request, number, now)
 
-    def find(self, id: str, attempt: int) -> Request | None:
+    def again(self, request: Request, now: float) -> Attempt:
+        """The next attempt at a request, after the one before is over."""
+        assert request.attempt is not None
+        return self._begin(request, request.attempt.number + 1, now)
+
+    def _begin(self, request: Request, number: int, now: float) -> Attempt:
+        self._attempted += 1
+        attempt = Attempt(request, number, self._attempted, now)
+        request.attempt = attempt
+        return attempt
+
+    def find(self, id: str, number: int) -> Attempt | None:
         request = self.active.get(id)
-        if request is not None and request.attempt == attempt:
-            return request
-        return self.lingering.get((id, attempt))
+        if request is not None and request.attempt is not None and request.attempt.number == number:
+            return request.attempt
+        return self.lingering.get((id, number))
 
-    def close(self, request: Request, now: float) -> None:
+    def step_out(self, attempt: Attempt) -> None:
+        """The attempt waits for nothing any more."""
+        for line in (self.lines, self.wary):
+            line[attempt.role].discard(attempt.serial)
+            if not attempt.last:
+                line[attempt.next_role].discard(attempt.serial)
+        self.backoffs.discard(attempt.serial)
+        self.stalls.discard(attempt.serial)
+
+    def linger(self, attempt: Attempt) -> None:
+        """The attempt is over; an instance has still something of it."""
+        self.lingering[attempt.id, attempt.number] = attempt
+
+    def close(self, request: Request, state: State, now: float) -> None:
         """The client has its answer."""
-        self.deadlines.discard(request.number)
-        for role in request.route:
-            self.lines[role].discard(request.number)
+        assert request.attempt is not None
+        self.deadlines.discard(request.order)
         del self.active[request.id]
-        self.lingering[request.id, request.attempt] = request
-        self._attempts[request.id] = request.attempt
+        self._attempts[request.id] = request.attempt.number
         if len(self._attempts) > self._max_past:
             self._attempts.popitem(last=False)
-        self.ended[request.state] += 1
+        self.ended[state] += 1
         self._ends.append(now)
 
-    def drop(self, request: Request) -> None:
+    def drop(self, attempt: Attempt) -> None:
         """Nothing is held for it any more."""
-        self.reminders.discard(request.number)
-        del self.lingering[request.id, request.attempt]
+        self.reminders.discard(attempt.serial)
+        self.lingering.pop((attempt.id, attempt.number), None)
 
     def retry_after(self) -> float:
         """Seconds in which the queue will have moved on, from the pace of the latest results."""

@@ -4,6 +4,7 @@ but decisions: the same code runs behind sockets and inside a simulation."""
 from collections import Counter
 
 from orchestrator.core import admission, dispatch, ending, integrity, membership, stages
+from orchestrator.core.attempts import Attempt
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Command, Send
 from orchestrator.core.config import Config
@@ -73,8 +74,8 @@ class Machine:
 
     @property
     def alarm(self) -> float | None:
-        """When the next deadline passes."""
-        return self.books.ledger.deadlines.first()
+        """When the next deadline, backoff or stall is due."""
+        return self.books.ledger.alarm
 
     @property
     def idle(self) -> bool:
@@ -173,19 +174,22 @@ class Machine:
         request = books.ledger.active.get(event.request)
         if request is not None:
             text = "the orchestrator lost track of the request"
-            ending.fail(books, request, ErrorInfo("internal", text))
+            ending.fail_for_good(books, request, ErrorInfo("internal", text))
 
     def _tick(self) -> None:
         books = self.books
         while request := books.ledger.deadlines.pop_until(books.now):
-            where = request.worker or "no instance"
-            text = f"no result within {request.asked_s:g} s: {request.state} ({request.role})"
-            step = f", step {request.step} of {request.steps}" if request.steps else ""
-            ending.fail(books, request, ErrorInfo("deadline", f"{text} at {where}{step}"))
+            text = f"no result within {request.asked_s:g} s: {_whereabouts(request.attempt)}"
+            ending.fail_for_good(books, request, ErrorInfo("deadline", text))
+        while stuck := books.ledger.stalls.pop_until(books.now):
+            name = stuck.worker.name if stuck.worker else None
+            text = f"no progress for {books.config.stall_s:g} s: {_whereabouts(stuck)}"
+            ending.fail(books, stuck, ErrorInfo("stalled", text, instance=name))
         while late := books.ledger.reminders.pop_until(books.now):
             books.count("aborts_repeated")
             ending.abort(books, late)
         membership.lose_silent(books)
+        books.flush_releases()
         if self.idle and books.unchecked:
             books.unchecked = False
             self._check()
@@ -195,3 +199,10 @@ class Machine:
         for complaint in integrity.complaints(books := self.books):
             books.count("integrity_violations")
             books.log("error", f"integrity: {complaint}")
+
+
+def _whereabouts(attempt: Attempt | None) -> str:
+    """Where an attempt is, for people."""
+    assert attempt is not None
+    step = f", step {attempt.step} of {attempt.steps}" if attempt.steps else ""
+    return f"{attempt.state} ({attempt.role}) at {attempt.worker or 'no instance'}{step}"

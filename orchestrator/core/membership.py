@@ -1,10 +1,10 @@
 """How instances come and go, and what that does to the requests they have."""
 
 from orchestrator.core import admission, ending
+from orchestrator.core.attempts import Attempt
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Send, Watch
 from orchestrator.core.instances import Instance
-from orchestrator.core.requests import Request
 from orchestrator.core.slots import SlotTable
 from transfer.messages import Close, ErrorInfo, Refused, Register, StateChanged, Welcome
 
@@ -50,17 +50,17 @@ def lose_silent(books: Books) -> None:
 
 
 def lose(books: Books, instance: Instance, cause: str, gone: bool = False) -> None:
-    """The instance is not live any more, and its requests fail.
+    """The instance is not live any more, and the attempts that it has fail.
 
     `gone`: it writes nowhere any more, so that nothing has to be kept in quarantine for it.
     """
     books.count("instances_left" if gone else "instances_lost")
     books.log("info" if gone else "warning", f"{instance} is out: {cause}")
     del books.heard[instance]
-    requests = instance.involved()
+    attempts = instance.involved()
     books.registry.leave(instance, gone)
-    for request in requests:
-        _bereave(books, request, instance, cause)
+    for attempt in attempts:
+        _bereave(books, attempt, instance, cause)
     books.registry.haunt(instance)
     for role in instance.posts:
         books.calls[role] = None  # what waits may now be too large for those that are left
@@ -159,23 +159,29 @@ def _reincarnate(books: Books, ghost: Instance, instance: Instance) -> None:
     books.registry.lay(ghost)
 
 
-def _bereave(books: Books, request: Request, instance: Instance, cause: str) -> None:
-    """One of the instances that the request depends on is out."""
-    where = f"{request.state} ({request.role})"
-    if request.worker is instance:
-        ending.withdraw(books, request)
-        ending.part(books, request)
-    if not request.over:
+def _bereave(books: Books, attempt: Attempt, instance: Instance, cause: str) -> None:
+    """One of the instances that the attempt depends on is out.
+
+    If it would only have received the payload, the attempt lives on: its sender will say that it
+    could not write, or wrote into nothing, and is then given another receiver.
+    """
+    where = f"{attempt.state} ({attempt.role})"
+    ending.withdraw(books, attempt)
+    if attempt.worker is instance:
+        ending.part(books, attempt)
+    elif attempt.worker is not None:
+        return
+    if not attempt.over:
         text = f"instance {instance.name} was lost ({cause}) while the request was {where}"
-        ending.fail(books, request, ErrorInfo("instance_lost", text, None, instance.name))
+        ending.fail(books, attempt, ErrorInfo("instance_lost", text, None, instance.name))
 
 
 def _void(books: Books, table: SlotTable) -> None:
     """The memory is gone, so whatever may still be written into it harms nobody."""
     for lease in list(table.leases.values()):
-        request = books.ledger.find(lease.request, lease.attempt)
-        if request is not None and request.outgoing is lease:
-            request.outgoing = None
+        attempt = books.ledger.find(lease.request, lease.attempt)
+        if attempt is not None and attempt.outgoing is lease:
+            attempt.outgoing = None
         lease.release()
 
 

@@ -1,163 +1,98 @@
-"""One request's life: the states, the moves that are allowed between them, and its story."""
+"""What a client asked for, over all the attempts at it."""
 
 from collections.abc import Iterator
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from orchestrator.core.commands import Timings
-from orchestrator.core.slots import Lease
-from transfer.messages import Inputs, Role, StageReport
+from transfer.messages import ErrorInfo, Inputs, Role, StageReport
 
 if TYPE_CHECKING:
+    from orchestrator.core.attempts import Attempt
     from orchestrator.core.instances import Instance
 
 
-class State(StrEnum):
-    """queued: waits for an instance of its first role.
-    computing: an instance works on the stage.
-    staged: the stage's payload waits in its sender's outbox for room in the next role.
-    pushing: the sender was told to write it into granted slots.
-    delivered: it lies in the next instance's slots, which waits for capacity to take it up.
-    completed, failed, cancelled: the client has its answer. Instances may still have to confirm
-    that they stopped; until then the request holds their capacity.
-    """
+class Kept:
+    """A computed payload that still lies in its maker's outbox, under the attempt that it was
+    written for, so that a later attempt need not compute it again."""
 
-    QUEUED = "queued"
-    COMPUTING = "computing"
-    STAGED = "staged"
-    PUSHING = "pushing"
-    DELIVERED = "delivered"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
+    __slots__ = ("attempt", "instance", "nbytes")
 
-
-_UNWANTED = frozenset({State.FAILED, State.CANCELLED})
-ALLOWED: dict[State, frozenset[State]] = {
-    State.QUEUED: _UNWANTED | {State.COMPUTING},
-    State.COMPUTING: _UNWANTED | {State.STAGED, State.DELIVERED, State.COMPLETED},
-    State.STAGED: _UNWANTED | {State.PUSHING},
-    State.PUSHING: _UNWANTED | {State.DELIVERED, State.STAGED},
-    State.DELIVERED: _UNWANTED | {State.COMPUTING},
-    State.COMPLETED: frozenset(),
-    State.FAILED: frozenset(),
-    State.CANCELLED: frozenset(),
-}
-TERMINAL = frozenset(state for state, onward in ALLOWED.items() if not onward)
-WAITING = frozenset({State.QUEUED, State.STAGED, State.DELIVERED})
-
-
-class InvalidTransition(Exception):
-    """A request was to make a move that the table does not allow: a bug of ours."""
-
-    def __init__(self, request: str, story: str) -> None:
-        super().__init__(story)
-        self.request = request
-        self.story = story
+    def __init__(self, instance: "Instance", attempt: int, nbytes: int) -> None:
+        self.instance = instance
+        self.attempt = attempt
+        self.nbytes = nbytes
 
 
 class Request:
-    """What the machine knows of one request, and what is held for it.
+    """One accepted request, until its client has the answer.
 
-    `worker` computes the current stage, or keeps its payload; None while queued, while delivered,
-    and when nothing is held any more. `incoming` is the lease in which the stage's payload lies
-    until it is read; `outgoing` the lease that the worker was granted for the next stage.
-    `attempt` is what messages carry, `tries` what the client is told: an id that is used again
-    goes on counting attempts.
+    `order` counts accepted requests, `tries` the attempts for which an instance was given work,
+    those of an earlier orchestrator included. `kept` has the payloads that a further attempt can
+    start from, by stage; `avoid` the names of instances at which an attempt failed through their
+    own fault; `history` what became of the attempts before this one, a line each.
     """
 
     __slots__ = (
         "asked_s",
         "attempt",
+        "avoid",
         "deadline",
+        "history",
         "id",
-        "incoming",
         "inputs",
-        "nbytes",
-        "number",
-        "outgoing",
-        "pushes",
+        "kept",
+        "order",
         "queue_s",
         "reports",
         "route",
-        "since",
-        "stage",
-        "state",
-        "step",
-        "steps",
         "story",
         "submitted",
         "tries",
-        "worker",
     )
 
     def __init__(
         self,
         id: str,
-        number: int,
-        attempt: int,
+        order: int,
         inputs: Inputs,
         route: tuple[Role, ...],
         now: float,
         deadline_s: float,
+        tries: int = 0,
     ) -> None:
         self.id = id
-        self.number = number  # in order of acceptance
-        self.attempt = attempt
+        self.order = order
         self.inputs = inputs
         self.route = route
-        self.submitted = self.since = now
+        self.submitted = now
         self.asked_s = deadline_s
         self.deadline = now + deadline_s
-        self.stage = 0
-        self.state = State.QUEUED
-        self.worker: Instance | None = None
-        self.incoming: Lease | None = None
-        self.outgoing: Lease | None = None
-        self.nbytes = 0  # of the staged payload
-        self.pushes = 0  # grants tried for it
-        self.tries = 1
-        self.step = self.steps = 0
+        self.tries = tries
+        self.attempt: Attempt | None = None
+        self.kept: dict[int, Kept] = {}
+        self.avoid: set[str] = set()
+        self.history: list[str] = []
         self.queue_s = 0.0
         self.reports: dict[Role, StageReport] = {}
-        self.story: list[tuple[float, State, Role, str]] = []
+        self.story: list[tuple[float, str]] = []
 
-    @property
-    def role(self) -> Role:
-        return self.route[self.stage]
-
-    @property
-    def last(self) -> bool:
-        return self.stage + 1 == len(self.route)
-
-    @property
-    def next_role(self) -> Role:
-        return self.route[self.stage + 1]
-
-    @property
-    def over(self) -> bool:
-        """The client has its answer."""
-        return self.state in TERMINAL
-
-    def move(self, to: State, now: float, note: str = "") -> None:
-        """The only way to change `state`. Raises `InvalidTransition` with the whole story."""
-        if to not in ALLOWED[self.state]:
-            raise InvalidTransition(self.id, f"{self.state} → {to} at {now:.3f}\n{self.tell()}")
-        if self.state in WAITING:
-            self.queue_s += now - self.since
-        self.story.append((now, to, self.role, note))
-        self.since = now
-        self.state = to
+    def note(self, now: float, text: str) -> None:
+        """Adds a line to the story."""
+        self.story.append((now, text))
 
     def tell(self) -> str:
         """The story so far, a line for each move, in seconds since the request came."""
-        head = f"request {self.id}, attempt {self.attempt}, route {'→'.join(self.route)}"
-        return "\n".join([head, *self._lines()])
+        return "\n".join([f"request {self.id}, route {'→'.join(self.route)}", *self._lines()])
 
     def _lines(self) -> Iterator[str]:
-        yield "  +0.000 queued"
-        for at, state, role, note in self.story:
-            yield f"  +{at - self.submitted:.3f} {state} ({role}) {note}".rstrip()
+        yield "  +0.000 accepted"
+        for at, text in self.story:
+            yield f"  +{at - self.submitted:.3f} {text}".rstrip()
+
+    def remember(self, error: ErrorInfo, number: int) -> None:
+        """An attempt has failed, and another one follows."""
+        where = f" at {error.instance}" if error.instance else ""
+        self.history.append(f"attempt {number}{where}: {error.kind}: {error.message}")
 
     def report(self, role: Role, report: StageReport) -> None:
         """Keeps what a stage took. A payload that was staged is reported again when it is

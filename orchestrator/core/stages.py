@@ -7,11 +7,12 @@ that is over still listens, for its capacity and slots have to come home.
 
 from collections.abc import Callable
 
-from orchestrator.core import dispatch, ending
+from orchestrator.core import dispatch, ending, retry
+from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Discard, Progress
 from orchestrator.core.instances import Instance
-from orchestrator.core.requests import Request, State
+from orchestrator.core.slots import Lease
 from transfer.messages import (
     Abort,
     Aborted,
@@ -30,147 +31,182 @@ Stage = Accepted | Progressed | Delivered | Staged | PushFailed | Finished | Fai
 
 def handle(books: Books, instance: Instance, message: Stage) -> None:
     """One message of the instance that `message.epoch` belongs to."""
-    request = _addressed(books, instance, message)
-    if request is None:
+    attempt = _addressed(books, instance, message)
+    if attempt is None:
         return
     handler: Callable[..., bool] = HANDLERS[type(message)]
-    if not handler(books, request, instance, message):
+    if not handler(books, attempt, instance, message):
         books.count("dropped_unexpected")
 
 
-def _addressed(books: Books, instance: Instance, message: Stage) -> Request | None:
-    request = books.ledger.find(message.request, message.attempt)
-    if request is None:
+def _addressed(books: Books, instance: Instance, message: Stage) -> Attempt | None:
+    attempt = books.ledger.find(message.request, message.attempt)
+    if attempt is None:
         books.count("dropped_stale_attempt")
         if isinstance(message, Progressed | Staged):
             # It still works on something that nobody wants, or knows, any more.
             books.send(instance, Abort(message.request, message.attempt, "unknown"))
         return None
-    right_role = isinstance(message, Aborted) or message.role == request.role
-    if request.worker is not instance or not right_role:
+    right_role = isinstance(message, Aborted) or message.role == attempt.role
+    if attempt.worker is not instance or not right_role:
         books.count("dropped_unexpected")
         return None
-    return request
+    return attempt
 
 
-def accepted(books: Books, request: Request, instance: Instance, message: Accepted) -> bool:
-    if request.incoming is None or request.incoming.generation != message.generation:
+def accepted(books: Books, attempt: Attempt, instance: Instance, message: Accepted) -> bool:
+    if attempt.incoming is None or attempt.incoming.generation != message.generation:
         return False
-    ending.release_incoming(books, request)
+    ending.release_incoming(books, attempt)
+    if not attempt.over:
+        retry.superseded(books, attempt)
+        dispatch.watch(books, attempt)
     return True
 
 
-def progressed(books: Books, request: Request, instance: Instance, message: Progressed) -> bool:
-    if request.over:
+def progressed(books: Books, attempt: Attempt, instance: Instance, message: Progressed) -> bool:
+    if attempt.over:
         return True  # it has not seen our Abort yet
-    if request.state is not State.COMPUTING or message.step <= request.step:
+    if attempt.state is not State.COMPUTING or message.step <= attempt.step:
         return False
-    request.step, request.steps = message.step, message.steps
+    attempt.step, attempt.steps = message.step, message.steps
+    dispatch.watch(books, attempt)
+    request = attempt.request
     progress = Progress(
-        request.id, request.attempt, message.role, instance.name, message.step, message.steps
+        request.id, request.tries, message.role, instance.name, message.step, message.steps
     )
     books.commands.append(progress)
     return True
 
 
-def delivered(books: Books, request: Request, instance: Instance, message: Delivered) -> bool:
-    if request.over:
-        # Written before our Abort came. The sender is done with the slots, and with the request.
-        if request.outgoing is not None and request.outgoing.generation != message.generation:
+def delivered(books: Books, attempt: Attempt, instance: Instance, message: Delivered) -> bool:
+    if attempt.over:
+        # Written before our Abort came. The sender is done with the slots, and with the attempt.
+        if attempt.outgoing is not None and attempt.outgoing.generation != message.generation:
             return False
-        ending.confirm(books, request, message.generation)
+        books.release(instance, attempt.id, attempt.number)
+        ending.confirm(books, attempt, message.generation)
         return True
-    lease = request.outgoing
-    if lease is None or lease.generation != message.generation:
+    if attempt.generation != message.generation or attempt.state not in SENDING:
         return False
-    if not 0 < message.nbytes <= lease.room:
-        text = f"said to have written {message.nbytes} bytes into slots of {lease.room}"
-        return _breach(books, request, instance, text)
-    request.report(request.role, message.report)
-    books.learn(request.role, message.nbytes)
+    lease = attempt.outgoing
+    if message.nbytes <= 0 or (lease is not None and message.nbytes > lease.room):
+        text = f"said to have written {message.nbytes} bytes into slots of {lease and lease.room}"
+        return _breach(books, attempt, instance, text)
+    attempt.request.report(attempt.role, message.report)
+    books.learn(attempt.role, message.nbytes)
+    if lease is None or lease.state != "granted":
+        return _delivered_to_nobody(books, attempt, instance, message)
     lease.deliver(message.nbytes, message.checksum)
-    ending.part(books, request)
-    request.move(State.DELIVERED, books.now, str(lease.table.owner))
-    request.stage += 1
-    dispatch.park(books, request, lease)
+    ending.part(books, attempt)
+    retry.keep(books, attempt, instance, message.nbytes)
+    attempt.move(State.DELIVERED, books.now, str(lease.table.owner))
+    attempt.stage += 1
+    dispatch.park(books, attempt, lease)
     return True
 
 
-def staged(books: Books, request: Request, instance: Instance, message: Staged) -> bool:
-    lease = request.outgoing
+def _delivered_to_nobody(
+    books: Books, attempt: Attempt, instance: Instance, message: Delivered
+) -> bool:
+    """Its receiver was lost meanwhile. The sender keeps the payload, so it can be pushed again."""
+    _give_back(books, attempt)
+    attempt.outgoing = None
+    ending.release_incoming(books, attempt)
+    _keep(books, attempt, instance)
+    attempt.nbytes, attempt.held = message.nbytes, attempt.number
+    attempt.move(State.STAGED, books.now, "its receiver was lost")
+    return _wait_for_room(books, attempt, instance)
+
+
+def staged(books: Books, attempt: Attempt, instance: Instance, message: Staged) -> bool:
+    lease = attempt.outgoing
     released = lease is not None and lease.generation == message.released
-    if request.over:
+    if attempt.over:
         if lease is not None and released:
-            _give_back(books, request)
-        _keep(books, request, instance)
+            _give_back(books, attempt)
+        _keep(books, attempt, instance)
         return True
-    if request.state is State.STAGED or (request.state is State.PUSHING and not released):
+    if attempt.state is State.STAGED or (attempt.state is State.PUSHING and not released):
         return False  # said again
-    if request.last or message.nbytes <= 0:
-        return _breach(books, request, instance, f"staged {message.nbytes} bytes")
-    request.report(request.role, message.report)
-    books.learn(request.role, message.nbytes)
+    if attempt.last or message.nbytes <= 0:
+        return _breach(books, attempt, instance, f"staged {message.nbytes} bytes")
+    attempt.request.report(attempt.role, message.report)
+    books.learn(attempt.role, message.nbytes)
     if released:
-        _give_back(books, request)
+        _give_back(books, attempt)
     elif lease is not None:
         # It was granted something, and has not said that it will leave it alone.
         books.count("protocol_breaches")
-        ending.withdraw(books, request)
-        request.outgoing = None
-    ending.release_incoming(books, request)
-    _keep(books, request, instance)
-    request.nbytes = message.nbytes
-    request.move(State.STAGED, books.now, f"{message.nbytes} bytes")
-    return _wait_for_room(books, request, instance)
+        ending.withdraw(books, attempt)
+        attempt.outgoing = None
+    ending.release_incoming(books, attempt)
+    _keep(books, attempt, instance)
+    attempt.nbytes = message.nbytes
+    attempt.move(State.STAGED, books.now, f"{message.nbytes} bytes")
+    return _wait_for_room(books, attempt, instance)
 
 
-def push_failed(books: Books, request: Request, instance: Instance, message: PushFailed) -> bool:
-    lease = request.outgoing
-    if lease is None or lease.generation != message.generation:
+def push_failed(books: Books, attempt: Attempt, instance: Instance, message: PushFailed) -> bool:
+    if attempt.generation != message.generation:
         return False
-    if message.may_land:
-        ending.withdraw(books, request)
-        ending.pin(books, lease)
-    else:
-        _give_back(books, request)
-    ending.release_incoming(books, request)
-    _keep(books, request, instance)
-    if not request.over:
-        ending.fail(books, request, _signed(message.error, instance))
-    return True
+    lease = attempt.outgoing
+    if lease is not None and lease.generation == message.generation:
+        _unwritten(books, attempt, lease, message.may_land)
+    elif not attempt.over and attempt.state not in SENDING:
+        return False
+    ending.release_incoming(books, attempt)
+    _keep(books, attempt, instance)
+    if attempt.over:
+        return True
+    if attempt.state not in SENDING:
+        return False
+    books.count("pushes_failed")
+    if lease is not None and lease.table.owner is not None:
+        attempt.request.avoid.add(lease.table.owner.name)
+    error = _signed(message.error, instance)
+    if message.nbytes <= 0 or attempt.last:
+        ending.fail(books, attempt, error)
+        return True
+    attempt.nbytes, attempt.held = message.nbytes, attempt.number
+    attempt.move(State.STAGED, books.now, f"a write failed: {error.message}")
+    return _wait_for_room(books, attempt, instance, error)
 
 
-def finished(books: Books, request: Request, instance: Instance, message: Finished) -> bool:
-    if request.state in (State.FAILED, State.CANCELLED):
+def finished(books: Books, attempt: Attempt, instance: Instance, message: Finished) -> bool:
+    if attempt.state in (State.FAILED, State.CANCELLED):
         # made before our Abort came
         books.commands.append(Discard(message.media))
-        ending.confirm(books, request, None)
+        ending.confirm(books, attempt, None)
         return True
-    if request.state is not State.COMPUTING:
+    if attempt.state is not State.COMPUTING:
         return False
-    if not request.last or not message.media:
+    if not attempt.last or not message.media:
         books.commands.append(Discard(message.media))
-        ending.confirm(books, request, None)
-        return _breach(books, request, instance, f"finished with {len(message.media)} media")
-    request.report(request.role, message.report)
-    ending.complete(books, request, message.media)
+        ending.confirm(books, attempt, None)
+        return _breach(books, attempt, instance, f"finished with {len(message.media)} media")
+    attempt.request.report(attempt.role, message.report)
+    ending.complete(books, attempt, message.media)
     return True
 
 
-def failed(books: Books, request: Request, instance: Instance, message: Failed) -> bool:
-    ending.confirm(books, request, message.released)
-    if not request.over:
-        ending.fail(books, request, _signed(message.error, instance))
+def failed(books: Books, attempt: Attempt, instance: Instance, message: Failed) -> bool:
+    ending.confirm(books, attempt, message.released)
+    if not attempt.over:
+        ending.fail(books, attempt, _signed(message.error, instance))
     return True
 
 
-def aborted(books: Books, request: Request, instance: Instance, message: Aborted) -> bool:
-    ending.confirm(books, request, message.released)
-    if not request.over:
+def aborted(books: Books, attempt: Attempt, instance: Instance, message: Aborted) -> bool:
+    ending.confirm(books, attempt, message.released)
+    if not attempt.over:
         text = f"{instance.name} gave the request up unasked"
-        ending.fail(books, request, ErrorInfo("internal", text, None, instance.name))
+        ending.fail(books, attempt, ErrorInfo("internal", text, None, instance.name))
     return True
 
+
+SENDING = frozenset({State.COMPUTING, State.PUSHING})
+"""In these an attempt may have been granted something that its worker writes to."""
 
 HANDLERS: dict[type[Stage], Callable[..., bool]] = {
     Accepted: accepted,
@@ -184,38 +220,53 @@ HANDLERS: dict[type[Stage], Callable[..., bool]] = {
 }
 
 
-def _wait_for_room(books: Books, request: Request, instance: Instance) -> bool:
-    if error := dispatch.too_large(books, request):
-        ending.fail(books, request, error)
-    elif request.pushes >= books.config.max_pushes:
-        text = f"{instance.name} gave back {request.pushes} grants for one payload"
-        ending.fail(books, request, ErrorInfo("transfer_failed", text, None, instance.name))
+def _wait_for_room(
+    books: Books, attempt: Attempt, instance: Instance, error: ErrorInfo | None = None
+) -> bool:
+    """Stands in the next role's line. `error`: why the last write failed."""
+    if too_large := dispatch.too_large(books, attempt):
+        ending.fail(books, attempt, too_large)
+    elif attempt.pushes >= books.config.max_pushes:
+        text = f"{instance.name} could not hand on its payload in {attempt.pushes} grants"
+        last = f"; the last time: {error.message}" if error else ""
+        ending.fail(books, attempt, ErrorInfo("transfer_failed", text + last, None, instance.name))
     else:
-        dispatch.join(books, request)
+        dispatch.join(books, attempt)
     return True
 
 
-def _keep(books: Books, request: Request, instance: Instance) -> None:
+def _unwritten(books: Books, attempt: Attempt, lease: Lease, may_land: bool) -> None:
+    """The sender gave up writing into what it was granted."""
+    if may_land:
+        ending.withdraw(books, attempt)
+        ending.pin(books, lease)
+        attempt.outgoing = None
+    else:
+        _give_back(books, attempt)
+
+
+def _keep(books: Books, attempt: Attempt, instance: Instance) -> None:
     """The compute is done, and its capacity free; the payload stays in the outbox."""
-    instance.posts[request.role].working.pop(request, None)
-    instance.outbox[request] = None
+    instance.posts[attempt.role].working.pop(attempt, None)
+    instance.outbox[attempt] = None
+    books.ledger.stalls.discard(attempt.serial)
     books.stir(instance)
 
 
-def _give_back(books: Books, request: Request) -> None:
+def _give_back(books: Books, attempt: Attempt) -> None:
     """The sender will not write into what it was granted."""
-    ending.withdraw(books, request)
-    lease = request.outgoing
+    ending.withdraw(books, attempt)
+    lease = attempt.outgoing
     if lease is not None and not lease.pinned:
-        request.outgoing = None
+        attempt.outgoing = None
         ending.free(books, lease)
 
 
-def _breach(books: Books, request: Request, instance: Instance, what: str) -> bool:
+def _breach(books: Books, attempt: Attempt, instance: Instance, what: str) -> bool:
     """The worker broke the protocol: this costs the request, and a line in the log."""
     books.count("protocol_breaches")
-    text = f"{instance.name} ({request.role}) broke the protocol: {what}"
-    ending.fail(books, request, ErrorInfo("internal", text, None, instance.name))
+    text = f"{instance.name} ({attempt.role}) broke the protocol: {what}"
+    ending.fail(books, attempt, ErrorInfo("internal", text, None, instance.name))
     return True
 
 
@@ -223,6 +274,4 @@ def _signed(error: ErrorInfo, instance: Instance) -> ErrorInfo:
     """Says which instance it was, if the error does not."""
     if error.instance is not None:
         return error
-    return ErrorInfo(
-        error.kind, error.message, error.param, instance.name, error.rank, error.traceback
-    )
+    return error.but(instance=instance.name)

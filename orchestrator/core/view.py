@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from orchestrator.core.attempts import State
 from orchestrator.core.instances import Post
-from orchestrator.core.requests import State
 from transfer.messages import InstanceState, RankState, Record
 
 if TYPE_CHECKING:

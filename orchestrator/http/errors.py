@@ -26,6 +26,7 @@ STATUS_OF_KIND: dict[str, int] = {
     "transfer_failed": 500,
     "internal": 500,
     "instance_lost": 503,
+    "stalled": 504,
     "deadline": 504,
 }
 # The SDK retries every 5xx by itself. Behind these there is a computation that was already paid

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,23 +33,37 @@ def denoising(cluster: Cluster) -> bool:
     return bool(instance_of(cluster, "denoiser").get("in_flight"))
 
 
-def test_a_killed_rank_fails_its_request_and_is_replaced(cluster: Cluster) -> None:
-    request = in_background(lambda: cluster.generate("a star", seed=1, **ENDLESS))
+LONG = {"size": "32x32", "steps": 600}  # seconds: something can happen meanwhile
+
+
+def test_a_killed_rank_is_replaced_and_its_request_has_the_same_pixels(cluster: Cluster) -> None:
+    [undisturbed] = cluster.generate("a star", seed=1, **LONG)
+    request = in_background(lambda: cluster.generate("a star", seed=1, **LONG))
     eventually(lambda: denoising(cluster), "a request is denoised")
     [rank] = instance_of(cluster, "denoiser")["ranks"]
     os.kill(rank["pid"], signal.SIGKILL)
-    with pytest.raises(RequestError, match=r"denoiser-0.*rank 0|rank 0.*denoiser-0") as caught:
-        request.result(60)
+    [picture] = request.result(60)
+    assert picture.tobytes() == undisturbed.tobytes()
+    [replacement] = instance_of(cluster, "denoiser")["ranks"]
+    assert (replacement["rank"], replacement["state"]) == (0, "ready")
+    assert replacement["pid"] != rank["pid"]
+    assert "died of SIGKILL" in cluster.log()
+
+
+def test_i8_a_request_that_kills_every_worker_fails_and_says_why(cluster: Cluster) -> None:
+    request = in_background(lambda: cluster.generate("a star", seed=1, **ENDLESS))
+    killed = {0}
+    while not request.done():
+        ranks = instance_of(cluster, "denoiser")["ranks"]
+        if ranks and ranks[0]["pid"] not in killed and denoising(cluster):
+            killed.add(ranks[0]["pid"])
+            os.kill(ranks[0]["pid"], signal.SIGKILL)
+        time.sleep(0.05)
+    with pytest.raises(RequestError, match=r"rank 0 .* of denoiser-0 died of SIGKILL") as caught:
+        request.result(0)
     assert (caught.value.status, caught.value.code) == (500, "rank_died")
-    [replacement] = eventually(
-        lambda: [
-            each
-            for each in instance_of(cluster, "denoiser")["ranks"]
-            if each["state"] == "ready" and each["pid"] != rank["pid"]
-        ],
-        "the rank is replaced",
-    )
-    assert replacement["rank"] == 0
+    assert "after 3 attempts" in str(caught.value)
+    assert len(killed) == 1 + 3
     assert len(ready_generate(cluster)) == 1
 
 

@@ -81,7 +81,7 @@ class Storm:
     def push(self, number: int) -> None:
         for key in self.staged()[:2]:
             grant = self.pushed[key] = self.room.grant(key[0])
-            self.room.engine.push(Push(*key, grant), self.epoch)
+            self.room.engine.push(Push(*key, "encoder", key[1], grant), self.epoch)
 
     def staged(self) -> list[Key]:
         """What waits for a push, as the orchestrator sees it."""

@@ -93,7 +93,7 @@ async def test_a_payload_waits_for_its_push(them: ScriptedOrchestrator, us: Lead
     await them.say("all", work("r2", "encoder", size=20_000))
     staged = await them.hear(Staged)
     assert staged.nbytes > 80_000
-    await them.say("all", Push("r2", 1, them.grant("r2", "all", [3, 0])))
+    await them.say("all", Push("r2", 1, "encoder", 1, them.grant("r2", "all", [3, 0])))
     assert (await them.hear(Delivered)).nbytes == staged.nbytes
 
 
@@ -178,7 +178,7 @@ async def test_it_finishes_what_it_has_before_it_leaves(
         await them.hear(StateChanged, lambda m: m.state == "draining")
         await them.say("d", work("late", "monolithic"))  # was under way
         await them.say("d", Drain())
-        await them.say("d", Push("s", 1, them.grant("s", "d", [0])))
+        await them.say("d", Push("s", 1, "encoder", 1, them.grant("s", "d", [0])))
         await them.hear(Delivered)
         gate.touch()
         for _ in range(2):

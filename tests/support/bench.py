@@ -126,9 +126,9 @@ class Scripted:
         about = (self.epoch, work.request, work.attempt, work.role)
         self.say(Failed(*about, ErrorInfo(kind, "scripted"), released))
 
-    def push_fails(self, work: Work, grant: Grant, may_land: bool) -> None:
+    def push_fails(self, work: Work, grant: Grant, may_land: bool, nbytes: int = 100) -> None:
         about = (self.epoch, work.request, work.attempt, work.role, grant.generation)
-        self.say(PushFailed(*about, may_land, ErrorInfo("transfer_failed", "scripted")))
+        self.say(PushFailed(*about, may_land, nbytes, ErrorInfo("transfer_failed", "scripted")))
 
     def accepts(self, work: Work) -> None:
         """Says that the payload is out of the slots."""
@@ -155,10 +155,13 @@ Trio = tuple[Scripted, Scripted, Scripted]
 
 
 class Bench:
-    """A machine, its clock, and everyone who is connected to it."""
+    """A machine, its clock, and everyone who is connected to it.
+
+    Requests are tried once, unless a test says otherwise.
+    """
 
     def __init__(self, **config: Any) -> None:
-        self.machine = Machine(Config(**config))
+        self.machine = Machine(Config(**({"max_attempts": 1} | config)))
         self.now = 100.0
         self.scripted: dict[bytes, Scripted] = {}
         self.results: dict[str, list[Completed | ErrorInfo]] = defaultdict(list)

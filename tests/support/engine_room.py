@@ -24,7 +24,7 @@ from roles.calls import (
     Value,
 )
 from roles.engine import Engine
-from roles.outbox import SENDERS, OutboxLine
+from roles.outbox import SENDERS, OutboxLine, outboxes
 from roles.pool import Death, PoolResult
 from roles.scheduler import Scheduler
 from tests.support.scripted_orchestrator import work
@@ -39,7 +39,7 @@ from transfer.messages import (
     Role,
     Work,
 )
-from transfer.pool import Outbox, SlotPool
+from transfer.pool import SlotPool
 
 M = TypeVar("M", bound=Message)
 SLOT_BYTES = 4096
@@ -193,12 +193,14 @@ class FakePublisher:
 
 
 class EngineRoom:
-    """The engine called "box", of every role. Two requests denoise at a time; four outbox slots."""
+    """The engine called "box", of every role. Two requests denoise at a time; four outbox slots
+    for each role that sends, of which `outbox` is the encoder's."""
 
     def __init__(self, ranks: int = 1, capacity: dict[Role, int] = CAPACITY) -> None:
-        self.pool = SlotPool.create(4, SLOT_BYTES, 4)
-        self.outbox = Outbox(self.pool)
-        line = OutboxLine(dict.fromkeys(SENDERS, self.outbox))
+        self.pool = SlotPool.create(4, SLOT_BYTES, 8)
+        self._outboxes = outboxes(self.pool, SENDERS)
+        self.outbox = self._outboxes["encoder"]
+        self.line = OutboxLine(self._outboxes)
         self.ranks = FakeRanks(ranks)
         self.sender = FakeSender()
         self.publisher = FakePublisher()
@@ -211,7 +213,7 @@ class EngineRoom:
             capacity,
             self.scheduler,
             self.pool,
-            line,
+            self.line,
             self.sender,
             self.publisher,
             self._say,
@@ -251,7 +253,8 @@ class EngineRoom:
             await self.engine.idle.wait()
             while self.ranks.holding:  # the last Drop may still be on its way
                 await asyncio.sleep(0)
-        assert self.outbox.free_slots == 4
+        self.line.release_all()
+        assert [outbox.free_slots for outbox in self._outboxes.values()] == [4, 4]
         assert len(self.scheduler) == 0
 
     def grant(self, request: str, slots: int = 1, seconds: float = 60.0) -> Grant:

@@ -275,11 +275,16 @@ class World:
             self._network()
             self._time()
         assert self.machine.idle, self._stories()
+        self.do(Tick())
+        for process in self.processes:
+            while process.inbox:
+                process.hear()
         self._end_those_with_pins()
 
     def _stories(self) -> str:
         ledger = self.machine.books.ledger
-        return "\n".join(r.tell() for r in (*ledger.active.values(), *ledger.lingering.values()))
+        lingering = [attempt.request for attempt in ledger.lingering.values()]
+        return "\n".join(r.tell() for r in (*ledger.active.values(), *lingering))
 
     def _end_those_with_pins(self) -> None:
         """Pinned slots come home with the end of the process that failed to write."""
@@ -295,6 +300,7 @@ class World:
         assert not self.open
         registry = self.machine.books.registry
         assert not registry.ghosts
+        assert not any(process.kept for process in self.processes)
         for instance in registry.live.values():
             assert instance.slots.free == instance.slots.total, instance
             assert not instance.borrowed

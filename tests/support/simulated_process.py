@@ -4,6 +4,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from tests.support.bench import KIB, PICTURE, register
 from transfer.messages import (
     Abort,
@@ -24,6 +26,7 @@ from transfer.messages import (
     PushFailed,
     Refused,
     RegisterAgain,
+    Release,
     Role,
     Staged,
     StageReport,
@@ -76,6 +79,7 @@ class Process:
     jobs: dict[Key, Job] = field(default_factory=dict)
     memory: dict[int, int] = field(default_factory=dict)  # slot → generation of what lies there
     may_land: list[Grant] = field(default_factory=list)
+    kept: dict[Key, Job] = field(default_factory=dict)  # delivered, and still in the outbox
     inbox: deque[Any] = field(default_factory=deque)
     outbox: deque[Any] = field(default_factory=deque)
 
@@ -111,6 +115,7 @@ class Process:
     def forget(self) -> None:
         """The promise that comes with a registration: nothing of older epochs is written."""
         self.jobs.clear()
+        self.kept.clear()
         if self.draining:
             self.world.leave(self, "the orchestrator was lost while it drained")
 
@@ -132,6 +137,9 @@ class Process:
                 self.accept(message)
             case Push():
                 self.push(message)
+            case Release(kept=kept):
+                for request, attempt in kept:
+                    self.kept.pop((request, attempt), None)
             case Abort():
                 self.abort(message)
             case Drain():
@@ -155,9 +163,16 @@ class Process:
 
     def push(self, push: Push) -> None:
         job = self.jobs.get((push.request, push.attempt))
+        if job is None and (kept := self.kept.pop((push.request, push.held), None)) is not None:
+            work = replace(kept.work, attempt=push.attempt, role=push.role)
+            job = Job(work, 0, read=True, nbytes=kept.nbytes, staged=True, computing=False)
+            self.jobs[push.request, push.attempt] = job
         if job is not None and job.staged and not job.writing and job.grant is None:
             self._receive(job, push.grant)
             self._write(job)
+        elif job is None:
+            about = (self.epoch, push.request, push.attempt, push.role, push.grant.generation)
+            self.say(PushFailed(*about, False, 0, ErrorInfo("transfer_failed", "it is gone")))
 
     def abort(self, abort: Abort) -> None:
         job = self.jobs.get((abort.request, abort.attempt))
@@ -257,13 +272,16 @@ class Process:
             return
         job.grant, job.computing = None, False
         error = ErrorInfo("transfer_failed", "scripted")
-        self.say(PushFailed(*self._about(job), generation, may_land, error))
+        self.say(PushFailed(*self._about(job), generation, may_land, job.nbytes, error))
 
     def _written(self, job: Job, grant: Grant) -> None:
         if job.aborted:
             self._end(job, Aborted(self.epoch, *self._key(job), grant.generation))
             return
         about = self._about(job)
+        self.kept[self._key(job)] = job
+        while len(self.kept) > self.world.random.randint(1, 6):
+            del self.kept[next(iter(self.kept))]  # it needs the room
         self._end(job, Delivered(*about, grant.generation, job.nbytes, 1, StageReport()))
 
     def _end(self, job: Job, message: Any) -> None:

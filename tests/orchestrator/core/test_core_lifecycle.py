@@ -2,9 +2,9 @@
 
 import pytest
 
+from orchestrator.core.attempts import InvalidTransition, State
 from orchestrator.core.commands import Completed, DuplicateId, NoRoute, Progress, QueueFull
 from orchestrator.core.events import Broken
-from orchestrator.core.requests import InvalidTransition, State
 from tests.support.bench import INPUTS, KIB, PICTURE, Bench, Scripted, Trio
 from transfer.messages import (
     Abort,
@@ -234,29 +234,35 @@ def test_failed_stage_frees_everything(bench: Bench, trio: Trio) -> None:
     bench.assert_home()
 
 
-def test_t1_failed_push_is_an_error_and_its_slots_stay_closed(bench: Bench, trio: Trio) -> None:
-    encoder, denoiser, _ = trio
+def test_t1_failed_push_is_an_error_and_its_slots_stay_closed() -> None:
+    bench = Bench(max_pushes=1)
+    encoder, denoiser, _ = bench.trio()
     bench.submit("a")
     work = encoder.take(Work)
     encoder.push_fails(work, work.grant, may_land=True)
-    assert bench.error("a").kind == "transfer_failed"
-    assert not denoiser.got(Work)
     assert (encoder.seen.in_flight, denoiser.seen.slots.quarantined) == (0, 1)
+    encoder.push_fails(work, encoder.take(Push).grant, may_land=True)
+    assert bench.error("a").kind == "transfer_failed"
+    assert "scripted" in bench.error("a").message
+    assert not denoiser.got(Work)
     encoder.aborted(work)
     # not even the sender knows whether something still lands
-    assert denoiser.seen.slots.quarantined == 1
+    assert denoiser.seen.slots.quarantined == 2
     bench.end(encoder)
     assert denoiser.seen.slots.quarantined == 0
 
 
-def test_failed_push_that_cannot_land_frees_the_slots(bench: Bench, trio: Trio) -> None:
+def test_failed_push_that_cannot_land_frees_the_slots_and_goes_elsewhere(
+    bench: Bench, trio: Trio
+) -> None:
     encoder, denoiser, _ = trio
+    other = bench.join("denoiser-1", "denoiser")
     bench.submit("a")
     work = encoder.take(Work)
     encoder.push_fails(work, work.grant, may_land=False)
     assert denoiser.seen.slots.leased == denoiser.seen.slots.quarantined == 0
-    encoder.aborted(work)
-    bench.assert_home()
+    encoder.delivers(work, grant=encoder.take(Push).grant)
+    assert other.take(Work).attempt == 1
 
 
 def test_a_grant_that_is_not_given_back_stays_closed(bench: Bench, trio: Trio) -> None:
@@ -543,12 +549,12 @@ def test_missing_monolithic_is_told_when_only_that_is_there(bench: Bench) -> Non
 
 def test_invalid_transition_tells_the_whole_story(bench: Bench, trio: Trio) -> None:
     _to_denoiser(bench, trio)
-    request = bench.machine.books.ledger.active["a"]
+    attempt = bench.machine.books.ledger.active["a"].attempt
     with pytest.raises(InvalidTransition) as raised:
-        request.move(State.PUSHING, bench.now)
+        attempt.move(State.PUSHING, bench.now)
     story = raised.value.story
     assert "computing → pushing" in story
-    for part in ("queued", "encoder-0 (epoch 1)", "delivered", "denoiser-0 (epoch 1)"):
+    for part in ("accepted", "encoder-0 (epoch 1)", "delivered", "denoiser-0 (epoch 1)"):
         assert part in story
 
 

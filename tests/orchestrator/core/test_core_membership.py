@@ -1,14 +1,16 @@
 """How instances are lost, drained and removed, and what their requests see of it."""
 
+import pytest
+
 from orchestrator.core.commands import Completed
 from orchestrator.core.events import Disconnected, RemoveInstance
 from tests.support.bench import Bench, Trio
 from transfer.messages import (
-    Abort,
     Close,
     Drain,
     Heartbeat,
     Left,
+    Push,
     RegisterAgain,
     StateChanged,
     Work,
@@ -86,17 +88,25 @@ def test_proof_of_death_needs_no_missed_beats(bench: Bench, trio: Trio) -> None:
     bench.assert_home()
 
 
-def test_lost_receiver_fails_what_was_on_its_way_to_it(bench: Bench, trio: Trio) -> None:
-    encoder, denoiser, _ = trio
+@pytest.mark.parametrize("written", [False, True])
+def test_what_was_on_its_way_to_a_lost_receiver_goes_to_another_one(
+    bench: Bench, trio: Trio, written: bool
+) -> None:
+    encoder, denoiser, decoder = trio
     bench.submit("a")
     work = encoder.take(Work)
     bench.end(denoiser)
-    assert bench.error("a").instance == "denoiser-0"
-    assert encoder.take(Abort).request == "a"
-    assert encoder.seen.in_flight == 1
-    encoder.push_fails(work, work.grant, may_land=False)
-    encoder.inbox.append(Abort("a", 1, "again"))
-    encoder.aborted(work)
+    if written:
+        encoder.delivers(work)
+    else:
+        encoder.push_fails(work, work.grant, may_land=False)
+    assert encoder.seen.in_flight == 0
+    assert not bench.results["a"]
+    other = bench.join("denoiser-1", "denoiser")
+    encoder.delivers(work, grant=encoder.take(Push).grant)
+    other.delivers(other.take(Work))
+    decoder.finishes(decoder.take(Work))
+    assert bench.result("a").attempts == 1
     bench.assert_home()
 
 

@@ -43,7 +43,7 @@ def _everything(epoch: int, request: str, attempt: int, role: str, generation: i
         Progressed(*about, 1, 4),
         Delivered(*about, generation, 10, 1, REPORT),
         Staged(*about, 10, generation, REPORT),
-        PushFailed(*about, generation, True, ERROR),
+        PushFailed(*about, generation, True, 100, ERROR),
         Finished(*about, [PICTURE], REPORT),
         Failed(*about, ERROR, generation),
         Aborted(epoch, request, attempt, generation),
@@ -95,7 +95,7 @@ def test_t2_wrong_generation_moves_nothing(bench: Bench) -> None:
     work = encoder.take(Work)
     wrong = work.grant.generation + 1
     encoder.delivers(work, generation=wrong)
-    encoder.say(PushFailed(1, "a", 1, "encoder", wrong, False, ERROR))
+    encoder.say(PushFailed(1, "a", 1, "encoder", wrong, False, 100, ERROR))
     encoder.say(Accepted(1, "a", 1, "encoder", wrong))
     assert bench.count("dropped_unexpected") == 3
     assert not denoiser.got(Work)

@@ -1,0 +1,88 @@
+"""What follows a failed attempt: another one, from the latest payload that still exists.
+
+A sender keeps what it has delivered until it is told to let go, or needs the room. So when a
+denoiser dies, its requests go on at another one from the encodings that their encoders keep.
+"""
+
+from orchestrator.core.attempts import Attempt
+from orchestrator.core.books import Books
+from orchestrator.core.instances import Instance
+from orchestrator.core.requests import Kept, Request
+from transfer.messages import ErrorInfo
+
+FINAL = frozenset({"invalid_request", "unsupported", "payload_too_large", "deadline", "cancelled"})
+"""What would only happen again."""
+OWN_FAULT = frozenset({"rank_failed", "rank_died", "stalled", "payload", "internal"})
+"""What speaks against the instance at which it happened."""
+
+
+def again(books: Books, failed: Attempt, error: ErrorInfo) -> bool:
+    """Begins the next attempt, if there may be one."""
+    request, config = failed.request, books.config
+    if error.kind in FINAL or request.tries >= config.max_attempts or failed.number >= 2**31:
+        return False
+    if error.kind in OWN_FAULT and error.instance is not None:
+        request.avoid.add(error.instance)
+    request.remember(error, failed.number)
+    books.count("attempts_failed")
+    books.count(f"retried_{error.kind}")
+    text = f"request {request.id}, attempt {failed.number} failed ({error.kind}): {error.message}"
+    books.log("warning", f"{text}; it is tried again")
+    attempt = books.ledger.again(request, books.now)
+    _resume(books, attempt)
+    if attempt.worker is None:
+        books.ledger.queued += 1
+    due = books.now + backoff_s(books, request.tries)
+    books.ledger.backoffs.put(due, attempt.serial, attempt)
+    return True
+
+
+def backoff_s(books: Books, tries: int) -> float:
+    """None after the first attempt, so that a death costs no more than its detection; then
+    doubling."""
+    config = books.config
+    if tries < 2:
+        return 0.0
+    return min(config.max_backoff_s, config.backoff_s * 2.0 ** (tries - 2))
+
+
+def with_history(request: Request, error: ErrorInfo) -> ErrorInfo:
+    if not request.history:
+        return error
+    text = f"{error.message} (after {request.tries} attempts)"
+    return error.but(message=text, history=list(request.history))
+
+
+def keep(books: Books, attempt: Attempt, sender: Instance, nbytes: int) -> None:
+    """The attempt's stage was delivered, and its payload stays with its sender."""
+    request, stage = attempt.request, attempt.stage
+    if stage in request.kept:
+        let_go(books, request, stage)
+    request.kept[stage] = Kept(sender, attempt.number, nbytes)
+
+
+def let_go(books: Books, request: Request, stage: int) -> None:
+    """Nobody will ask for that payload again."""
+    kept = request.kept.pop(stage)
+    if kept.instance.live:
+        books.release(kept.instance, request.id, kept.attempt)
+
+
+def superseded(books: Books, attempt: Attempt) -> None:
+    """The stage's payload is safe with its reader, so what the stages before the last one made is
+    not needed any more."""
+    request = attempt.request
+    for stage in [stage for stage in request.kept if stage < attempt.stage - 1]:
+        let_go(books, request, stage)
+
+
+def _resume(books: Books, attempt: Attempt) -> None:
+    """From the latest stage whose payload its maker still keeps, as far as we know."""
+    request = attempt.request
+    for stage in sorted(request.kept, reverse=True):
+        kept = request.kept.pop(stage)
+        if kept.instance.live:
+            books.count("attempts_resumed")
+            attempt.resume(stage, kept.instance, kept.attempt, kept.nbytes, books.now)
+            kept.instance.outbox[attempt] = None
+            return
