@@ -50,7 +50,8 @@ class Begin(Message, frozen=True, tag="begin"):
 
 class Run(Message, frozen=True, tag="run"):
     """One unit of work for requests that have begun: a whole encode or decode, or one step, which
-    is one transformer call and the pipeline's own code up to the next one.
+    is one transformer call and the pipeline's own code up to the next one. A rank that is alone
+    takes step after step for a while (`slice_s`), until another call waits.
 
     The requests of a group go through one forward together. Answered with `Outcomes`, one for each
     request in order.
@@ -76,6 +77,13 @@ class Drop(Message, frozen=True, tag="drop"):
 
     request: str
     attempt: int
+    call: int = 0
+
+
+class Pause(Message, frozen=True, tag="pause"):
+    """Something else is wanted: a rank that takes several steps at a time ends with the one that it
+    is in, because it sees that a call waits. Answered with None."""
+
     call: int = 0
 
 
@@ -173,7 +181,7 @@ class RankResult(Record, frozen=True):
     seconds: float = 0.0
 
 
-Call = Load | Begin | Run | Store | Drop | Shutdown
+Call = Load | Begin | Run | Store | Drop | Pause | Shutdown
 
 call_decoder = Decoder(Call)
 reply_decoder = Decoder(Reply)

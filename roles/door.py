@@ -7,7 +7,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from roles.attempt import Attempt, AttemptFailed
-from roles.calls import Begin, Call, Drop, Outcome, Outcomes, Run, Store, Stored
+from roles.calls import Begin, Call, Drop, Outcome, Outcomes, Pause, Run, Store, Stored
 from roles.pool import Death, PoolResult, describe
 from roles.scheduler import Plan
 from transfer.messages import ErrorInfo
@@ -43,6 +43,7 @@ class Door:
         self._unit_s = unit_s
         self._pool: Pool | None = None
         self._asides: set[asyncio.Task[PoolResult]] = set()
+        self._pausing: asyncio.Task[PoolResult] | None = None
 
     def attach(self, pool: Pool) -> None:
         """These ranks are ready."""
@@ -86,6 +87,11 @@ class Door:
         assert isinstance(result.first.value, Stored)
         assert result.first.value.checksum is not None
         return result.first.value.checksum
+
+    def pause(self) -> None:
+        """Has the ranks end their unit with the step that they are in."""
+        if self._pausing is None or self._pausing.done():
+            self._pausing = self._aside(Pause())
 
     def drop(self, attempt: Attempt) -> "asyncio.Future[PoolResult]":
         """Has the ranks forget the attempt; done when they have."""

@@ -228,7 +228,7 @@ class Engine:
         attempt.check()  # it may have been aborted or forgotten before this task first ran
         self._check(attempt)
         self._scheduler.handle(Arrived(attempt.key, attempt.work.role))
-        self._wake.set()
+        self._turn()
         outcome = await attempt.wait(attempt.computed)
         return await self._handover.finish(attempt, outcome)
 
@@ -309,7 +309,13 @@ class Engine:
         if self._scheduled(attempt):
             self._scheduler.handle(Ended(attempt.key))
         attempt.interrupt(error)
+        self._turn()
+
+    def _turn(self) -> None:
+        """Something has changed that the next plan has to know."""
         self._wake.set()
+        if self._executing is not None and self._executing[0] == "step":
+            self.door.pause()
 
     def _scheduled(self, attempt: Attempt) -> bool:
         """Whether the scheduler's entry under this key is this attempt's."""

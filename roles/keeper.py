@@ -137,7 +137,7 @@ def rank_command(options: RoleOptions, rank: int, program: str, pool_fd: int) ->
         "parent": os.getpid(),
         "rank": rank,
         "threads": options.thread_count(),
-        "slice": options.slice_s,
+        "slice": options.slice_s if options.ranks == 1 else 0.0,
         "device": options.rank_device(rank),
         "program": program,
     }

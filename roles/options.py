@@ -10,7 +10,7 @@ from transfer.messages import Role
 
 SLOTS = 32
 SLOT_BYTES = 4 << 20
-SLICE_S = 0.05
+SLICE_S = 0.25
 MAX_BATCH = 4
 
 
@@ -45,9 +45,9 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None = None
     """CPU threads of each rank. None: the usable cores divided by `ranks`."""
     slice_s: float = SLICE_S
-    """Seconds for which one request is denoised before the leader says who is next; one forward at
-    least. Deciding costs about a millisecond: nothing beside the forwards of real models, and more
-    than a tenth of those of small ones."""
+    """Seconds for which one request is denoised before another one has its turn; one forward at
+    least, and no further one when anything else is wanted. A rank that is one of several takes one
+    forward at a time, so that all of them take the same."""
     advertise: str = "127.0.0.1"
     """The host name or address under which others reach this process."""
     endpoint: str | None = None

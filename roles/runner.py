@@ -66,7 +66,7 @@ class Runner:
 
     Whatever a request raises becomes its own `Outcome` with an error, and the request is forgotten;
     the others of the same call go on. Rank 0 writes payloads and files; the others compute the same
-    and keep nothing of it.
+    and keep nothing of it. `wanted` tells whether another call waits.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Runner:
         threads: int,
         settle: Callable[[], None],
         slice_s: float,
+        wanted: Callable[[], bool],
     ) -> None:
         self._program = program
         self._pool = pool
@@ -84,6 +85,7 @@ class Runner:
         self._threads = threads
         self._settle = settle
         self._slice_s = slice_s
+        self._wanted = wanted
         self._live: dict[Key, _Live] = {}
 
     def begin(self, call: Begin) -> Outcomes:
@@ -155,7 +157,7 @@ class Runner:
             while denoising.pending is not None:
                 denoising.resume(denoising.pending.run())
                 self._settle()
-                if time.perf_counter() >= until:
+                if time.perf_counter() >= until or self._wanted():
                     break
         return self._progress(live, clock)
 

@@ -4,10 +4,12 @@ import argparse
 import contextlib
 import importlib
 import logging
+import select
 import signal
 import socket
 import time
 import traceback
+from collections import deque
 from typing import cast
 
 import torch
@@ -72,15 +74,23 @@ class Worker:
         self._pool = pool
         self._options = options
         self._runner: Runner | None = None
+        self._waiting: deque[bytes] = deque()
+        self._poll = select.poll()
+        self._poll.register(channel, select.POLLIN)
 
     def serve(self) -> None:
         frames = Frames()
         while data := self._channel.recv(RECEIVE_BYTES):
-            for body in frames.feed(data):
-                call = cast(Call, call_decoder.decode(body))
+            self._waiting.extend(frames.feed(data))
+            while self._waiting:
+                call = cast(Call, call_decoder.decode(self._waiting.popleft()))
                 if isinstance(call, Shutdown):
                     return
                 self._channel.sendall(frame(self._answer(call)))
+
+    def _wanted(self) -> bool:
+        """Whether the leader has said something more."""
+        return bool(self._waiting) or bool(self._poll.poll(0))
 
     def _answer(self, call: Call) -> Reply:
         began = time.perf_counter()
@@ -117,6 +127,7 @@ class Worker:
             self._options.threads,
             settle=torch.cuda.synchronize if on_gpu else _nothing,
             slice_s=self._options.slice,
+            wanted=self._wanted,
         )
         return Loaded(program.info)
 

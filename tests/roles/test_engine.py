@@ -464,6 +464,28 @@ async def test_a_silent_rank_is_condemned() -> None:
         assert room.ranks.condemned == [(1, "did not answer for 600 s")]
 
 
+# ---------------------------------------------------------------- steps end when they have to
+
+
+@pytest.mark.parametrize("what", ["a new request", "an abort"])
+async def test_the_ranks_are_told_that_something_else_is_wanted(what: str) -> None:
+    async with EngineRoom() as room:
+        room.ranks.hold = "step"
+        room.accept(room.work("r", "denoiser", room.grant("r")))
+        await asyncio.wait_for(room.ranks.held.wait(), 10)
+        assert "pause" not in room.ranks.done
+        if what == "an abort":
+            room.engine.abort(Abort("r", 1, ""), 5)
+        else:
+            room.accept(room.work("s", "encoder"))
+        async with asyncio.timeout(10):
+            while "pause" not in room.ranks.done:
+                await asyncio.sleep(0)
+        room.ranks.hold = None
+        room.ranks.go.set()
+        await room.hear(Aborted if what == "an abort" else Staged)
+
+
 # ---------------------------------------------------------------- what was delivered is kept
 
 

@@ -18,8 +18,11 @@ from transfer.pool import SlotPool
 
 class Bench:
     def __init__(self, rank: int = 0, slice_s: float = 0.0) -> None:
+        self.wanted = False
         self.pool = SlotPool.create(4, 1 << 16, 4)
-        self.runner = Runner(ScriptedProgram(), self.pool, rank, 1, lambda: None, slice_s)
+        self.runner = Runner(
+            ScriptedProgram(), self.pool, rank, 1, lambda: None, slice_s, lambda: self.wanted
+        )
 
     def begin(
         self, role: Role, name: str = "r", given: Delivery | None = None, **params: Scalar
@@ -163,6 +166,18 @@ def test_dropping_twice_or_the_unknown_is_fine(bench: Bench) -> None:
     for name in ("r", "r", "never"):
         bench.runner.drop((name, 1))
     assert not bench.live
+
+
+def test_a_slice_ends_with_its_step_when_something_else_is_wanted() -> None:
+    bench = Bench(slice_s=60.0)
+    bench.wanted = True
+    encoded = bench.begin("encoder") and bench.run("encode")
+    assert encoded.nbytes is not None
+    bench.begin("denoiser", "d", bench.stored(encoded.nbytes, 4), steps=5)
+    for step in (1, 2, 3):
+        outcome = bench.run("step", "d")
+        assert (outcome.step, outcome.done) == (step, False)
+    bench.close()
 
 
 def test_short_steps_share_a_slice() -> None:

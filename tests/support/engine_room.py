@@ -16,6 +16,7 @@ from roles.calls import (
     MediaFile,
     Outcome,
     Outcomes,
+    Pause,
     RankError,
     RankResult,
     Run,
@@ -82,7 +83,7 @@ class FakeRanks:
                 [asyncio.ensure_future(self.go.wait()), self.died],
                 return_when=asyncio.FIRST_COMPLETED,
             )
-        self.done.append(f"{what} {who}")
+        self.done.append(f"{what} {who}".strip())
         if self.died.done():
             return self._all(None, RankError("died", "RankDied", self.died.result().how))
         values = [self._value(message, rank) for rank in range(len(self.pids))]
@@ -138,6 +139,8 @@ class FakeRanks:
 
 def _name(message: Call) -> tuple[str, str]:
     match message:
+        case Pause():
+            return "pause", ""
         case Run(unit, groups):
             return unit, groups[0][0][0]
         case Begin(request) | Store(request) | Drop(request):
