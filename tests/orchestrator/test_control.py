@@ -24,6 +24,7 @@ from orchestrator.service import Completed, RequestFailed, Service
 from tests.support.bench import INPUTS
 from tests.support.scripted_dealer import dealers
 from transfer.codec import encode
+from transfer.keys import cluster_keys
 from transfer.messages import (
     SPLIT_ROUTE,
     Close,
@@ -120,6 +121,7 @@ async def _zmq_storm(endpoint: str, seed: int, count: int) -> None:
     dice = random.Random(seed)
     context = zmq.asyncio.Context()
     stranger = context.socket(zmq.DEALER)
+    cluster_keys().of_client(stranger)
     stranger.connect(endpoint)
     for _ in range(count):
         frames = dice.choice(_frames(dice))
@@ -162,7 +164,7 @@ def _garbage(control: Control) -> dict[str, int]:
 
 
 async def test_half_open_connections_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.control.HANDSHAKE_MS", 200)
+    monkeypatch.setattr("transfer.guard.HANDSHAKE_S", 0.2)
     async with _running() as (control, service), dealers(control.endpoint, *SPLIT_ROUTE):
         host, port = control.endpoint.removeprefix("tcp://").split(":")
         silent = [await asyncio.open_connection(host, int(port)) for _ in range(100)]

@@ -10,6 +10,7 @@ import zmq
 import zmq.asyncio
 
 from transfer.codec import Message, encode
+from transfer.keys import cluster_keys
 from transfer.messages import (
     Beat,
     Delivered,
@@ -53,6 +54,7 @@ class ScriptedOrchestrator:
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
+        cluster_keys().of_server(self._socket)
         self._socket.bind(f"tcp://127.0.0.1:{port or '*'}")
         self.endpoint = self._socket.get_string(zmq.LAST_ENDPOINT)
 

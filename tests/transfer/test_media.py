@@ -14,6 +14,7 @@ from tests.support.descriptors import held_open
 from transfer import media
 from transfer.codec import encode
 from transfer.errors import MediaError
+from transfer.keys import cluster_keys
 from transfer.media import AHEAD, CHUNK_BYTES, MediaClient, MediaServer
 from transfer.messages import (
     Heartbeat,
@@ -234,6 +235,8 @@ async def test_more_than_the_file_has_is_refused(server: MediaServer, client: Me
 def bare(kind: int) -> zmq.asyncio.Socket:
     made = zmq.asyncio.Context.instance().socket(kind)
     made.setsockopt(zmq.LINGER, 0)
+    keys = cluster_keys()
+    (keys.of_server if kind == zmq.ROUTER else keys.of_client)(made)
     return made
 
 
