@@ -102,7 +102,7 @@ def test_what_belongs_to_another_user_is_refused(tmp_path: Path, name: str) -> N
 def test_a_broken_file_is_refused_with_the_remedy(tmp_path: Path, text: str) -> None:
     folder = make(tmp_path / "keys").folder
     (folder / FILE).write_text(text)
-    with pytest.raises(KeysError, match="holds no key pair.*copy it again"):
+    with pytest.raises(KeysError, match=r"holds no key pair.*copy it again"):
         load(folder)
 
 
