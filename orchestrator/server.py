@@ -15,6 +15,7 @@ from functools import partial
 
 from orchestrator.control import Control, configure
 from orchestrator.core.policies import POLICIES
+from orchestrator.descriptors import allow_connections
 from orchestrator.http import HttpOptions, create_app
 from orchestrator.http.media import MediaGateway
 from orchestrator.http.server import bind, serving
@@ -35,6 +36,7 @@ def serve(options: OrchestratorOptions) -> int:
     """Runs until SIGTERM or SIGINT: 0 after running requests have finished, 1 if a second signal
     cut them off, if a port is taken, or if a loop stopped by itself."""
     logging.basicConfig(level=logging.INFO, format=FORMAT)
+    allow_connections()
     try:
         return asyncio.run(_serve(options))
     except (OSError, ValueError, RuntimeError, KeysError) as error:

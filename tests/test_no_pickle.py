@@ -74,9 +74,9 @@ def _of_call(node: ast.Call, path: str) -> Iterator[str]:
     method = isinstance(node.func, ast.Attribute) and node.func.attr in METHODS
     if CALLS.search(name) and not (method and not name.startswith("builtins.")):
         yield name
-    if name.endswith("import_module") and path not in BY_NAME:
-        if not (node.args and isinstance(node.args[0], ast.Constant)):
-            yield f"{name} of a name that is no constant"
+    constant = bool(node.args) and isinstance(node.args[0], ast.Constant)
+    if name.endswith("import_module") and not constant and path not in BY_NAME:
+        yield f"{name} of a name that is no constant"
     for word in node.keywords:
         value = word.value.value if isinstance(word.value, ast.Constant) else None
         if word.arg in WORDS and value is WORDS[word.arg]:
