@@ -185,3 +185,18 @@ def test_of_several_makers_one_succeeds(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_secret_is_in_no_log(tmp_path: Path) -> None:
     made = make(tmp_path / "keys")
     assert made.secret.decode() not in f"{made} {made!r}"
+
+
+def test_a_mount_that_nobody_can_write_to_keeps_its_modes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Secrets of Kubernetes: a folder that looks open to all, on a read-only file system."""
+    made = make(tmp_path / "keys")
+    made.folder.chmod(0o1777)
+    writable = os.statvfs(made.folder)
+    frozen = os.statvfs_result((*tuple(writable)[:8], os.ST_RDONLY, writable.f_namemax))
+    monkeypatch.setattr(os, "statvfs", lambda _: frozen)
+    assert load(made.folder) == made
+    (made.folder / FILE).chmod(0o644)
+    with pytest.raises(KeysError, match="chmod 600"):
+        load(made.folder)
