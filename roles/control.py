@@ -195,25 +195,38 @@ class ControlClient:
     async def _welcome(self) -> Welcome:
         """Raises `RegistrationRefused`, `TurnedAway`, or `LinkLost` if nobody answers."""
         assert self._socket is not None
+        with contextlib.closing(self._doorstep):
+            await self._socket.send(encode(self._orders.register(self.epoch)))
+            hearing = asyncio.ensure_future(self._first_word())
+            try:
+                return await self._wait_for(hearing)
+            finally:
+                hearing.cancel()
+                await asyncio.wait({hearing})
+
+    async def _wait_for(self, hearing: "asyncio.Future[Welcome]") -> Welcome:
+        """What it hears; while it hears nothing, it is looked why."""
         loop = asyncio.get_running_loop()
         began = complained = loop.time()
-        try:
-            await self._socket.send(encode(self._orders.register(self.epoch)))
-            while loop.time() - began < self._welcome_s:
-                with contextlib.suppress(TimeoutError):
-                    message = await asyncio.wait_for(self._hear(), min(LOOK_S, self._welcome_s))
-                    if isinstance(message, Welcome):
-                        return message
-                    if isinstance(message, Refused):
-                        raise RegistrationRefused(message.reason)
-                if refusal := self._doorstep.refusal():
-                    raise TurnedAway(refusal)
-                if loop.time() - complained >= COMPLAIN_S:
-                    complained = loop.time()
-                    log.warning("the orchestrator at %s does not answer yet", self._endpoint)
-        finally:
-            self._doorstep.close()
+        while loop.time() - began < self._welcome_s:
+            await asyncio.wait({hearing}, timeout=min(LOOK_S, self._welcome_s))
+            if hearing.done():
+                return hearing.result()
+            if refusal := self._doorstep.refusal():
+                raise TurnedAway(refusal)
+            if loop.time() - complained >= COMPLAIN_S:
+                complained = loop.time()
+                log.warning("the orchestrator at %s does not answer yet", self._endpoint)
         raise LinkLost(f"no answer from {self._endpoint}")
+
+    async def _first_word(self) -> Welcome:
+        """Whatever comes before the orchestrator's answer is for an older registration."""
+        while True:
+            message = await self._hear()
+            if isinstance(message, Welcome):
+                return message
+            if isinstance(message, Refused):
+                raise RegistrationRefused(message.reason)
 
     def _stand_outside(self, reason: TurnedAway) -> None:
         """Tries again, unless it has long been clear that it will never help."""
