@@ -36,6 +36,7 @@ bench: $(READY)
 	@$(PYTHON_IN) -m benchmarks.parity
 	@$(PYTHON_IN) -m benchmarks.overhead
 	@$(PYTHON_IN) -m benchmarks.transfer
+	@$(PYTHON_IN) -m benchmarks.hostile_bytes
 
 clean:
 	rm -rf .venv *.egg-info build dist demo.png

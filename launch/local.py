@@ -9,11 +9,13 @@ import click
 
 from launch.addresses import Address, free_port
 from launch.child import Recipe
+from launch.errors import LaunchError
 from launch.itself import command
 from launch.machine import this_machine
 from launch.model import check_model
 from launch.plan import Member, Plan, Wish, plan
 from transfer.addresses import is_loopback
+from transfer.errors import KeysError
 
 _LOOPBACK, _ANY = "127.0.0.1", "0.0.0.0"
 _OF_FRONT = (
@@ -23,9 +25,9 @@ _OF_FRONT = (
     "max_attempts",
     "stall_timeout",
     "state_dir",
-    "media_store",
 )
-_OF_ROLES = ("advertise", "dtype", "transfer", "slots", "slot_bytes", "max_batch", "media_store")
+_OF_ROLES = ("advertise", "dtype", "transfer", "slots", "slot_bytes", "max_batch")
+_OF_BOTH = ("keys", "media_store")
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,13 @@ class LocalCluster:
     def planned(cls, flags: dict[str, Any]) -> Self:
         """From the flags of `up`. Raises `LaunchError` for what can be seen to fail beforehand."""
         model = check_model(flags["model"])
+        _check_keys(flags["keys"])
         http: Address = flags["http"].settled()
         control: Address = flags["control"].settled()
         chosen = _plan(flags)
         ports = {member.name: free_port(_ANY) for member in chosen.members}
         endpoints = {name: Address(flags["advertise"], port).tcp for name, port in ports.items()}
-        shared = tuple(_flags({name: flags[name] for name in _OF_ROLES}))
+        shared = tuple(_flags({name: flags[name] for name in (*_OF_ROLES, *_OF_BOTH)}))
         return cls(
             http=http,
             control=control,
@@ -59,6 +62,16 @@ class LocalCluster:
                 for member in chosen.members
             ),
         )
+
+
+def _check_keys(folder: str | None) -> None:
+    """One error for all processes, and one pair where none has been made yet."""
+    from transfer.keys import cluster_keys
+
+    try:
+        cluster_keys(folder)
+    except KeysError as error:
+        raise LaunchError(str(error)) from error
 
 
 def _plan(flags: dict[str, Any]) -> Plan:
@@ -84,7 +97,7 @@ def _orchestrator(
         "disagg_role": "orchestrator",
         "http": http,
         "bind": control.tcp,
-        **{name: flags[name] for name in _OF_FRONT},
+        **{name: flags[name] for name in (*_OF_FRONT, *_OF_BOTH)},
         **declared,
     }
     return Recipe("orchestrator", "orchestrator", _serve(_flags(values)))

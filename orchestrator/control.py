@@ -22,13 +22,15 @@ from orchestrator.core.machine import Machine
 from orchestrator.options import OrchestratorOptions
 from orchestrator.witness import Witness
 from transfer.codec import MAX_FRAME_BYTES, ProtocolError, encode
+from transfer.guard import SEAL_BYTES, Guard
+from transfer.keys import KeyPair, cluster_keys
 from transfer.messages import RegisterAgain, Role, from_instance
+from transfer.refusals import Reason
 
 log = logging.getLogger("orchestrator")
 
 TICK_S = 0.1
 BURST = 500  # messages that are handled before others in the process have their turn
-HANDSHAKE_MS = 3_000
 QUEUED = 10_000  # messages to one peer; one that does not read is given up
 PING_MS, SILENCE_MS = 5_000, 15_000  # of TCP connections whose other end has vanished
 LINGER_MS = 500
@@ -44,12 +46,14 @@ class Control:
     has to report. `post` takes an event of our own, from the same event loop, and has handled it
     when it returns. What concerns requests goes to `listener`.
 
+    Only who has the cluster's `keys` (None: see `cluster_keys`) gets to say anything.
+
     Whatever bytes come in cost at most a counter and a line in the log. `counters` are those of
     the machine and these: protocol_errors_{frames,size,magic,version,message}, control_unsent,
-    control_overlong, control_errors.
+    control_overlong, control_errors, handshakes_refused_{key,mechanism,bytes}.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, keys: KeyPair | None = None) -> None:
         self.machine = Machine(config)
         self.listener: Callable[[Outcome], None] = lambda outcome: None
         self.endpoint = ""
@@ -62,6 +66,7 @@ class Control:
         self._wake = asyncio.Event()
         self._context = zmq.Context()
         self._socket = _router(self._context)
+        self._guard = Guard(self._socket, keys or cluster_keys(), self._refused)
         self._witness = Witness(lambda name, epoch: self.post(SenderGone(name, epoch)))
 
     # ------------------------------------------------------------ for the rest of the process
@@ -100,6 +105,11 @@ class Control:
 
     async def run(self) -> None:
         """Never returns."""
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(self._guard.run(), name="control guard")
+            parts.create_task(self._loop(), name="control loop")
+
+    async def _loop(self) -> None:
         loop = asyncio.get_running_loop()
         descriptor = cast(int, self._socket.getsockopt(zmq.FD))
         loop.add_reader(descriptor, self._wake.set)
@@ -117,6 +127,7 @@ class Control:
             with contextlib.suppress(zmq.ZMQError):
                 self._socket.send_multipart([connection, farewell], zmq.NOBLOCK)
         self._witness.close()
+        self._guard.close()
         self._socket.close(linger=LINGER_MS)
         self._context.term()
 
@@ -236,6 +247,10 @@ class Control:
         self._counters[f"protocol_errors_{reason}"] += 1
         self._complaints.add(f"garbage on the control port ({reason})", detail)
 
+    def _refused(self, reason: Reason, why: str) -> None:
+        self._counters[f"handshakes_refused_{reason}"] += 1
+        self._complaints.add(f"turned away at the control port ({reason})", why)
+
 
 def configure(options: OrchestratorOptions) -> Config:
     """The machine's settings. Generations begin at random: no two lives of the orchestrator share
@@ -258,8 +273,7 @@ def configure(options: OrchestratorOptions) -> Config:
 def _router(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
     router = context.socket(zmq.ROUTER)
     router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    router.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-    router.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    router.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES + SEAL_BYTES)
     router.setsockopt(zmq.HEARTBEAT_IVL, PING_MS)
     router.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENCE_MS)
     router.setsockopt(zmq.SNDHWM, QUEUED)

@@ -8,6 +8,7 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 
     `bind`: where instances register, tcp://HOST:PORT; port 0 takes any free one.
     `http`: where the front door listens, HOST:PORT; port 0 likewise.
+    `keys`: the folder of the cluster's key pair; None: see `transfer.keys.cluster_keys`.
     `state_dir`: a folder for what must outlive the process; None keeps nothing.
     `policy`: how an instance is chosen among those with room: round_robin | least_loaded.
     `encoders`, `denoisers`, `decoders`: endpoints whose places in their roles are fixed
@@ -22,6 +23,7 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 
     bind: str = "tcp://127.0.0.1:0"
     http: str = "127.0.0.1:0"
+    keys: str | None = None
     state_dir: str | None = None
     policy: str = "round_robin"
     encoders: list[str] = []

@@ -11,14 +11,19 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 
 from orchestrator.control import Control, configure
 from orchestrator.core.policies import POLICIES
+from orchestrator.descriptors import allow_connections
 from orchestrator.http import HttpOptions, create_app
 from orchestrator.http.media import MediaGateway
 from orchestrator.http.server import bind, serving
 from orchestrator.options import OrchestratorOptions
 from orchestrator.service import Service
+from transfer.errors import KeysError
+from transfer.keys import KeyPair, cluster_keys
+from transfer.media import MediaClient
 
 log = logging.getLogger("orchestrator")
 
@@ -31,9 +36,10 @@ def serve(options: OrchestratorOptions) -> int:
     """Runs until SIGTERM or SIGINT: 0 after running requests have finished, 1 if a second signal
     cut them off, if a port is taken, or if a loop stopped by itself."""
     logging.basicConfig(level=logging.INFO, format=FORMAT)
+    allow_connections()
     try:
         return asyncio.run(_serve(options))
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, KeysError) as error:
         print(f"triptych: orchestrator: {error}", file=sys.stderr)
         return 1
     except asyncio.CancelledError:
@@ -43,14 +49,15 @@ def serve(options: OrchestratorOptions) -> int:
 async def _serve(options: OrchestratorOptions) -> int:
     if options.policy not in POLICIES:
         raise ValueError(f"policy {options.policy}: there are {', '.join(POLICIES)}")
+    keys = cluster_keys(options.keys)
     stop = _signals()
-    async with _control(options) as (control, running):
+    async with _control(options, keys) as (control, running):
         try:
             listener = bind(options.http)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ValueError(f"cannot listen at {options.http}: {reason}") from error
-        media = MediaGateway(options.media_store)
+        media = MediaGateway(options.media_store, connect=partial(MediaClient, keys=keys))
         service = Service(control, options.request_timeout_s, media.release)
         http = HttpOptions(media_store=options.media_store)
         app = create_app(service, media, http, healthy=service.healthy)
@@ -64,10 +71,10 @@ async def _serve(options: OrchestratorOptions) -> int:
 
 @contextlib.asynccontextmanager
 async def _control(
-    options: OrchestratorOptions,
+    options: OrchestratorOptions, keys: KeyPair
 ) -> AsyncIterator[tuple[Control, asyncio.Task[None]]]:
     """The control channel, bound and running."""
-    control = Control(configure(options))
+    control = Control(configure(options), keys)
     try:
         control.bind(options.bind)
         running = asyncio.create_task(control.run(), name="control")

@@ -10,7 +10,10 @@ import zmq
 import zmq.asyncio
 
 from roles.backoff import Backoff
+from roles.doorstep import Doorstep
 from transfer.codec import MAX_FRAME_BYTES, Message, ProtocolError, encode
+from transfer.guard import SEAL_BYTES
+from transfer.keys import KeyPair, cluster_keys
 from transfer.messages import (
     Abort,
     Close,
@@ -33,6 +36,7 @@ log = logging.getLogger(__name__)
 MISSED_BEATS = 4  # so many heartbeats without any word: the orchestrator is gone
 WELCOME_S = 10.0  # for an answer to Register, before it is said again on a new connection
 COMPLAIN_S = 5.0
+LOOK_S = 0.25  # how often it is looked why nobody answers
 SHORTEST_HEARTBEAT_S = 0.02
 MAX_QUEUED = 10_000  # messages that the orchestrator does not take
 LINGER_MS = 1000  # for the goodbye
@@ -44,6 +48,10 @@ class RegistrationRefused(Exception):
 
 class LinkLost(Exception):
     """This connection is over; the message says why. The client makes another one."""
+
+
+class TurnedAway(LinkLost):
+    """The orchestrator ended this connection in its handshake; the message says the remedy."""
 
 
 class Orders(Protocol):
@@ -79,21 +87,34 @@ class ControlClient:
     registers again, so it survives any number of restarts of the orchestrator, and may be started
     before it. (ZeroMQ guide, "Paranoid Pirate".)
 
+    It shows the cluster's `keys` (None: see `cluster_keys`), and talks to nobody who has others. An
+    instance that was never welcomed, and for `welcome_s` nothing but turned away, gives up; one
+    that was keeps on trying, because then the orchestrator is the one that has changed.
+
     `epoch` is that of the last Welcome. Counters: `garbage` (frames that are no message of ours),
     `dropped` (progress that a stuck connection did not take).
     """
 
-    def __init__(self, endpoint: str, orders: Orders, *, welcome_s: float = WELCOME_S) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        orders: Orders,
+        keys: KeyPair | None = None,
+        *,
+        welcome_s: float = WELCOME_S,
+    ) -> None:
         self.epoch = 0
         self.registered = asyncio.Event()
         self.counters: Counter[str] = Counter()
         self._endpoint = endpoint
         self._orders = orders
+        self._keys = keys or cluster_keys()
         self._welcome_s = welcome_s
         self._context = zmq.asyncio.Context()
         self._queue: deque[bytes] = deque()
         self._queued = asyncio.Event()
         self._heard = 0.0
+        self._turned_away_since: float | None = None
         self._socket: zmq.asyncio.Socket | None = None
 
     async def run(self) -> None:
@@ -106,7 +127,10 @@ class ControlClient:
             try:
                 await self._connect()
                 await self._talk(backoff)
+            except TurnedAway as reason:
+                self._stand_outside(reason)
             except LinkLost as reason:
+                self._turned_away_since = None
                 log.warning("%s; registering again", reason)
             await asyncio.sleep(backoff.next())
 
@@ -144,15 +168,18 @@ class ControlClient:
             self._socket.close(linger=0)
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES + SEAL_BYTES)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        self._keys.of_client(self._socket)
+        self._doorstep = Doorstep(self._socket, self._endpoint, self._keys)
         self._socket.connect(self._endpoint)
 
     async def _talk(self, backoff: Backoff) -> None:
         """One registration, from Register to the end of the connection."""
         welcome = await self._welcome()
         self.epoch = welcome.epoch
+        self._turned_away_since = None
         self._heard = asyncio.get_running_loop().time()
         self.registered.set()
         backoff.reset()
@@ -169,21 +196,49 @@ class ControlClient:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _welcome(self) -> Welcome:
+        """Raises `RegistrationRefused`, `TurnedAway`, or `LinkLost` if nobody answers."""
         assert self._socket is not None
-        await self._socket.send(encode(self._orders.register(self.epoch)))
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self._welcome_s
-        while loop.time() < until:
+        with contextlib.closing(self._doorstep):
+            await self._socket.send(encode(self._orders.register(self.epoch)))
+            hearing = asyncio.ensure_future(self._first_word())
             try:
-                message = await asyncio.wait_for(self._hear(), min(COMPLAIN_S, self._welcome_s))
-            except TimeoutError:
+                return await self._wait_for(hearing)
+            finally:
+                hearing.cancel()
+                await asyncio.wait({hearing})
+
+    async def _wait_for(self, hearing: "asyncio.Future[Welcome]") -> Welcome:
+        """What it hears; while it hears nothing, it is looked why."""
+        loop = asyncio.get_running_loop()
+        began = complained = loop.time()
+        while loop.time() - began < self._welcome_s:
+            await asyncio.wait({hearing}, timeout=min(LOOK_S, self._welcome_s))
+            if hearing.done():
+                return hearing.result()
+            if refusal := self._doorstep.refusal():
+                raise TurnedAway(refusal)
+            if loop.time() - complained >= COMPLAIN_S:
+                complained = loop.time()
                 log.warning("the orchestrator at %s does not answer yet", self._endpoint)
-                continue
+        raise LinkLost(f"no answer from {self._endpoint}")
+
+    async def _first_word(self) -> Welcome:
+        """Whatever comes before the orchestrator's answer is for an older registration."""
+        while True:
+            message = await self._hear()
             if isinstance(message, Welcome):
                 return message
             if isinstance(message, Refused):
                 raise RegistrationRefused(message.reason)
-        raise LinkLost(f"no answer from {self._endpoint}")
+
+    def _stand_outside(self, reason: TurnedAway) -> None:
+        """Tries again, unless it has long been clear that it will never help."""
+        now = asyncio.get_running_loop().time()
+        if self._turned_away_since is None:
+            self._turned_away_since = now
+        if self.epoch == 0 and now - self._turned_away_since >= self._welcome_s:
+            raise RegistrationRefused(str(reason)) from reason
+        log.warning("%s", reason)
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()

@@ -25,6 +25,7 @@ from roles.rank import PROGRAM
 from roles.scheduler import Scheduler
 from transfer.addresses import is_loopback
 from transfer.errors import TransferError
+from transfer.keys import KeyPair, cluster_keys
 from transfer.media import MediaServer
 from transfer.messages import (
     Abort,
@@ -62,15 +63,16 @@ def serve(options: RoleOptions, program: str = PROGRAM) -> int:
 
 
 async def _run(options: RoleOptions, program: str) -> int:
+    keys = cluster_keys(options.keys)
     if options.media_store is not None and "://" not in options.media_store:
         os.makedirs(options.media_store, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
         pool = stack.enter_context(_slots(options))
         transport = Transport(pool, options.transfer, options.advertise)
         stack.push_async_callback(transport.close)
-        media = MediaServer(options.endpoint or _any_port(options.advertise))
+        media = MediaServer(options.endpoint or _any_port(options.advertise), keys)
         await stack.enter_async_context(media)
-        leader = Leader(options, program, pool, transport, media)
+        leader = Leader(options, program, pool, transport, media, keys)
         return await leader.run()
 
 
@@ -103,6 +105,7 @@ class Leader:
         pool: SlotPool,
         transport: Transport,
         media: MediaServer,
+        keys: KeyPair,
     ) -> None:
         self.name = options.given_name()
         self.state: InstanceState = "starting"
@@ -112,7 +115,7 @@ class Leader:
         self._media = media
         self._endpoint = advertised(options, media.endpoint)
         self._outbox = OutboxLine(outboxes(pool, options.roles))
-        self.control = ControlClient(options.orchestrator, self)
+        self.control = ControlClient(options.orchestrator, self, keys)
         self.engine = Engine(
             self.name,
             options.capacity(),

@@ -52,6 +52,8 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The host name or address under which others reach this process."""
     endpoint: str | None = None
     """Where finished media are served: tcp://HOST:PORT. None: a free port of every interface."""
+    keys: str | None = None
+    """The folder of the cluster's key pair. None: see `transfer.keys.cluster_keys`."""
     media_store: str | None = None
     """A folder or fsspec URL that the front door reaches too. None: media stay in this process."""
 

@@ -41,3 +41,7 @@ class BackendMissing(TransferError):
 
 class MediaError(TransferError):
     """A finished file cannot be read: its owner does not answer, or no longer has it."""
+
+
+class KeysError(TransferError):
+    """The cluster's key pair is missing, cannot be made, or is not safe. Says the remedy."""

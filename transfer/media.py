@@ -18,6 +18,8 @@ import zmq.asyncio
 
 from transfer.codec import ProtocolError, encode
 from transfer.errors import MediaError
+from transfer.guard import SEAL_BYTES, Guard
+from transfer.keys import KeyPair, cluster_keys
 from transfer.messages import (
     Media,
     MediaChunk,
@@ -27,6 +29,7 @@ from transfer.messages import (
     from_media,
     to_media,
 )
+from transfer.refusals import Reason
 from transfer.threads import in_thread
 
 CHUNK_BYTES = 256 << 10
@@ -57,28 +60,42 @@ class MediaServer:
 
     `bind`: a ZeroMQ endpoint; port 0 or `*` takes a free one, and `endpoint` says which. `add`
     takes over an open descriptor, and refuses (`MediaError`) beyond `max_bytes` altogether. Bytes
-    that are no request cost the counter `garbage` and one log line a second at most.
+    that are no request cost the counter `garbage`, connections without the cluster's `keys` (None:
+    see `cluster_keys`) the counter `refused`, and both one log line a second at most.
 
     `async with`, or `start` and `close`, in the event loop that serves.
     """
 
-    def __init__(self, bind: str, *, ttl_s: float = TTL_S, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        bind: str,
+        keys: KeyPair | None = None,
+        *,
+        ttl_s: float = TTL_S,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
         self._files: dict[str, _File] = {}
         self._ttl_s = ttl_s
         self._max_bytes = max_bytes
-        self._socket = _socket(zmq.ROUTER, _MAX_ASK_BYTES, sends=_ANSWERS, receives=_ASKS)
+        keys = keys or cluster_keys()
+        self._context = zmq.asyncio.Context()  # of its own: one guard for each
+        self._socket = _socket(
+            self._context, zmq.ROUTER, _MAX_ASK_BYTES, sends=_ANSWERS, receives=_ASKS
+        )
+        self._guard = Guard(self._socket, keys, self._refuse)
         self._task: asyncio.Task[None] | None = None
         self.garbage = 0
+        self.refused = 0
         self._complained = 0.0
         try:
             self._socket.bind(bind)
         except zmq.ZMQError as error:
-            self._socket.close()
+            self._close_socket()
             raise MediaError(f"{bind} cannot be bound: {error}") from error
         self.endpoint = str(self._socket.get_string(zmq.LAST_ENDPOINT))
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._serve(), name="media server")
+        self._task = asyncio.create_task(self._run(), name="media server")
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -110,9 +127,14 @@ class MediaServer:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        self._socket.close()
+        self._close_socket()
         for id in list(self._files):
             self.release(id)
+
+    def _close_socket(self) -> None:
+        self._guard.close()
+        self._socket.close()
+        self._context.term()
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -120,6 +142,11 @@ class MediaServer:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(self._guard.run(), name="media guard")
+            parts.create_task(self._serve(), name="media answers")
 
     async def _serve(self) -> None:
         while True:
@@ -134,7 +161,8 @@ class MediaServer:
                 raise ProtocolError("message", f"{len(frames)} frames")
             message = to_media.decode(frames[1])
         except ProtocolError as error:
-            self._complain(error)
+            self.garbage += 1
+            self._complain("not a media request (%d so far): %s", self.garbage, error)
             return
         if isinstance(message, MediaRelease):
             self.release(message.id)
@@ -160,23 +188,34 @@ class MediaServer:
         for id in [id for id, file in self._files.items() if file.expires <= now]:
             self.release(id)
 
-    def _complain(self, error: ProtocolError) -> None:
-        self.garbage += 1
+    def _refuse(self, reason: Reason, why: str) -> None:
+        self.refused += 1
+        self._complain("turned away at the media port (%d so far): %s", self.refused, why)
+
+    def _complain(self, text: str, count: int, why: object) -> None:
         if time.monotonic() - self._complained >= 1:
             self._complained = time.monotonic()
-            log.warning("not a media request (%d so far): %s", self.garbage, error)
+            log.warning(text, count, why)
 
 
 class MediaClient:
     """Reads files from one instance's media endpoint. One client serves any number of readers.
 
-    `async with`, or `close` at the end. What arrives that was not asked for costs the counter
+    `async with`, or `close` at the end. It shows the cluster's `keys` (None: see `cluster_keys`),
+    and talks to nobody who has others. What arrives that was not asked for costs the counter
     `garbage`.
     """
 
-    def __init__(self, endpoint: str, *, chunk_s: float = CHUNK_S) -> None:
+    def __init__(
+        self, endpoint: str, keys: KeyPair | None = None, *, chunk_s: float = CHUNK_S
+    ) -> None:
         self._chunk_s = chunk_s
-        self._socket = _socket(zmq.DEALER, _MAX_ANSWER_BYTES, sends=_ASKS, receives=_ANSWERS)
+        keys = keys or cluster_keys()
+        context = zmq.asyncio.Context.instance()
+        self._socket = _socket(
+            context, zmq.DEALER, _MAX_ANSWER_BYTES, sends=_ASKS, receives=_ANSWERS
+        )
+        keys.of_client(self._socket)
         self._waiting: dict[tuple[str, int], asyncio.Future[bytes]] = {}
         self._room = asyncio.Semaphore(OUTSTANDING)
         self._task: asyncio.Task[None] | None = None
@@ -297,11 +336,13 @@ def _read_blocking(fd: int, ask: MediaRead) -> bytes:
         os.close(fd)
 
 
-def _socket(kind: int, max_bytes: int, *, sends: int, receives: int) -> "zmq.asyncio.Socket":
+def _socket(
+    context: zmq.asyncio.Context, kind: int, max_bytes: int, *, sends: int, receives: int
+) -> "zmq.asyncio.Socket":
     """A socket with bounded queues that takes no frame larger than any of ours."""
-    made = zmq.asyncio.Context.instance().socket(kind)
+    made = context.socket(kind)
     made.setsockopt(zmq.LINGER, 0)
-    made.setsockopt(zmq.MAXMSGSIZE, max_bytes)
+    made.setsockopt(zmq.MAXMSGSIZE, max_bytes + SEAL_BYTES)
     made.setsockopt(zmq.SNDHWM, sends)
     made.setsockopt(zmq.RCVHWM, receives)
     return made

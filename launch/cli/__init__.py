@@ -1,4 +1,5 @@
-"""The command line: `triptych serve | up | generate | status | drain | remove`.
+"""The command line: `triptych serve | up | generate | status | drain | remove |
+keygen`.
 
 Each subcommand stands in a file of its own. What they run is imported when they run, so that
 `triptych --help` is instant.
@@ -12,6 +13,7 @@ import click
 
 from launch.cli.generate import generate
 from launch.cli.instances import drain, remove
+from launch.cli.keygen import keygen
 from launch.cli.serve import serve
 from launch.cli.status import status
 from launch.cli.up import up
@@ -29,7 +31,7 @@ def triptych() -> None:
     """Serve diffusion models as encoder, denoiser and decoder processes behind one orchestrator."""
 
 
-for command in (serve, up, generate, status, drain, remove):
+for command in (serve, up, generate, status, drain, remove, keygen):
     triptych.add_command(command)
 
 

@@ -27,6 +27,18 @@ def url_flag(function: Wrapped) -> Wrapped:
     )(function)
 
 
+def keys_flag(function: Wrapped) -> Wrapped:
+    """Read by `transfer.keys.cluster_keys`, which knows the variable and the default."""
+    return click.option(
+        "--keys",
+        type=click.Path(file_okay=False),
+        metavar="DIR",
+        help="The folder of the cluster's key pair (`triptych keygen` makes one; every host needs "
+        "the same). [env var: TRIPTYCH_KEYS; default: one in the user's state folder, made when "
+        "first needed]",
+    )(function)
+
+
 def front_flags(function: Wrapped) -> Wrapped:
     """What an orchestrator is told: the same words for `serve` and `up`."""
     return _all(

@@ -8,7 +8,7 @@ from click.core import ParameterSource
 
 from launch.addresses import DEFAULT_CONTROL
 from launch.cli.command import Command
-from launch.cli.flags import COUNT, compute_flags, front_flags
+from launch.cli.flags import COUNT, compute_flags, front_flags, keys_flag
 from launch.cli.values import DEVICE, ROLES, TCP, TCP_LIST
 from launch.errors import LaunchError
 from launch.machine import usable_cores
@@ -125,6 +125,7 @@ def _section(name: str | None) -> str:
     "host: each would take all cores. [default: cores of the affinity mask and the container's "
     "quota, divided by --ranks]",
 )
+@keys_flag
 @compute_flags
 @click.option(
     "--slice",
@@ -202,6 +203,7 @@ def orchestrator_options(flags: dict[str, Any]) -> "OrchestratorOptions":
     return OrchestratorOptions(
         bind=flags["bind"].tcp,
         http=str(flags["http"]),
+        keys=flags["keys"],
         state_dir=_made(flags["state_dir"]),
         policy=flags["policy"],
         encoders=list(flags["encoders"]),
@@ -237,6 +239,7 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
         threads=flags["threads"] or max(1, usable_cores() // flags["ranks"]),
         advertise=flags["advertise"],
         endpoint=endpoint and endpoint.tcp,
+        keys=flags["keys"],
         media_store=flags["media_store"],
     )
 

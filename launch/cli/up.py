@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from launch.cli.command import Command
-from launch.cli.flags import COUNT, compute_flags, front_flags
+from launch.cli.flags import COUNT, compute_flags, front_flags, keys_flag
 from launch.cli.values import DEVICE, TCP
 
 NUMBER = click.IntRange(min=0)
@@ -62,6 +62,7 @@ NUMBER = click.IntRange(min=0)
     metavar="N",
     help="CPU threads of each rank. [default: usable cores divided by all ranks, at least 1]",
 )
+@keys_flag
 @compute_flags
 @click.option(
     "--start-timeout",

@@ -46,15 +46,18 @@ def test_endpoints_are_declared_in_the_order_of_names(model: str) -> None:
 def test_flags_are_passed_on(model: str, tmp_path: Path) -> None:
     words = ["--slots", "3", "--slot-bytes", "1MiB", "--max-batch", "2", "--dtype", "bfloat16"]
     words += ["--transfer", "shm", "--media-store", str(tmp_path), "--threads", "5"]
+    words += ["--keys", os.environ["TRIPTYCH_KEYS"]]
     words += ["--policy", "least_loaded", "--request-timeout", "7", "--max-queue", "9"]
     cluster = planned("--model", model, *words, "--state-dir", str(tmp_path / "state"))
     front = orchestrator_options(served(cluster.orchestrator))
     assert (front.policy, front.request_timeout_s, front.max_queue) == ("least_loaded", 7, 9)
+    assert front.keys == os.environ["TRIPTYCH_KEYS"]
     assert front.state_dir == str(tmp_path / "state")
     for flags in map(served, cluster.instances):
         options = role_options(flags["roles"], flags)
         assert (options.slots, options.slot_bytes, options.max_batch) == (3, 1 << 20, 2)
         assert (options.dtype, options.transfer, options.threads) == ("bfloat16", "shm", 5)
+        assert options.keys == front.keys
         assert (options.media_store, front.media_store) == (str(tmp_path), str(tmp_path))
 
 

@@ -56,13 +56,13 @@ def test_defaults_are_those_of_the_orchestrator_itself() -> None:
 
 
 def test_every_option_of_a_role_has_a_flag() -> None:
-    flags = {"roles", "media_store", "slice_s", *OF_ROLES} - {"slice"}
+    flags = {"roles", "keys", "media_store", "slice_s", *OF_ROLES} - {"slice"}
     assert set(RoleOptions.__struct_fields__) == flags
 
 
 def test_every_option_of_the_orchestrator_has_a_flag() -> None:
     flags = {name.removesuffix("_s") for name in OrchestratorOptions.__struct_fields__}
-    assert flags == {"media_store", *OF_ORCHESTRATOR}
+    assert flags == {"keys", "media_store", *OF_ORCHESTRATOR}
 
 
 def test_flags_arrive_in_the_units_of_the_options(model: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -23,7 +24,8 @@ from orchestrator.options import OrchestratorOptions
 from orchestrator.service import Completed, RequestFailed, Service
 from tests.support.bench import INPUTS
 from tests.support.scripted_dealer import dealers
-from transfer.codec import encode
+from transfer.codec import MAX_FRAME_BYTES, encode
+from transfer.keys import KeyPair, cluster_keys, make
 from transfer.messages import (
     SPLIT_ROUTE,
     Close,
@@ -120,6 +122,7 @@ async def _zmq_storm(endpoint: str, seed: int, count: int) -> None:
     dice = random.Random(seed)
     context = zmq.asyncio.Context()
     stranger = context.socket(zmq.DEALER)
+    cluster_keys().of_client(stranger)
     stranger.connect(endpoint)
     for _ in range(count):
         frames = dice.choice(_frames(dice))
@@ -162,7 +165,7 @@ def _garbage(control: Control) -> dict[str, int]:
 
 
 async def test_half_open_connections_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.control.HANDSHAKE_MS", 200)
+    monkeypatch.setattr("transfer.guard.HANDSHAKE_S", 0.2)
     async with _running() as (control, service), dealers(control.endpoint, *SPLIT_ROUTE):
         host, port = control.endpoint.removeprefix("tcp://").split(":")
         silent = [await asyncio.open_connection(host, int(port)) for _ in range(100)]
@@ -172,6 +175,56 @@ async def test_half_open_connections_are_dropped(monkeypatch: pytest.MonkeyPatch
                 await reader.read()  # to the end, which the other side has to make
                 writer.close()
                 await writer.wait_closed()
+
+
+async def _visit(endpoint: str, keys: KeyPair | None, messages: int = 1) -> None:
+    """A stranger that knocks with these keys, says something, and goes when it was turned away."""
+    with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as stranger:
+        stranger.setsockopt(zmq.LINGER, 0)
+        if keys is not None:
+            keys.of_client(stranger)
+        with stranger.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
+            stranger.connect(endpoint)
+            for _ in range(messages):
+                await stranger.send(encode(Heartbeat(1)))
+            assert await monitor.poll(DEADLINE_S * 1000)
+            stranger.disable_monitor()
+
+
+async def test_strangers_are_turned_away_counted_and_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = make(tmp_path / "other")
+    async with _running() as (control, service), dealers(control.endpoint, *SPLIT_ROUTE):
+        visits = [_visit(control.endpoint, keys) for keys in [other, None] * 10]
+        results, *_ = await asyncio.gather(_generate(service, "beside them"), *visits)
+        assert isinstance(results, Completed)
+        await _eventually(lambda: _refused(control) >= 20)
+        assert control.counters["handshakes_refused_key"] >= 10
+        assert not _garbage(control)  # not a word of theirs was read
+        told = [r.message for r in caplog.records if "turned away" in r.message]
+        at_once = [text.partition(":")[0] for text in told if "times more" not in text]
+        assert len(at_once) == len(set(at_once)) <= 3
+        assert any(str(cluster_keys().folder) in text for text in told)
+
+
+def _refused(control: Control) -> int:
+    return sum(n for name, n in control.counters.items() if name.startswith("handshakes_refused"))
+
+
+async def test_a_frame_of_the_largest_size_passes_and_a_larger_one_does_not() -> None:
+    async with _running() as (control, _):
+        with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as peer:
+            peer.setsockopt(zmq.LINGER, 0)
+            cluster_keys().of_client(peer)
+            with peer.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
+                peer.connect(control.endpoint)
+                await peer.send(bytes(MAX_FRAME_BYTES))
+                await _eventually(lambda: _garbage(control) == {"protocol_errors_magic": 1})
+                await peer.send(bytes(MAX_FRAME_BYTES + 1))
+                assert await monitor.poll(DEADLINE_S * 1000)
+                peer.disable_monitor()
+        assert _garbage(control) == {"protocol_errors_magic": 1}
 
 
 # ---------------------------------------------------------------- comings and goings
@@ -236,10 +289,24 @@ async def test_vanished_connection_is_found_out_when_something_is_sent() -> None
         async with dealers(control.endpoint, *SPLIT_ROUTE):
             assert await _generate(service, "a")
         # nobody is there any more, and nobody said goodbye
+        await _eventually(lambda: not any(_reachable(control)))
         asking = asyncio.create_task(_generate(service, "b"))
         async with dealers(control.endpoint, *SPLIT_ROUTE):
             assert (await asking).attempts > 0
         assert control.counters["control_unsent"] > 0
+
+
+def _reachable(control: Control) -> list[bytes]:
+    """The connections for which ZeroMQ would still take a message."""
+
+    def takes(connection: bytes) -> bool:
+        try:
+            control._socket.send_multipart([connection, encode(RegisterAgain())], zmq.NOBLOCK)
+        except zmq.ZMQError:
+            return False
+        return True
+
+    return [each for each in control.machine.connections if takes(each)]
 
 
 # ---------------------------------------------------------------- bugs of ours

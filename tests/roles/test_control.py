@@ -3,14 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
+import zmq.asyncio
 
 from roles import control
 from roles.control import ControlClient, RegistrationRefused
 from tests.support.scripted_orchestrator import ScriptedOrchestrator, work
 from transfer.codec import Message
+from transfer.keys import KeyPair, make
 from transfer.messages import (
     Abort,
     Close,
@@ -233,3 +237,85 @@ async def test_leaving_says_goodbye_after_everything_else() -> None:
             us.send(Progressed(1, "r", 1, "encoder", 1, 1))
         assert (await them.hear(Left)).reason == "the test is over"
         assert isinstance(them.heard[-1][1], Progressed)
+
+
+# ---------------------------------------------------------------- keys
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> KeyPair:
+    """Of another cluster."""
+    return make(tmp_path / "other")
+
+
+async def refused(endpoint: str, keys: KeyPair | None = None) -> str:
+    """What a client that is never let in ends with."""
+    us = ControlClient(endpoint, Orders(), keys, welcome_s=0.5)
+    with pytest.raises(RegistrationRefused) as ended:
+        await asyncio.wait_for(us.run(), 20)
+    await us.leave("refused")
+    return str(ended.value)
+
+
+async def test_a_key_of_another_cluster_is_told_from_silence(
+    other: KeyPair, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ScriptedOrchestrator() as them:
+        said = await refused(them.endpoint, other)
+    assert f"{them.endpoint} hangs up on the key in {other.folder}" in said
+    assert "copy the orchestrator's key folder to this host and name it with --keys" in said
+    assert any(record.message == said for record in caplog.records)  # at once, not in the end
+    assert "does not answer" not in caplog.text
+
+
+async def test_a_key_that_only_the_guard_knows_to_be_wrong(
+    other: KeyPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if half of the folder had been copied."""
+    from tests.transfer.test_guard import door
+
+    ours = make(other.folder.parent / "ours")
+    of_client = KeyPair.of_client
+
+    def mixed(keys: KeyPair, socket: "zmq.Socket[bytes]") -> None:
+        of_client(keys, socket)
+        socket.setsockopt(zmq.CURVE_SERVERKEY, ours.public)
+
+    monkeypatch.setattr(KeyPair, "of_client", mixed)
+    async with door(ours) as at:
+        said = await refused(at.endpoint, other)
+    assert f"does not accept the key in {other.folder}: copy the orchestrator's" in said
+
+
+async def test_a_port_without_keys_is_told_from_a_wrong_key() -> None:
+    with zmq.asyncio.Context() as context, context.socket(zmq.ROUTER) as bare:
+        bare.bind("tcp://127.0.0.1:*")
+        said = await refused(bare.get_string(zmq.LAST_ENDPOINT))
+        bare.close(linger=0)
+    assert "takes no keys" in said or "hangs up on the key" in said  # whoever is first
+
+
+async def test_another_program_s_port() -> None:
+    async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(http, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        said = await refused(f"tcp://127.0.0.1:{port}")
+    assert "unless another program listens there" in said
+
+
+async def test_who_was_welcomed_once_waits_for_the_right_orchestrator(other: KeyPair) -> None:
+    async with ScriptedOrchestrator(heartbeat_s=BEAT_S) as them:
+        port = them.port
+        async with client(them.endpoint, welcome_s=0.3) as (us, orders):
+            await orders.heard(("welcomed", 1))
+            await them.__aexit__()
+            async with ScriptedOrchestrator(port, keys=other):
+                for _ in range(4):  # each is longer than welcome_s
+                    await orders.count("forget", orders.told.count("forget") + 1)
+            async with ScriptedOrchestrator(port, heartbeat_s=BEAT_S):
+                await orders.heard(("welcomed", 2))
+            assert us.epoch == 2

@@ -16,6 +16,7 @@ from PIL import Image as Pillow
 
 from tests.support.leader_process import LeaderProcess, gone, leader
 from tests.support.scripted_orchestrator import ScriptedOrchestrator, work
+from transfer.keys import make
 from transfer.media import MediaClient
 from transfer.messages import (
     Abort,
@@ -295,3 +296,23 @@ async def test_a_leader_imports_no_torch() -> None:
     )
     out, _ = await process.communicate()
     assert out.decode().strip() == ""
+
+
+async def test_an_instance_with_another_cluster_s_key_ends_with_the_remedy(
+    them: ScriptedOrchestrator, tmp_path: Path
+) -> None:
+    keys = make(tmp_path / "keys").folder
+    async with leader(them.endpoint, roles=("encoder",), ready=False, keys=str(keys)) as made:
+        assert await made.ended() == 1
+    last = made.stderr.splitlines()[-1]
+    assert last.startswith(f"triptych: encoder: the orchestrator at {them.endpoint} hangs up")
+    assert "--keys (or TRIPTYCH_KEYS)" in last
+
+
+async def test_an_instance_without_a_key_ends_before_it_loads_anything(
+    them: ScriptedOrchestrator, tmp_path: Path
+) -> None:
+    async with leader(them.endpoint, roles=("encoder",), ready=False, keys=str(tmp_path)) as made:
+        assert await made.ended() == 1
+    [line] = made.stderr.splitlines()
+    assert f"there is no cluster.key_secret in {tmp_path}" in line

@@ -10,6 +10,7 @@ import zmq.asyncio
 
 from tests.support.bench import PICTURE, register
 from transfer.codec import encode
+from transfer.keys import cluster_keys
 from transfer.messages import (
     Abort,
     Aborted,
@@ -50,6 +51,7 @@ class Dealer:
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        cluster_keys().of_client(self._socket)
         self._socket.connect(endpoint)
 
     async def say(self, message: Any) -> None:

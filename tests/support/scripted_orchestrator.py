@@ -10,6 +10,7 @@ import zmq
 import zmq.asyncio
 
 from transfer.codec import Message, encode
+from transfer.keys import KeyPair, cluster_keys
 from transfer.messages import (
     Beat,
     Delivered,
@@ -38,7 +39,9 @@ class ScriptedOrchestrator:
     of that type that fits out of it, waiting up to a deadline.
     """
 
-    def __init__(self, port: int = 0, heartbeat_s: float = 0.2) -> None:
+    def __init__(
+        self, port: int = 0, heartbeat_s: float = 0.2, keys: KeyPair | None = None
+    ) -> None:
         self.welcoming = True
         self.beating = True
         self.answering = True
@@ -53,6 +56,7 @@ class ScriptedOrchestrator:
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
+        (keys or cluster_keys()).of_server(self._socket)
         self._socket.bind(f"tcp://127.0.0.1:{port or '*'}")
         self.endpoint = self._socket.get_string(zmq.LAST_ENDPOINT)
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ from tests.support.descriptors import held_open
 from transfer import media
 from transfer.codec import encode
 from transfer.errors import MediaError
+from transfer.keys import cluster_keys, make
 from transfer.media import AHEAD, CHUNK_BYTES, MediaClient, MediaServer
 from transfer.messages import (
     Heartbeat,
@@ -234,6 +236,8 @@ async def test_more_than_the_file_has_is_refused(server: MediaServer, client: Me
 def bare(kind: int) -> zmq.asyncio.Socket:
     made = zmq.asyncio.Context.instance().socket(kind)
     made.setsockopt(zmq.LINGER, 0)
+    keys = cluster_keys()
+    (keys.of_server if kind == zmq.ROUTER else keys.of_client)(made)
     return made
 
 
@@ -322,6 +326,18 @@ async def test_an_asker_that_takes_nothing_holds_up_nobody(
         await greedy.send(encode(MediaRead("m", 0, len(data))))
     assert await read(client, described(data)) == data
     greedy.close()
+
+
+async def test_strangers_without_the_key_are_counted_and_read_nothing(
+    server: MediaServer, client: MediaClient, tmp_path: Path
+) -> None:
+    server.add("m", a_file(b"secret"))
+    async with MediaClient(server.endpoint, make(tmp_path / "other"), chunk_s=0.5) as stranger:
+        with pytest.raises(MediaError, match="sent no piece"):
+            await read(stranger, described(b"secret"))
+    await until(lambda: server.refused > 0)
+    assert server.garbage == 0
+    assert await read(client, described(b"secret")) == b"secret"
 
 
 async def test_a_server_s_garbage_costs_the_client_a_counter() -> None:
