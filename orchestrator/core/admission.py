@@ -20,7 +20,7 @@ def submit(books: Books, event: Submit) -> None:
         return
     books.count("requests_accepted")
     request = books.ledger.open(
-        event.request, event.inputs, route(books), books.now, event.deadline_s
+        event.request, event.inputs, route(books), books.now, event.deadline_s, event.attempts
     )
     books.commands.append(Progress(request.id, request.attempt, "queued", None, 0, 0))
     dispatch.join(books, request)

@@ -34,11 +34,15 @@ Message = (
 
 
 class Submit(Record, frozen=True):
-    """A client asks for one generation; its result is due in `deadline_s` seconds."""
+    """A client asks for one generation; its result is due in `deadline_s` seconds.
+
+    `attempts` were begun before, in an earlier life of the orchestrator; the next one has a higher
+    number than those."""
 
     request: str
     inputs: Inputs
     deadline_s: float
+    attempts: int = 0
 
 
 class Cancel(Record, frozen=True):

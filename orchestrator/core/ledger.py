@@ -34,13 +34,21 @@ class Ledger:
         return not self.active and not self.lingering
 
     def open(
-        self, id: str, inputs: Inputs, route: tuple[Role, ...], now: float, deadline_s: float
+        self,
+        id: str,
+        inputs: Inputs,
+        route: tuple[Role, ...],
+        now: float,
+        deadline_s: float,
+        attempts: int = 0,
     ) -> Request:
-        """A new request. The same id again goes on counting attempts where it stopped, so that
-        nothing that is said of an old attempt fits the new one."""
+        """A new request. The same id again goes on counting attempts where it stopped, here or in
+        an earlier life (`attempts`), so that nothing that is said of an old attempt fits the new
+        one."""
         self._accepted += 1
-        attempt = self._attempts.pop(id, 0) + 1
+        attempt = max(self._attempts.pop(id, 0), attempts) + 1
         request = Request(id, self._accepted, attempt, inputs, route, now, deadline_s)
+        request.tries += attempts
         self.active[id] = request
         self.deadlines.put(request.deadline, request.number, request)
         self.queued += 1
