@@ -14,17 +14,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from orchestrator.http.doors import Doors
 from orchestrator.http.envelope import Envelope
 from orchestrator.http.errors import plain
 from orchestrator.http.images import Images
+from orchestrator.http.job_page import JobList, JobPage
+from orchestrator.http.jobs import JobDesk
+from orchestrator.http.keyed import KeyedImages
+from orchestrator.http.keys import ApiKeys
 from orchestrator.http.links import Links
+from orchestrator.http.meter import Meter, Rate
 from orchestrator.http.openapi import described, install
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.pages import Health, InstanceLeaves, ModelList, ModelPage, Pages, Ready
-from orchestrator.http.ports import MediaSource, Service
-from orchestrator.http.schema import ImageRequest, ImagesReply
+from orchestrator.http.ports import Jobs, MediaSource, Service
+from orchestrator.http.schema import ImageRequest, ImagesReply, JobRequest
 from orchestrator.http.shelf import Shelf
 from orchestrator.http.store import Store
+from orchestrator.http.submission import Submission
 from orchestrator.metrics import Metrics
 from orchestrator.service import ClusterView
 
@@ -34,16 +41,21 @@ log = logging.getLogger(__name__)
 def create_app(
     service: Service,
     media: MediaSource,
+    jobs: Jobs,
     options: HttpOptions | None = None,
     *,
     healthy: Callable[[], bool] = lambda: True,
 ) -> FastAPI:
-    """The front door of `service`.
+    """The front door of `service` and `jobs`.
 
     The application owns `media`: both end with its lifespan, which also sweeps expired files and
-    removes the private ones. `healthy` is what GET /health tells; it must not wait.
+    removes the private ones. `healthy` is what GET /health tells; it must not wait. Setting
+    `app.state.leaving`, an `asyncio.Event`, ends streams of events that would go on for long.
+    ValueError: the file of keys cannot be read, or the rate limit is none.
     """
     options = options or HttpOptions()
+    keys = ApiKeys(options.api_keys) if options.api_keys is not None else None
+    meter = Meter(Rate.parse(options.rate_limit)) if options.rate_limit is not None else None
     shelf = Shelf(Store(options.media_store), options.media_ttl_s, options.media_bytes)
     metrics = Metrics(service)
     app = FastAPI(
@@ -52,22 +64,23 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=lambda app: _lifespan(shelf, media),
+        lifespan=lambda app: _lifespan(shelf, media, keys),
     )
-    _add_routes(
-        app,
-        Images(service, media, shelf, metrics, options),
-        Links(shelf),
-        Pages(service, metrics, healthy, created=int(time.time())),
-    )
+    app.state.leaving = asyncio.Event()
+    submission = Submission(service, jobs, options)
+    keyed = KeyedImages(jobs, submission, options)
+    _add_images(app, Images(service, keyed, media, shelf, metrics, options), Links(shelf))
+    _add_jobs(app, JobDesk(jobs, submission, options, app.state.leaving))
+    _add_pages(app, Pages(service, metrics, healthy, created=int(time.time())))
     install(app)
     app.add_exception_handler(HTTPException, _web_error)
     app.add_exception_handler(RequestValidationError, _web_error)
+    app.add_middleware(Doors, keys=keys, meter=meter)
     app.add_middleware(Envelope, report=_reporter(metrics), stall_s=options.stall_s)
     return app
 
 
-def _add_routes(app: FastAPI, images: Images, links: Links, pages: Pages) -> None:
+def _add_images(app: FastAPI, images: Images, links: Links) -> None:
     app.post(
         "/v1/images/generations",
         summary="Make pictures from a prompt",
@@ -76,6 +89,29 @@ def _add_routes(app: FastAPI, images: Images, links: Links, pages: Pages) -> Non
     app.get("/v1/media/{id}", summary="A file that a reply links to")(links.fetch)
     app.head("/v1/media/{id}", include_in_schema=False)(links.fetch)
 
+
+def _add_jobs(app: FastAPI, jobs: JobDesk) -> None:
+    app.post(
+        "/v1/jobs",
+        summary="Make pictures from a prompt, whether the client waits or not",
+        openapi_extra=described(JobPage, status=202, request=JobRequest),
+    )(jobs.create)
+    app.get(
+        "/v1/jobs",
+        summary="Jobs, the newest first (limit, after, status)",
+        openapi_extra=described(JobList),
+    )(jobs.list)
+    job = "/v1/jobs/{id}"
+    app.get(job, summary="One job", openapi_extra=described(JobPage))(jobs.show)
+    app.delete(job, summary="Cancel it", openapi_extra=described(JobPage))(jobs.cancel)
+    app.get(f"{job}/events", summary="Server-sent events until it is over; Last-Event-ID resumes")(
+        jobs.events
+    )
+    app.get(f"{job}/content", summary="A finished file (index)")(jobs.content)
+    app.head(f"{job}/content", include_in_schema=False)(jobs.content)
+
+
+def _add_pages(app: FastAPI, pages: Pages) -> None:
     def page(path: str, handler: Callable[..., object], reply: type, summary: str) -> None:
         app.get(path, summary=summary, openapi_extra=described(reply))(handler)
 
@@ -97,13 +133,16 @@ def _add_routes(app: FastAPI, images: Images, links: Links, pages: Pages) -> Non
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(shelf: Shelf, media: MediaSource) -> AsyncIterator[None]:
-    sweeping = asyncio.create_task(shelf.sweep_forever(), name="media-sweep")
+async def _lifespan(shelf: Shelf, media: MediaSource, keys: ApiKeys | None) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(shelf.sweep_forever(), name="media-sweep")]
+    if keys is not None:
+        tasks.append(asyncio.create_task(keys.watch_forever(), name="api-keys"))
     try:
         yield
     finally:
-        sweeping.cancel()
-        await asyncio.gather(sweeping, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await shelf.close()
         await media.close()
 

@@ -7,8 +7,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from orchestrator.http.errors import ErrorReply
+from orchestrator.http.job_page import JobList, JobPage
 from orchestrator.http.pages import Health, InstanceLeaves, ModelList, ModelPage, Ready
-from orchestrator.http.schema import ImageRequest, ImagesReply
+from orchestrator.http.schema import ImageRequest, ImagesReply, JobRequest
 from orchestrator.service import ClusterView
 
 Schema = dict[str, Any]  # JSON Schema has no narrower type
@@ -20,6 +21,9 @@ STRUCTS = (
     ImageRequest,
     ImagesReply,
     InstanceLeaves,
+    JobList,
+    JobPage,
+    JobRequest,
     ModelList,
     ModelPage,
     Ready,

@@ -100,7 +100,8 @@ async def test_an_unknown_instance_is_not_found(path: str, method: str) -> None:
     [
         ("GET", "/", 404, "not_found"),
         ("GET", "/v1/videos", 404, "not_found"),
-        ("POST", "/v1/jobs", 404, "not_found"),
+        ("GET", "/v1/jobs/job_9/result", 404, "not_found"),
+        ("PUT", "/v1/jobs", 405, "method_not_allowed"),
         ("POST", "/v1/cluster/rpc", 404, "not_found"),
         ("GET", "/health/", 404, "not_found"),
         ("GET", "/docs", 404, "not_found"),
