@@ -108,7 +108,7 @@ class FakeJobs:
                 for event in await self._news(id, after):
                     yield event
                     after = event.number
-                if self.jobs[id].over:
+                if event.job.over:
                     return
         finally:
             self.readers -= 1

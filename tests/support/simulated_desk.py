@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from orchestrator.core.commands import Completed, Progress, QueueFull, Reject, Resolve, Timings
 from orchestrator.core.events import Cancel, Submit
+from orchestrator.jobs.case import At
 from orchestrator.jobs.commands import (
     Answer,
     Command,
@@ -236,13 +237,21 @@ class DeskWorld:
         return Progress(submit.request, submit.attempts + 1, "queued", None, 0, 0)
 
     def _release(self, media: list[Media]) -> None:
-        kept = {key.partition("/")[2] for key in self._referred()}
+        kept = {_media_id(key) for key in self._referred()}
         for each in media:
-            request = each.id.partition("/")[0]
-            case = self.desk.books.get(request.rpartition("-")[0])
-            wanted = case is not None and case.over is not None and case.over.status == "completed"
-            assert not wanted or each.id in kept, "released before the journal had it"
+            assert each.id in kept or not self._wanted(each), "released before the journal had it"
             self.released.add(each.id)
+
+    def _wanted(self, media: Media) -> bool:
+        """It was stored for a job that is, or will be, completed."""
+        case = self.desk.books.get(media.id.partition("/")[0].rpartition("-")[0])
+        if case is None or (case.end is not None and case.end.status != "completed"):
+            return False
+        if case.over is not None:
+            files = case.over.files
+        else:
+            files = [file for part in case.parts if part.at is At.KEPT for file in part.files]
+        return media.id in {_media_id(file.key) for file in files}
 
     def _look(self, job: Job) -> None:
         if not job.over:
@@ -274,3 +283,9 @@ class DeskWorld:
         known = {job.id for job in shown} | self.forgotten | set(self.ends)
         assert self.promised <= known
         assert self.disk == self._referred()
+        assert self.at_decoder == self.released
+
+
+def _media_id(key: str) -> str:
+    """From the key in the storage, which also says in which life it was stored."""
+    return key.partition("/")[2]
