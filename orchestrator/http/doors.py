@@ -35,7 +35,7 @@ class Doors:
         if scope["type"] != "http" or scope["path"] in OPEN:
             await self._app(scope, receive, send)
             return
-        owner = _admitted(self._keys, scope) if self._keys else None
+        owner = _admitted(self._keys, scope) if self._keys is not None else None
         scope.setdefault("state", {})["caller"] = owner.hash if owner else None
         if self._meter is not None and scope["method"] in METERED:
             send = self._counted(self._meter, owner, scope, send)

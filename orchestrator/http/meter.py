@@ -52,6 +52,10 @@ class Meter:
         self._most = most
         self._full_at: dict[str, float] = {}
 
+    def __len__(self) -> int:
+        """Callers that are remembered."""
+        return len(self._full_at)
+
     @property
     def limit(self) -> int:
         return self._rate.amount
