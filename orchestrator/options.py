@@ -15,6 +15,10 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     `media_store`: a folder or fsspec URL that the decoders and the front door both reach.
     `request_timeout_s`: the deadline of a request that names none, in seconds.
     `max_queue`: how many requests may wait for an instance before the door says 429.
+    `max_pixels`: width x height that one picture may have at most.
+    `api_keys`: a file of the hashes of the keys that may come in; None lets everybody in.
+    `supervisor_key`: the hash of one more key, for whoever started this process.
+    `rate_limit`: requests for work that each key, or address, may send: N/second|minute|hour|day.
     """
 
     bind: str = "tcp://127.0.0.1:0"
@@ -27,3 +31,7 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     media_store: str | None = None
     request_timeout_s: float = 600.0
     max_queue: int = 1000
+    max_pixels: int = 1 << 23
+    api_keys: str | None = None
+    supervisor_key: str | None = None
+    rate_limit: str | None = None

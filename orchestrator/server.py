@@ -52,14 +52,26 @@ async def _serve(options: OrchestratorOptions) -> int:
             raise ValueError(f"cannot listen at {options.http}: {reason}") from error
         media = MediaGateway(options.media_store)
         service = Service(control, options.request_timeout_s, media.release)
-        http = HttpOptions(media_store=options.media_store)
+        http = _http_options(options)
         app = create_app(service, media, http, healthy=service.healthy)
-        async with serving(app, listener, grace_s=GRACE_S) as url:
+        leaving = app.state.leaving
+        async with serving(app, listener, grace_s=GRACE_S, leaving=leaving) as url:
             _announce(_reachable(url), control.endpoint)
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
         return _verdict(running)
+
+
+def _http_options(options: OrchestratorOptions) -> HttpOptions:
+    return HttpOptions(
+        media_store=options.media_store,
+        max_pixels=options.max_pixels,
+        request_timeout_s=options.request_timeout_s,
+        api_keys=options.api_keys,
+        supervisor_key=options.supervisor_key,
+        rate_limit=options.rate_limit,
+    )
 
 
 @contextlib.asynccontextmanager

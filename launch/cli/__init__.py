@@ -1,4 +1,4 @@
-"""The command line: `triptych serve | up | generate | status | drain | remove`.
+"""The command line: `triptych serve | up | generate | status | drain | remove | apikey`.
 
 Each subcommand stands in a file of its own. What they run is imported when they run, so that
 `triptych --help` is instant.
@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from launch.cli.apikey import apikey
 from launch.cli.generate import generate
 from launch.cli.instances import drain, remove
 from launch.cli.serve import serve
@@ -29,7 +30,7 @@ def triptych() -> None:
     """Serve diffusion models as encoder, denoiser and decoder processes behind one orchestrator."""
 
 
-for command in (serve, up, generate, status, drain, remove):
+for command in (serve, up, generate, status, drain, remove, apikey):
     triptych.add_command(command)
 
 

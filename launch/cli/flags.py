@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from launch.addresses import DEFAULT_HTTP, DEFAULT_URL
-from launch.cli.values import BYTES, HOST_PORT
+from launch.cli.values import BYTES, HOST_PORT, RATE
 from roles.options import MAX_BATCH, SLOT_BYTES, SLOTS
 
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
@@ -24,6 +24,17 @@ def url_flag(function: Wrapped) -> Wrapped:
         show_envvar=True,
         metavar="URL",
         help="Where the cluster's HTTP front door is.",
+    )(key_flag(function))
+
+
+def key_flag(function: Wrapped) -> Wrapped:
+    return click.option(
+        "--api-key",
+        envvar="TRIPTYCH_API_KEY",
+        show_envvar=True,
+        metavar="KEY",
+        help="For a cluster that asks for one. Rather set the variable: others may see the command "
+        "lines of a machine.",
     )(function)
 
 
@@ -61,6 +72,29 @@ def front_flags(function: Wrapped) -> Wrapped:
             show_default=True,
             metavar="N",
             help="Requests that may wait; more are turned away with 429.",
+        ),
+        click.option(
+            "--max-pixels",
+            type=COUNT,
+            default=1 << 23,
+            show_default=True,
+            metavar="N",
+            help="Width x height that a picture may have; larger ones are turned away with 400.",
+        ),
+        click.option(
+            "--api-keys",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Who may come in: a file with lines of `triptych apikey`. Read again when it "
+            "changes. [default: everybody]",
+        ),
+        click.option(
+            "--rate-limit",
+            type=RATE,
+            metavar="N/UNIT",
+            help="How many POST requests each API key (without keys: each address) may send at "
+            "once and in a second, minute, hour or day: 60/minute. More are turned away with 429. "
+            "[default: no limit]",
         ),
         click.option(
             "--state-dir",

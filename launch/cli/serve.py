@@ -43,6 +43,10 @@ OF_ORCHESTRATOR = (
     "policy",
     "request_timeout",
     "max_queue",
+    "max_pixels",
+    "api_keys",
+    "supervisor_key",
+    "rate_limit",
     "state_dir",
     "encoders",
     "denoisers",
@@ -164,6 +168,7 @@ def _section(name: str | None) -> str:
 )
 @click.option("--denoisers", type=TCP_LIST, default="", metavar="URL,URL…", help="As --encoders.")
 @click.option("--decoders", type=TCP_LIST, default="", metavar="URL,URL…", help="As --encoders.")
+@click.option("--supervisor-key", hidden=True, help="The hash of one more API key.")
 @click.option("--parent-pid", type=int, hidden=True, help="End when this process ends.")
 @click.pass_context
 def serve(
@@ -208,6 +213,10 @@ def orchestrator_options(flags: dict[str, Any]) -> "OrchestratorOptions":
         media_store=flags["media_store"],
         request_timeout_s=flags["request_timeout"],
         max_queue=flags["max_queue"],
+        max_pixels=flags["max_pixels"],
+        api_keys=flags["api_keys"] and str(flags["api_keys"].resolve()),
+        supervisor_key=flags["supervisor_key"],
+        rate_limit=flags["rate_limit"],
     )
 
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from orchestrator.api_keys import ApiKeys, Owner
 from orchestrator.http.doors import Doors
 from orchestrator.http.envelope import Envelope
 from orchestrator.http.errors import plain
@@ -21,7 +22,6 @@ from orchestrator.http.images import Images
 from orchestrator.http.job_page import JobList, JobPage
 from orchestrator.http.jobs import JobDesk
 from orchestrator.http.keyed import KeyedImages
-from orchestrator.http.keys import ApiKeys
 from orchestrator.http.links import Links
 from orchestrator.http.meter import Meter, Rate
 from orchestrator.http.openapi import described, install
@@ -54,7 +54,7 @@ def create_app(
     ValueError: the file of keys cannot be read, or the rate limit is none.
     """
     options = options or HttpOptions()
-    keys = ApiKeys(options.api_keys) if options.api_keys is not None else None
+    keys = _keys(options)
     meter = Meter(Rate.parse(options.rate_limit)) if options.rate_limit is not None else None
     shelf = Shelf(Store(options.media_store), options.media_ttl_s, options.media_bytes)
     metrics = Metrics(service)
@@ -78,6 +78,13 @@ def create_app(
     app.add_middleware(Doors, keys=keys, meter=meter)
     app.add_middleware(Envelope, report=_reporter(metrics), stall_s=options.stall_s)
     return app
+
+
+def _keys(options: HttpOptions) -> ApiKeys | None:
+    if options.api_keys is None:
+        return None
+    supervisor = options.supervisor_key
+    return ApiKeys(options.api_keys, [Owner("supervisor", supervisor)] if supervisor else [])
 
 
 def _add_images(app: FastAPI, images: Images, links: Links) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator.api_keys import ApiKeys, Owner
 from orchestrator.http.errors import ApiError, retry_after
-from orchestrator.http.keys import ApiKeys, Owner
 from orchestrator.http.meter import Meter, Verdict
 
 OPEN = frozenset({"/health", "/ready"})  # probes of load balancers have no keys

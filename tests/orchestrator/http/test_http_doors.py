@@ -5,10 +5,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from orchestrator.api_keys import line_of, new_key
 from orchestrator.http import HttpOptions
 from orchestrator.http.doors import Doors
 from orchestrator.http.errors import ApiError
-from orchestrator.http.keys import line_of, new_key
 from orchestrator.http.meter import Meter, Rate
 from tests.support.fake_jobs import FakeJobs
 from tests.support.front_door import Door

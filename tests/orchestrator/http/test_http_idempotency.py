@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestrator.api_keys import line_of, new_key
 from orchestrator.http import HttpOptions
-from orchestrator.http.keys import line_of, new_key
 from tests.support.fake_jobs import FakeJobs
 from tests.support.front_door import Door, picture, soon
 from transfer.messages import ErrorInfo

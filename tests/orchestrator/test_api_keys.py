@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.http.keys import ApiKeys, Owner, hash_of, line_of, new_key, parse
+from orchestrator.api_keys import ApiKeys, Owner, hash_of, line_of, new_key, parse
 from tests.support.front_door import soon
 
 KEY, OTHER = new_key(), new_key()

@@ -69,11 +69,13 @@ class ApiKeys:
     """Who may come in. `watch_forever` keeps it in step with the file.
 
     A file that has become unreadable changes nothing, and is an error in the log: a slip of an
-    editor locks nobody out. ValueError: it cannot be read at the start, or has no key.
+    editor locks nobody out. `besides`: who comes in whatever the file says. ValueError: it cannot
+    be read at the start, or has no key.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, besides: list[Owner] | None = None) -> None:
         self._path = Path(path)
+        self._besides = besides or []
         self._seen = _stamp(self._path)
         self._owners = _read(self._path)
         if not self._owners:
@@ -83,7 +85,7 @@ class ApiKeys:
         """Takes equally long for every key that is not in the file."""
         digest = hash_of(key)
         found = None
-        for owner in self._owners:
+        for owner in (*self._owners, *self._besides):
             if hmac.compare_digest(owner.hash, digest):
                 found = owner
         return found
