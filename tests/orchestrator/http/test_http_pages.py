@@ -191,6 +191,11 @@ async def test_the_description_knows_the_fields() -> None:
     assert operation["requestBody"]["content"]["application/json"]["schema"] == {
         "$ref": "#/components/schemas/ImageRequest"
     }
+    fields = page["components"]["schemas"]["JobRequest"]["properties"]
+    assert fields["type"]["anyOf"][0] == {"enum": ["image"]}
+    assert page["paths"]["/v1/jobs/{id}"]["delete"]["responses"]["200"]
+    assert page["paths"]["/v1/jobs"]["post"]["responses"]["202"]
+    assert "progress" in page["components"]["schemas"]["JobPage"]["properties"]
     fields = page["components"]["schemas"]["ImageRequest"]["properties"]
     assert fields["n"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 10}
     assert all("description" in field for field in fields.values())
