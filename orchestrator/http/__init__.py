@@ -1,6 +1,6 @@
 """The front door: OpenAI's images interface over the orchestrator's service.
 
-A request's way: app (routes) → envelope (id, errors) → doors (keys and meter: who, how often) →
+A request's way: app and routes → envelope (id, errors) → doors (keys and meter: who, how often) →
 body (bounded) → schema (fields) → plan and size (what the model can do) → images (one service
 request per picture) → files and reading (who owns what, chunk by chunk) → streamed (base64 to the
 client) or shelf and links (kept for a while, fetched by URL). media and store know where finished

@@ -1,4 +1,4 @@
-"""The front door as one ASGI application: routes, what surrounds them, beginning and end."""
+"""The front door as one ASGI application: its parts, what surrounds them, beginning and end."""
 
 import asyncio
 import contextlib
@@ -19,21 +19,19 @@ from orchestrator.http.doors import Doors
 from orchestrator.http.envelope import Envelope
 from orchestrator.http.errors import plain
 from orchestrator.http.images import Images
-from orchestrator.http.job_page import JobList, JobPage
 from orchestrator.http.jobs import JobDesk
 from orchestrator.http.keyed import KeyedImages
 from orchestrator.http.links import Links
 from orchestrator.http.meter import Meter, Rate
-from orchestrator.http.openapi import described, install
+from orchestrator.http.openapi import install
 from orchestrator.http.options import HttpOptions
-from orchestrator.http.pages import Health, InstanceLeaves, ModelList, ModelPage, Pages, Ready
+from orchestrator.http.pages import Pages
 from orchestrator.http.ports import Jobs, MediaSource, Service
-from orchestrator.http.schema import ImageRequest, ImagesReply, JobRequest
+from orchestrator.http.routes import add_images, add_jobs, add_pages
 from orchestrator.http.shelf import Shelf
 from orchestrator.http.store import Store
 from orchestrator.http.submission import Submission
 from orchestrator.metrics import Metrics
-from orchestrator.service import ClusterView
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +67,9 @@ def create_app(
     app.state.leaving = asyncio.Event()
     submission = Submission(service, jobs, options)
     keyed = KeyedImages(jobs, submission, options)
-    _add_images(app, Images(service, keyed, media, shelf, metrics, options), Links(shelf))
-    _add_jobs(app, JobDesk(jobs, submission, options, app.state.leaving))
-    _add_pages(app, Pages(service, metrics, healthy, created=int(time.time())))
+    add_images(app, Images(service, keyed, media, shelf, metrics, options), Links(shelf))
+    add_jobs(app, JobDesk(jobs, submission, options, app.state.leaving))
+    add_pages(app, Pages(service, metrics, healthy, created=int(time.time())))
     install(app)
     app.add_exception_handler(HTTPException, _web_error)
     app.add_exception_handler(RequestValidationError, _web_error)
@@ -85,58 +83,6 @@ def _keys(options: HttpOptions) -> ApiKeys | None:
         return None
     supervisor = options.supervisor_key
     return ApiKeys(options.api_keys, [Owner("supervisor", supervisor)] if supervisor else [])
-
-
-def _add_images(app: FastAPI, images: Images, links: Links) -> None:
-    app.post(
-        "/v1/images/generations",
-        summary="Make pictures from a prompt",
-        openapi_extra=described(ImagesReply, request=ImageRequest),
-    )(images.generate)
-    app.get("/v1/media/{id}", summary="A file that a reply links to")(links.fetch)
-    app.head("/v1/media/{id}", include_in_schema=False)(links.fetch)
-
-
-def _add_jobs(app: FastAPI, jobs: JobDesk) -> None:
-    app.post(
-        "/v1/jobs",
-        summary="Make pictures from a prompt, whether the client waits or not",
-        openapi_extra=described(JobPage, status=202, request=JobRequest),
-    )(jobs.create)
-    app.get(
-        "/v1/jobs",
-        summary="Jobs, the newest first (limit, after, status)",
-        openapi_extra=described(JobList),
-    )(jobs.list)
-    job = "/v1/jobs/{id}"
-    app.get(job, summary="One job", openapi_extra=described(JobPage))(jobs.show)
-    app.delete(job, summary="Cancel it", openapi_extra=described(JobPage))(jobs.cancel)
-    app.get(f"{job}/events", summary="Server-sent events until it is over; Last-Event-ID resumes")(
-        jobs.events
-    )
-    app.get(f"{job}/content", summary="A finished file (index)")(jobs.content)
-    app.head(f"{job}/content", include_in_schema=False)(jobs.content)
-
-
-def _add_pages(app: FastAPI, pages: Pages) -> None:
-    def page(path: str, handler: Callable[..., object], reply: type, summary: str) -> None:
-        app.get(path, summary=summary, openapi_extra=described(reply))(handler)
-
-    page("/v1/models", pages.models, ModelList, "The model that is served")
-    page("/v1/models/{name:path}", pages.model, ModelPage, "One model")
-    page("/v1/cluster", pages.cluster, ClusterView, "Instances and requests")
-    page("/health", pages.health, Health, "Whether the orchestrator runs")
-    page("/ready", pages.ready, Ready, "Whether requests can run, and what is missing")
-    app.get("/metrics", summary="For Prometheus")(pages.metrics)
-    instance = "/v1/cluster/instances/{name}"
-    app.post(
-        f"{instance}/drain",
-        summary="Give it no more work; it leaves when it has none",
-        openapi_extra=described(InstanceLeaves, status=202),
-    )(pages.drain)
-    app.delete(instance, summary="Take it out now", openapi_extra=described(InstanceLeaves))(
-        pages.remove
-    )
 
 
 @contextlib.asynccontextmanager

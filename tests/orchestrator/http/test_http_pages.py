@@ -195,6 +195,12 @@ async def test_the_description_knows_the_fields() -> None:
     assert fields["type"]["anyOf"][0] == {"enum": ["image"]}
     assert page["paths"]["/v1/jobs/{id}"]["delete"]["responses"]["200"]
     assert page["paths"]["/v1/jobs"]["post"]["responses"]["202"]
+    named = {each["name"] for each in page["paths"]["/v1/jobs"]["get"]["parameters"]}
+    assert named == {"limit", "after", "status"}
+    assert page["paths"]["/v1/jobs/{id}/events"]["parameters"][0]["name"] == "id"
+    events = page["paths"]["/v1/jobs/{id}/events"]["get"]
+    assert events["parameters"][0]["name"] == "Last-Event-ID"
+    assert "text/event-stream" in events["responses"]["200"]["content"]
     assert "progress" in page["components"]["schemas"]["JobPage"]["properties"]
     fields = page["components"]["schemas"]["ImageRequest"]["properties"]
     assert fields["n"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 10}
