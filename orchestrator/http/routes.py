@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 
 from orchestrator.http.images import Images
 from orchestrator.http.job_page import JobList, JobPage
@@ -33,6 +33,7 @@ def add_images(app: FastAPI, images: Images, links: Links) -> None:
 def add_jobs(app: FastAPI, jobs: JobDesk) -> None:
     app.post(
         "/v1/jobs",
+        status_code=202,
         summary="Make pictures from a prompt, whether the client waits or not",
         openapi_extra=described(
             JobPage, status=202, request=JobRequest, parameters=[IDEMPOTENCY_KEY]
@@ -48,11 +49,13 @@ def add_jobs(app: FastAPI, jobs: JobDesk) -> None:
     app.delete(job, summary="Cancel it", openapi_extra=described(JobPage))(jobs.cancel)
     app.get(
         f"{job}/events",
+        response_class=Response,
         summary="Server-sent events until it is over",
         openapi_extra=described("text/event-stream", parameters=[LAST_EVENT_ID]),
     )(jobs.events)
     app.get(
         f"{job}/content",
+        response_class=Response,
         summary="A finished file",
         openapi_extra=described("image/*", parameters=[FILE_INDEX]),
     )(jobs.content)
@@ -72,6 +75,7 @@ def add_pages(app: FastAPI, pages: Pages) -> None:
     instance = "/v1/cluster/instances/{name}"
     app.post(
         f"{instance}/drain",
+        status_code=202,
         summary="Give it no more work; it leaves when it has none",
         openapi_extra=described(InstanceLeaves, status=202),
     )(pages.drain)
