@@ -25,6 +25,9 @@ _OF_FRONT = (
     "api_keys",
     "rate_limit",
     "state_dir",
+    "journal",
+    "job_ttl",
+    "job_bytes",
     "media_store",
 )
 _OF_ROLES = ("advertise", "dtype", "transfer", "slots", "slot_bytes", "max_batch", "media_store")

@@ -9,6 +9,9 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     `bind`: where instances register, tcp://HOST:PORT; port 0 takes any free one.
     `http`: where the front door listens, HOST:PORT; port 0 likewise.
     `state_dir`: a folder for what must outlive the process; None keeps nothing.
+    `journal`: a database URL for the journal of jobs; None: a file in `state_dir`.
+    `job_ttl_s`, `job_bytes`: for how long finished jobs are kept, in seconds, and how large the
+    stored files of all may be together, in bytes; then the oldest are forgotten.
     `policy`: how an instance is chosen among those with room: round_robin | least_loaded.
     `encoders`, `denoisers`, `decoders`: endpoints whose places in their roles are fixed
     beforehand, in this order; all others follow in the order of their first registration.
@@ -24,6 +27,9 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     bind: str = "tcp://127.0.0.1:0"
     http: str = "127.0.0.1:0"
     state_dir: str | None = None
+    journal: str | None = None
+    job_ttl_s: float = 86_400.0
+    job_bytes: int = 10 << 30
     policy: str = "round_robin"
     encoders: list[str] = []
     denoisers: list[str] = []

@@ -102,6 +102,28 @@ def front_flags(function: Wrapped) -> Wrapped:
             metavar="DIR",
             help="A folder for what shall outlive it; made if missing. [default: nothing is kept]",
         ),
+        click.option(
+            "--journal",
+            metavar="URL",
+            help="A database for the journal of jobs, as SQLAlchemy writes it (postgresql+psycopg://"
+            "USER@HOST/NAME); its driver has to be installed. [default: journal.db in --state-dir]",
+        ),
+        click.option(
+            "--job-ttl",
+            type=click.FloatRange(min=0, min_open=True),
+            default=86_400,
+            show_default=True,
+            metavar="SECONDS",
+            help="For how long finished jobs, and their files, are kept.",
+        ),
+        click.option(
+            "--job-bytes",
+            type=BYTES,
+            default="10GiB",
+            show_default=True,
+            metavar="SIZE",
+            help="How large the kept files of jobs may be together; the oldest make room.",
+        ),
     )
 
 

@@ -13,7 +13,7 @@ PATIENCE_S = 3.0  # for an orchestrator that is just ending
 LOOK_S = 0.05
 
 
-class FolderTaken(Exception):
+class FolderTaken(RuntimeError):
     """Another orchestrator has the folder."""
 
 

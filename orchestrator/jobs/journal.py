@@ -35,7 +35,7 @@ Report = Written | WriteFailed
 _Item = tuple[int, Row, Entry]
 
 
-class JournalError(Exception):
+class JournalError(RuntimeError):
     """The journal cannot be used: what is wrong, where, and how to go on, in one line."""
 
 
