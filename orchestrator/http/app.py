@@ -56,6 +56,7 @@ def create_app(
     meter = Meter(Rate.parse(options.rate_limit)) if options.rate_limit is not None else None
     shelf = Shelf(Store(options.media_store), options.media_ttl_s, options.media_bytes)
     metrics = Metrics(service)
+    jobs.observe(metrics.generated)
     app = FastAPI(
         title="Triptych",
         version=version("triptych"),

@@ -66,7 +66,8 @@ class EventStream(Response):
                 first = asyncio.FIRST_COMPLETED
                 await asyncio.wait(either, timeout=self._ping_s, return_when=first)
                 if not coming.done():
-                    await _write(send, PING)
+                    if not leaving.done():
+                        await _write(send, PING)
                     continue
                 event = coming.result()
                 if event is None:

@@ -61,7 +61,7 @@ def page_of(job: Job, base: str) -> JobPage:
         progress=job.progress,
         attempts=job.attempts,
         timings=rounded(job.timings) if job.timings else None,
-        error=failed(job.error).body if job.error else None,
+        error=failed(job.error).body if job.error and job.status == "failed" else None,
         seed=job.described.seed,
         output_format=job.described.output_format,
         files=[_file(file, url_of(job, i, base)) for i, file in enumerate(job.files)],

@@ -5,7 +5,7 @@
 small doubles in their places.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from orchestrator.jobs.model import (
     JobStatus,
     StoredFile,
 )
-from orchestrator.service import ClusterView, Completed
+from orchestrator.service import ClusterView, Completed, Timings
 from transfer.messages import Inputs, Media, ModelInfo, Role
 
 
@@ -80,6 +80,11 @@ class Jobs(Protocol):
 
     async def wait(self, id: str) -> Job:
         """Returns when the job is over. Raises `KeyError`."""
+        ...
+
+    def observe(self, finished: Callable[[Timings], None]) -> None:
+        """Calls `finished` with the seconds of every picture of a job that is computed from now
+        on."""
         ...
 
     def content(self, file: StoredFile) -> AsyncGenerator[bytes, None]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Literal
 
@@ -43,6 +43,7 @@ class FakeJobs:
         self.keys: dict[str, tuple[bytes, str]] = {}
         self.files: dict[str, bytes] = {}
         self.readers = 0
+        self.observers: list[Callable[[Timings], None]] = []
         self._events: dict[str, list[JobEvent]] = {}
         self._moved = asyncio.Condition()
 
@@ -98,7 +99,9 @@ class FakeJobs:
 
     async def cancel(self, id: str) -> Job:
         if not self.jobs[id].over:
-            await self._change(id, "cancelled", status="cancelled", finished_at=2000.0)
+            error = ErrorInfo(kind="cancelled", message="nobody wants it")
+            over = {"status": "cancelled", "position": None, "finished_at": 2000.0}
+            await self._change(id, "cancelled", **over, error=error)
         return self.jobs[id]
 
     async def events(self, id: str, after: int) -> AsyncGenerator[JobEvent, None]:
@@ -117,6 +120,9 @@ class FakeJobs:
         async with self._moved:
             await self._moved.wait_for(lambda: self.jobs[id].over)
         return self.jobs[id]
+
+    def observe(self, finished: Callable[[Timings], None]) -> None:
+        self.observers.append(finished)
 
     async def content(self, file: StoredFile) -> AsyncGenerator[bytes, None]:
         content = self.files.get(file.key)
@@ -138,6 +144,8 @@ class FakeJobs:
         spec = self.specs[id]
         files = [self._store(f"{id}-{i}", picture(each.seed)) for i, each in enumerate(spec.inputs)]
         over = {"status": "completed", "position": None, "finished_at": 2000.9, "attempts": 1}
+        for finished in self.observers * len(files):
+            finished(TIMINGS)
         await self._change(id, "completed", **over, files=files, timings=TIMINGS)
 
     async def fail(self, id: str, error: ErrorInfo) -> None:

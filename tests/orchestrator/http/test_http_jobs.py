@@ -169,6 +169,7 @@ async def test_a_job_is_cancelled_once_and_for_all() -> None:
     for _ in range(2):
         reply = await call(door, "DELETE", "/v1/jobs/job_0")
         assert (reply.status_code, reply.json()["status"]) == (200, "cancelled")
+    assert reply.json()["error"] is None
     assert error_of(await call(door, "GET", "/v1/jobs/job_0/content")) == (409, "job_cancelled")
 
 

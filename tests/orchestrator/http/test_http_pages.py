@@ -178,6 +178,15 @@ async def test_the_metrics_tell_what_happened() -> None:
     assert seen["triptych_events_total", "requests_refused"] == 4
 
 
+async def test_pictures_of_jobs_are_measured_too() -> None:
+    async with Door().client() as client:
+        for path in ("/v1/jobs", "/v1/images/generations"):
+            key = {"idempotency-key": path}
+            await client.post(path, json={"prompt": "a", "n": 2}, headers=key)
+        page = (await client.get("/metrics")).text
+    assert 'triptych_stage_seconds_count{stage="encoder"} 4.0' in page
+
+
 async def test_two_doors_count_apart() -> None:
     first, second = Door(), Door()
     await samples(first)
