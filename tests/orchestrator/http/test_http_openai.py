@@ -200,7 +200,7 @@ async def test_a_reply_that_was_lost_is_fetched_again(clients: Clients) -> None:
     """The SDK itself tries again when it has waited for too long, with the same headers."""
     clients.door.jobs.at_once = False
     with pytest.raises(openai.APITimeoutError):
-        await clients.generate(extra_headers=KEY, timeout=0.1)
+        await clients.generate(extra_headers=KEY, timeout=1.0)
     assert len(clients.door.jobs.jobs) == 1
     await clients.door.jobs.complete("job_0")
     assert (await clients.generate(extra_headers=KEY)).data[0].b64_json
