@@ -22,8 +22,8 @@ class News:
         self._bell = asyncio.Event()
 
     def after(self, number: int) -> list[JobEvent]:
-        """What is kept of the events with higher numbers."""
-        return [event for event in self._events if event.number > number]
+        """What is kept of the events with higher numbers, and in any case the last one of all."""
+        return [event for event in self._events if event.number > number or event.job.over]
 
     async def more(self) -> None:
         """Waits for the next event. What `after` gave is not waited for again: nothing may be
