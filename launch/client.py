@@ -34,12 +34,16 @@ class Images:
 
 
 class Client:
-    """Calls one orchestrator over HTTP. Every failure is a `RequestError` of one line."""
+    """Calls one orchestrator over HTTP. Every failure is a `RequestError` of one line. `api_key`:
+    for a cluster that was started with --api-keys."""
 
-    def __init__(self, url: str, timeout_s: float | None = None) -> None:
+    def __init__(
+        self, url: str, timeout_s: float | None = None, api_key: str | None = None
+    ) -> None:
         self.url = url.rstrip("/")
         self._http = httpx.Client(
             base_url=self.url,
+            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
             trust_env=_host(url) not in _LOOPBACK,  # no proxy to this machine
         )
@@ -106,4 +110,6 @@ def _refusal(reply: httpx.Response) -> RequestError:
         message, code = str(error["message"]), error.get("code")
     except (ValueError, KeyError, TypeError, AttributeError):
         message, code = f"{reply.url} answered {reply.status_code} {reply.reason_phrase}", None
+    if code == "invalid_api_key":
+        message += " (--api-key or TRIPTYCH_API_KEY)"
     return RequestError(" ".join(message.split()), reply.status_code, code)

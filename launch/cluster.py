@@ -30,7 +30,8 @@ class Cluster:
             [picture] = cluster.generate("a red circle", seed=1)
 
     `flags` are all the flags of `triptych up`, with underscores (`threads=1`, `slot_bytes="1MiB"`);
-    what is left out is chosen for the machine. It listens on a free port of this machine. When the
+    what is left out is chosen for the machine. `api_key` is for a cluster with `api_keys`, where
+    `generate`, `status` and `drain` need one. It listens on a free port of this machine. When the
     block ends, however it ends, every process of the cluster ends too; so they do when this process
     dies. Raises `ClusterError` if it does not come up.
     """
@@ -42,10 +43,12 @@ class Cluster:
         encoders: int | None = None,
         denoisers: int | None = None,
         decoders: int | None = None,
+        api_key: str | None = None,
         **flags: object,
     ) -> None:
         counts = {"encoders": encoders, "denoisers": denoisers, "decoders": decoders}
         self._flags = {"model": model, "http": "127.0.0.1:0", **counts, **flags}
+        self._api_key = api_key
         self._log: IO[bytes] | None = None
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._client: Client | None = None
@@ -161,7 +164,7 @@ class Cluster:
             self._supervisor.wait()
             raise ClusterError(f"the cluster did not start\n{self.log()[-_LOG_TAIL:]}")
         self._ready = json.loads(line)
-        self._client = Client(self.url)
+        self._client = Client(self.url, api_key=self._api_key)
 
 
 def _end(supervisor: subprocess.Popen[bytes]) -> None:

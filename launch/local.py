@@ -14,6 +14,7 @@ from launch.itself import command
 from launch.machine import this_machine
 from launch.model import check_model
 from launch.plan import Member, Plan, Wish, plan
+from orchestrator.api_keys import hash_of, new_key
 from transfer.addresses import is_loopback
 from transfer.errors import KeysError
 
@@ -24,7 +25,13 @@ _OF_FRONT = (
     "max_queue",
     "max_attempts",
     "stall_timeout",
+    "max_pixels",
+    "api_keys",
+    "rate_limit",
     "state_dir",
+    "journal",
+    "job_ttl",
+    "job_bytes",
 )
 _OF_ROLES = ("advertise", "dtype", "transfer", "slots", "slot_bytes", "max_batch")
 _OF_BOTH = ("keys", "media_store")
@@ -40,6 +47,7 @@ class LocalCluster:
     plan: Plan
     orchestrator: Recipe
     instances: tuple[Recipe, ...]
+    key: str | None = None  # with which the supervisor looks at a cluster that asks for one
 
     @classmethod
     def planned(cls, flags: dict[str, Any]) -> Self:
@@ -51,16 +59,18 @@ class LocalCluster:
         chosen = _plan(flags)
         ports = {member.name: free_port(_ANY) for member in chosen.members}
         endpoints = {name: Address(flags["advertise"], port).tcp for name, port in ports.items()}
+        key = new_key() if flags["api_keys"] is not None else None
         shared = tuple(_flags({name: flags[name] for name in (*_OF_ROLES, *_OF_BOTH)}))
         return cls(
             http=http,
             control=control,
             plan=chosen,
-            orchestrator=_orchestrator(http, control, chosen, endpoints, flags),
+            orchestrator=_orchestrator(http, control, chosen, endpoints, flags, key),
             instances=tuple(
                 _instance(member, model, control, _bound(flags, ports[member.name]), shared)
                 for member in chosen.members
             ),
+            key=key,
         )
 
 
@@ -88,6 +98,7 @@ def _orchestrator(
     chosen: Plan,
     endpoints: dict[str, str],
     flags: dict[str, Any],
+    key: str | None,
 ) -> Recipe:
     declared = {
         f"{role}s": ",".join(endpoints[member.name] for member in chosen.of(role)) or None
@@ -98,6 +109,7 @@ def _orchestrator(
         "http": http,
         "bind": control.tcp,
         **{name: flags[name] for name in (*_OF_FRONT, *_OF_BOTH)},
+        "supervisor_key": hash_of(key.encode()) if key else None,
         **declared,
     }
     return Recipe("orchestrator", "orchestrator", _serve(_flags(values)))

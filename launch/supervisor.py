@@ -114,7 +114,9 @@ class Supervisor:
         import httpx
 
         url, complete = f"http://{self._cluster.http.reachable}", self._cluster.plan.complete
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        key = self._cluster.key
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:
             while True:
                 with suppress(httpx.TransportError):  # the orchestrator may just be started again
                     if not complete or (await client.get("/ready")).is_success:

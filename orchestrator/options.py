@@ -10,6 +10,9 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     `http`: where the front door listens, HOST:PORT; port 0 likewise.
     `keys`: the folder of the cluster's key pair; None: see `transfer.keys.cluster_keys`.
     `state_dir`: a folder for what must outlive the process; None keeps nothing.
+    `journal`: a database URL for the journal of jobs; None: a file in `state_dir`.
+    `job_ttl_s`, `job_bytes`: for how long finished jobs are kept, in seconds, and how large the
+    stored files of all may be together, in bytes; then the oldest are forgotten.
     `policy`: how an instance is chosen among those with room: round_robin | least_loaded.
     `encoders`, `denoisers`, `decoders`: endpoints whose places in their roles are fixed
     beforehand, in this order; all others follow in the order of their first registration.
@@ -19,12 +22,19 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     `max_attempts`: how often a request is tried before its client gets the error.
     `stall_timeout_s`: an instance that computes for so long without a sign of progress loses the
     request, which is tried elsewhere, in seconds.
+    `max_pixels`: width x height that one picture may have at most.
+    `api_keys`: a file of the hashes of the keys that may come in; None lets everybody in.
+    `supervisor_key`: the hash of one more key, for whoever started this process.
+    `rate_limit`: requests for work that each key, or address, may send: N/second|minute|hour|day.
     """
 
     bind: str = "tcp://127.0.0.1:0"
     http: str = "127.0.0.1:0"
     keys: str | None = None
     state_dir: str | None = None
+    journal: str | None = None
+    job_ttl_s: float = 86_400.0
+    job_bytes: int = 10 << 30
     policy: str = "round_robin"
     encoders: list[str] = []
     denoisers: list[str] = []
@@ -34,3 +44,7 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     max_queue: int = 1000
     max_attempts: int = 3
     stall_timeout_s: float = 600.0
+    max_pixels: int = 1 << 23
+    api_keys: str | None = None
+    supervisor_key: str | None = None
+    rate_limit: str | None = None

@@ -19,6 +19,11 @@ from orchestrator.descriptors import allow_connections
 from orchestrator.http import HttpOptions, create_app
 from orchestrator.http.media import MediaGateway
 from orchestrator.http.server import bind, serving
+from orchestrator.jobs.folder import StateFolder
+from orchestrator.jobs.journal import Journal
+from orchestrator.jobs.limits import Limits
+from orchestrator.jobs.media import MediaKeeper
+from orchestrator.jobs.service import Jobs
 from orchestrator.options import OrchestratorOptions
 from orchestrator.service import Service
 from transfer.errors import KeysError
@@ -34,7 +39,8 @@ AT_ONCE_S = 1.0  # for connections to be closed after the second one
 
 def serve(options: OrchestratorOptions) -> int:
     """Runs until SIGTERM or SIGINT: 0 after running requests have finished, 1 if a second signal
-    cut them off, if a port is taken, or if a loop stopped by itself."""
+    cut them off, if a port or the state folder is taken, if the journal cannot be read, or if a
+    loop stopped by itself."""
     logging.basicConfig(level=logging.INFO, format=FORMAT)
     allow_connections()
     try:
@@ -51,22 +57,45 @@ async def _serve(options: OrchestratorOptions) -> int:
         raise ValueError(f"policy {options.policy}: there are {', '.join(POLICIES)}")
     keys = cluster_keys(options.keys)
     stop = _signals()
-    async with _control(options, keys) as (control, running):
+    async with (
+        _control(options, keys) as (control, running),
+        contextlib.AsyncExitStack() as stack,
+    ):
         try:
             listener = bind(options.http)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ValueError(f"cannot listen at {options.http}: {reason}") from error
-        media = MediaGateway(options.media_store, connect=partial(MediaClient, keys=keys))
+        stack.callback(listener.close)
+        connect = partial(MediaClient, keys=keys)
+        media = MediaGateway(options.media_store, connect=connect)
         service = Service(control, options.request_timeout_s, media.release)
-        http = HttpOptions(media_store=options.media_store)
-        app = create_app(service, media, http, healthy=service.healthy)
-        async with serving(app, listener, grace_s=GRACE_S) as url:
+        jobs, ticking = await stack.enter_async_context(
+            _jobs(options, control, MediaGateway(options.media_store, connect=connect))
+        )
+        service.count_also(lambda: jobs.counters)
+        app = create_app(service, media, jobs, _http_options(options), healthy=service.healthy)
+        leaving = app.state.leaving
+        async with serving(app, listener, grace_s=GRACE_S, leaving=leaving) as url:
             _announce(_reachable(url), control.endpoint)
+            if options.state_dir is None:
+                log.info("jobs do not outlive this process: it has no --state-dir")
             stopped = asyncio.create_task(stop.wait())
-            await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            loops = {running, ticking}
+            await asyncio.wait(loops | {stopped}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
-        return _verdict(running)
+        return _verdict(running, ticking)
+
+
+def _http_options(options: OrchestratorOptions) -> HttpOptions:
+    return HttpOptions(
+        media_store=options.media_store,
+        max_pixels=options.max_pixels,
+        request_timeout_s=options.request_timeout_s,
+        api_keys=options.api_keys,
+        supervisor_key=options.supervisor_key,
+        rate_limit=options.rate_limit,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -87,13 +116,37 @@ async def _control(
         control.close()
 
 
-def _verdict(running: asyncio.Task[None]) -> int:
-    """The exit status: the control loop never ends by itself, unless it is broken."""
-    if not running.done():
-        log.info("stopped")
-        return 0
-    log.critical("the control loop stopped", exc_info=running.exception())
-    return 1
+@contextlib.asynccontextmanager
+async def _jobs(
+    options: OrchestratorOptions, control: Control, gateway: MediaGateway
+) -> AsyncIterator[tuple[Jobs, asyncio.Task[None]]]:
+    """The journal, read, and the jobs in it, going on. `gateway`: one of their own, for the front
+    door closes its before they end."""
+    if options.journal is not None and options.state_dir is None:
+        raise ValueError("--journal needs --state-dir, where the files of jobs are kept")
+    limits = Limits(ttl_s=options.job_ttl_s, nbytes=options.job_bytes)
+    with StateFolder(options.state_dir) as folder:
+        keeper = MediaKeeper(folder.media, gateway, options.media_store)
+        jobs = Jobs(control, Journal(options.journal or folder.journal), keeper, limits)
+        await jobs.start()
+        ticking = asyncio.create_task(jobs.run(), name="jobs")
+        try:
+            yield jobs, ticking
+        finally:
+            ticking.cancel()
+            await asyncio.wait({ticking})
+            await jobs.close()
+            await gateway.close()
+
+
+def _verdict(*loops: asyncio.Task[None]) -> int:
+    """The exit status: no loop ever ends by itself, unless it is broken."""
+    for loop in loops:
+        if loop.done():
+            log.critical("the loop %s stopped", loop.get_name(), exc_info=loop.exception())
+            return 1
+    log.info("stopped")
+    return 0
 
 
 def _signals() -> asyncio.Event:

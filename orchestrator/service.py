@@ -87,6 +87,7 @@ class Service:
         self._request_timeout_s = request_timeout_s
         self._waiting: dict[str, asyncio.Future[Completed]] = {}
         self._followers: dict[str, set[asyncio.Queue[Progress | None]]] = {}
+        self._counted: list[Callable[[], dict[str, int]]] = []
         control.listener = self._hear
 
     async def generate(
@@ -153,7 +154,14 @@ class Service:
 
     def counters(self) -> dict[str, int]:
         """Everything counted since the start, for /metrics."""
-        return self._control.counters
+        counted = self._control.counters
+        for source in self._counted:
+            counted |= source()
+        return counted
+
+    def count_also(self, source: Callable[[], dict[str, int]]) -> None:
+        """What `source` gives is part of `counters` from now on."""
+        self._counted.append(source)
 
     def healthy(self) -> bool:
         """The control channel's loop runs."""

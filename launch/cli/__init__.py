@@ -1,5 +1,5 @@
-"""The command line: `triptych serve | up | generate | status | drain | remove |
-keygen`.
+"""The command line: `triptych serve | up | generate | status | drain | remove | keygen |
+apikey`.
 
 Each subcommand stands in a file of its own. What they run is imported when they run, so that
 `triptych --help` is instant.
@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from launch.cli.apikey import apikey
 from launch.cli.generate import generate
 from launch.cli.instances import drain, remove
 from launch.cli.keygen import keygen
@@ -31,7 +32,7 @@ def triptych() -> None:
     """Serve diffusion models as encoder, denoiser and decoder processes behind one orchestrator."""
 
 
-for command in (serve, up, generate, status, drain, remove, keygen):
+for command in (serve, up, generate, status, drain, remove, keygen, apikey):
     triptych.add_command(command)
 
 

@@ -21,7 +21,9 @@ class Command(click.Command):
     def _example(self) -> str:
         """A line of a file that this command takes."""
         names = {param.name for param in self.params}
-        return "max-batch: 4" if "max_batch" in names else f"url: {DEFAULT_URL}"
+        examples = {"max_batch": "max-batch: 4", "url": f"url: {DEFAULT_URL}"}
+        known = (example for name, example in examples.items() if name in names)
+        return next(known, "debug: true")
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from launch.addresses import DEFAULT_HTTP, DEFAULT_URL
-from launch.cli.values import BYTES, HOST_PORT
+from launch.cli.values import BYTES, HOST_PORT, RATE
 from roles.options import MAX_BATCH, SLOT_BYTES, SLOTS
 
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
@@ -24,6 +24,17 @@ def url_flag(function: Wrapped) -> Wrapped:
         show_envvar=True,
         metavar="URL",
         help="Where the cluster's HTTP front door is.",
+    )(key_flag(function))
+
+
+def key_flag(function: Wrapped) -> Wrapped:
+    return click.option(
+        "--api-key",
+        envvar="TRIPTYCH_API_KEY",
+        show_envvar=True,
+        metavar="KEY",
+        help="For a cluster that asks for one. Rather set the variable: others may see the command "
+        "lines of a machine.",
     )(function)
 
 
@@ -91,10 +102,55 @@ def front_flags(function: Wrapped) -> Wrapped:
             help="Without a sign of progress for so long, a request is tried elsewhere.",
         ),
         click.option(
+            "--max-pixels",
+            type=COUNT,
+            default=1 << 23,
+            show_default=True,
+            metavar="N",
+            help="Width x height that a picture may have; larger ones are turned away with 400.",
+        ),
+        click.option(
+            "--api-keys",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Who may come in: a file with lines of `triptych apikey`. Read again when it "
+            "changes. [default: everybody]",
+        ),
+        click.option(
+            "--rate-limit",
+            type=RATE,
+            metavar="N/UNIT",
+            help="How many POST requests each API key (without keys: each address) may send at "
+            "once and in a second, minute, hour or day: 60/minute. More are turned away with 429. "
+            "[default: no limit]",
+        ),
+        click.option(
             "--state-dir",
             type=click.Path(file_okay=False, path_type=Path),
             metavar="DIR",
             help="A folder for what shall outlive it; made if missing. [default: nothing is kept]",
+        ),
+        click.option(
+            "--journal",
+            metavar="URL",
+            help="A database for the journal of jobs, as SQLAlchemy writes it (postgresql+psycopg://"
+            "USER@HOST/NAME); its driver has to be installed. [default: journal.db in --state-dir]",
+        ),
+        click.option(
+            "--job-ttl",
+            type=click.FloatRange(min=0, min_open=True),
+            default=86_400,
+            show_default=True,
+            metavar="SECONDS",
+            help="For how long finished jobs, and their files, are kept.",
+        ),
+        click.option(
+            "--job-bytes",
+            type=BYTES,
+            default="10GiB",
+            show_default=True,
+            metavar="SIZE",
+            help="How large the kept files of jobs may be together; the oldest make room.",
         ),
     )
 

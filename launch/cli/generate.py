@@ -76,7 +76,13 @@ from launch.timings import in_order
     help="Give up after so long. [default: only the cluster's own limit]",
 )
 def generate(
-    prompt: str, output: Path, url: str, count: int, timeout: float | None, **flags: Any
+    prompt: str,
+    output: Path,
+    url: str,
+    api_key: str | None,
+    count: int,
+    timeout: float | None,
+    **flags: Any,
 ) -> None:
     """Generate a picture of PROMPT on a running cluster and write it to FILE.
 
@@ -90,7 +96,7 @@ def generate(
     from launch.progress import spinner
 
     began = time.monotonic()
-    with Client(url, timeout_s=timeout) as client, spinner(f"waiting for {client.url}"):
+    with Client(url, timeout, api_key) as client, spinner(f"waiting for {client.url}"):
         images = client.images(fields)
     elapsed = time.monotonic() - began
     for path, content in zip(paths, images.files, strict=True):

@@ -9,11 +9,11 @@ from launch.cli.flags import url_flag
 @click.command(cls=Command, short_help="Let an instance finish its work and leave.")
 @click.argument("name")
 @url_flag
-def drain(name: str, url: str) -> None:
+def drain(name: str, url: str, api_key: str | None) -> None:
     """Give the instance NAME no more work; it finishes what it has, and leaves."""
     from launch.client import Client
 
-    with Client(url, timeout_s=30) as client:
+    with Client(url, 30, api_key) as client:
         client.drain(name)
     click.echo(f"{name} is draining")
 
@@ -21,10 +21,10 @@ def drain(name: str, url: str) -> None:
 @click.command(cls=Command, short_help="Remove an instance now.")
 @click.argument("name")
 @url_flag
-def remove(name: str, url: str) -> None:
+def remove(name: str, url: str, api_key: str | None) -> None:
     """Remove the instance NAME now; what it is working on fails or moves on."""
     from launch.client import Client
 
-    with Client(url, timeout_s=30) as client:
+    with Client(url, 30, api_key) as client:
         client.remove(name)
     click.echo(f"{name} is removed")

@@ -45,7 +45,14 @@ OF_ORCHESTRATOR = (
     "max_queue",
     "max_attempts",
     "stall_timeout",
+    "max_pixels",
+    "api_keys",
+    "supervisor_key",
+    "rate_limit",
     "state_dir",
+    "journal",
+    "job_ttl",
+    "job_bytes",
     "encoders",
     "denoisers",
     "decoders",
@@ -167,6 +174,7 @@ def _section(name: str | None) -> str:
 )
 @click.option("--denoisers", type=TCP_LIST, default="", metavar="URL,URL…", help="As --encoders.")
 @click.option("--decoders", type=TCP_LIST, default="", metavar="URL,URL…", help="As --encoders.")
+@click.option("--supervisor-key", hidden=True, help="The hash of one more API key.")
 @click.option("--parent-pid", type=int, hidden=True, help="End when this process ends.")
 @click.pass_context
 def serve(
@@ -205,6 +213,9 @@ def orchestrator_options(flags: dict[str, Any]) -> "OrchestratorOptions":
         http=str(flags["http"]),
         keys=flags["keys"],
         state_dir=_made(flags["state_dir"]),
+        journal=flags["journal"],
+        job_ttl_s=flags["job_ttl"],
+        job_bytes=flags["job_bytes"],
         policy=flags["policy"],
         encoders=list(flags["encoders"]),
         denoisers=list(flags["denoisers"]),
@@ -214,6 +225,10 @@ def orchestrator_options(flags: dict[str, Any]) -> "OrchestratorOptions":
         max_queue=flags["max_queue"],
         max_attempts=flags["max_attempts"],
         stall_timeout_s=flags["stall_timeout"],
+        max_pixels=flags["max_pixels"],
+        api_keys=flags["api_keys"] and str(flags["api_keys"].resolve()),
+        supervisor_key=flags["supervisor_key"],
+        rate_limit=flags["rate_limit"],
     )
 
 

@@ -19,7 +19,7 @@ _COLOURS = {"ready": "green", "failed": "red", "divergent": "red", "dead": "red"
 @click.command(cls=Command)
 @url_flag
 @click.option("--json", "as_json", is_flag=True, help="Print GET /v1/cluster as it is.")
-def status(url: str, as_json: bool) -> None:
+def status(url: str, api_key: str | None, as_json: bool) -> None:
     """Show the cluster's instances by role, and its requests.
 
     In flight: requests of how many that it takes. Slots: leased of all that it has, and in red
@@ -27,7 +27,7 @@ def status(url: str, as_json: bool) -> None:
     """
     from launch.client import Client
 
-    with Client(url, timeout_s=30) as client:
+    with Client(url, 30, api_key) as client:
         view = client.cluster()
     if as_json:
         click.echo(json.dumps(view, indent=2))

@@ -9,6 +9,7 @@ import click
 from launch.addresses import Address
 from launch.sizes import parse_bytes, parse_pixels
 
+_RATE = re.compile(r"0*[1-9][0-9]{0,8}\s*/\s*(second|minute|hour|day)")
 _DEVICE = re.compile(r"cpu|cuda(:[0-9]+)?")
 ROLE_NAMES = ("orchestrator", "encoder", "denoiser", "decoder", "monolithic")
 
@@ -58,6 +59,12 @@ def _tcp(text: str) -> Address:
     return Address.parse(text)
 
 
+def _rate(text: str) -> str:
+    if not _RATE.fullmatch(text.strip()):
+        raise ValueError(f"{text!r} is no rate; write N/second|minute|hour|day, such as 60/minute")
+    return text.strip()
+
+
 def _tcp_list(text: str) -> tuple[str, ...]:
     return tuple(_tcp(part.strip()).tcp for part in text.split(",") if part.strip())
 
@@ -68,4 +75,5 @@ HOST_PORT = Parsed("host:port", Address.parse)
 TCP = Parsed("tcp://host:port", _tcp)
 TCP_LIST = Parsed("url,url…", _tcp_list)
 DEVICE = Parsed("device", _device)
+RATE = Parsed("n/unit", _rate)
 ROLES = Parsed("role,role…", _roles)

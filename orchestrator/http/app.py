@@ -1,4 +1,4 @@
-"""The front door as one ASGI application: routes, what surrounds them, beginning and end."""
+"""The front door as one ASGI application: its parts, what surrounds them, beginning and end."""
 
 import asyncio
 import contextlib
@@ -14,19 +14,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from orchestrator.api_keys import ApiKeys, Owner
+from orchestrator.http.doors import Doors
 from orchestrator.http.envelope import Envelope
 from orchestrator.http.errors import plain
 from orchestrator.http.images import Images
+from orchestrator.http.jobs import JobDesk
+from orchestrator.http.keyed import KeyedImages
 from orchestrator.http.links import Links
-from orchestrator.http.openapi import described, install
+from orchestrator.http.meter import Meter, Rate
+from orchestrator.http.openapi import install
 from orchestrator.http.options import HttpOptions
-from orchestrator.http.pages import Health, InstanceLeaves, ModelList, ModelPage, Pages, Ready
-from orchestrator.http.ports import MediaSource, Service
-from orchestrator.http.schema import ImageRequest, ImagesReply
+from orchestrator.http.pages import Pages
+from orchestrator.http.ports import Jobs, MediaSource, Service
+from orchestrator.http.routes import add_images, add_jobs, add_pages
 from orchestrator.http.shelf import Shelf
 from orchestrator.http.store import Store
+from orchestrator.http.submission import Submission
 from orchestrator.metrics import Metrics
-from orchestrator.service import ClusterView
 
 log = logging.getLogger(__name__)
 
@@ -34,76 +39,64 @@ log = logging.getLogger(__name__)
 def create_app(
     service: Service,
     media: MediaSource,
+    jobs: Jobs,
     options: HttpOptions | None = None,
     *,
     healthy: Callable[[], bool] = lambda: True,
 ) -> FastAPI:
-    """The front door of `service`.
+    """The front door of `service` and `jobs`.
 
     The application owns `media`: both end with its lifespan, which also sweeps expired files and
-    removes the private ones. `healthy` is what GET /health tells; it must not wait.
+    removes the private ones. `healthy` is what GET /health tells; it must not wait. Setting
+    `app.state.leaving`, an `asyncio.Event`, ends streams of events that would go on for long.
+    ValueError: the file of keys cannot be read, or the rate limit is none.
     """
     options = options or HttpOptions()
+    keys = _keys(options)
+    meter = Meter(Rate.parse(options.rate_limit)) if options.rate_limit is not None else None
     shelf = Shelf(Store(options.media_store), options.media_ttl_s, options.media_bytes)
     metrics = Metrics(service)
+    jobs.observe(metrics.generated)
     app = FastAPI(
         title="Triptych",
         version=version("triptych"),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=lambda app: _lifespan(shelf, media),
+        lifespan=lambda app: _lifespan(shelf, media, keys),
     )
-    _add_routes(
-        app,
-        Images(service, media, shelf, metrics, options),
-        Links(shelf),
-        Pages(service, metrics, healthy, created=int(time.time())),
-    )
+    app.state.leaving = asyncio.Event()
+    submission = Submission(service, jobs, options)
+    keyed = KeyedImages(jobs, submission, options)
+    add_images(app, Images(service, keyed, media, shelf, metrics, options), Links(shelf))
+    add_jobs(app, JobDesk(jobs, submission, options, app.state.leaving))
+    add_pages(app, Pages(service, metrics, healthy, created=int(time.time())))
     install(app)
     app.add_exception_handler(HTTPException, _web_error)
     app.add_exception_handler(RequestValidationError, _web_error)
+    app.add_middleware(Doors, keys=keys, meter=meter)
     app.add_middleware(Envelope, report=_reporter(metrics), stall_s=options.stall_s)
     return app
 
 
-def _add_routes(app: FastAPI, images: Images, links: Links, pages: Pages) -> None:
-    app.post(
-        "/v1/images/generations",
-        summary="Make pictures from a prompt",
-        openapi_extra=described(ImagesReply, request=ImageRequest),
-    )(images.generate)
-    app.get("/v1/media/{id}", summary="A file that a reply links to")(links.fetch)
-    app.head("/v1/media/{id}", include_in_schema=False)(links.fetch)
-
-    def page(path: str, handler: Callable[..., object], reply: type, summary: str) -> None:
-        app.get(path, summary=summary, openapi_extra=described(reply))(handler)
-
-    page("/v1/models", pages.models, ModelList, "The model that is served")
-    page("/v1/models/{name:path}", pages.model, ModelPage, "One model")
-    page("/v1/cluster", pages.cluster, ClusterView, "Instances and requests")
-    page("/health", pages.health, Health, "Whether the orchestrator runs")
-    page("/ready", pages.ready, Ready, "Whether requests can run, and what is missing")
-    app.get("/metrics", summary="For Prometheus")(pages.metrics)
-    instance = "/v1/cluster/instances/{name}"
-    app.post(
-        f"{instance}/drain",
-        summary="Give it no more work; it leaves when it has none",
-        openapi_extra=described(InstanceLeaves, status=202),
-    )(pages.drain)
-    app.delete(instance, summary="Take it out now", openapi_extra=described(InstanceLeaves))(
-        pages.remove
-    )
+def _keys(options: HttpOptions) -> ApiKeys | None:
+    if options.api_keys is None:
+        return None
+    supervisor = options.supervisor_key
+    return ApiKeys(options.api_keys, [Owner("supervisor", supervisor)] if supervisor else [])
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(shelf: Shelf, media: MediaSource) -> AsyncIterator[None]:
-    sweeping = asyncio.create_task(shelf.sweep_forever(), name="media-sweep")
+async def _lifespan(shelf: Shelf, media: MediaSource, keys: ApiKeys | None) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(shelf.sweep_forever(), name="media-sweep")]
+    if keys is not None:
+        tasks.append(asyncio.create_task(keys.watch_forever(), name="api-keys"))
     try:
         yield
     finally:
-        sweeping.cancel()
-        await asyncio.gather(sweeping, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await shelf.close()
         await media.close()
 

@@ -50,7 +50,8 @@ class Envelope:
         except ClientGone as gone:
             if not reply.complete:
                 reply.status = 499
-                log.info("%s: the client went away %s", reply.request_id, gone)
+                reason = f": it {gone}" if str(gone) else ""
+                log.info("%s: the client went away%s", reply.request_id, reason)
         except Exception as error:
             told = to_api_error(error, reply.request_id)
             if not reply.started:

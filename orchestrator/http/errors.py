@@ -113,6 +113,17 @@ def not_ready(missing: Sequence[str]) -> ApiError:
     return ApiError(503, message, code="not_ready", headers=retry_after(2.0))
 
 
+def key_reused(job: str) -> ApiError:
+    """422, as the IETF's draft of the header has it: no retry will end differently."""
+    message = f"this Idempotency-Key belongs to another request, which is {job}; draw a new key"
+    return ApiError(422, message, param="Idempotency-Key", code="idempotency_key_reused")
+
+
+def not_written(reason: str) -> ApiError:
+    message = f"nothing was accepted, because it could not be written to the journal: {reason}"
+    return ApiError(503, message, code="journal_down", headers=retry_after(5.0))
+
+
 def unhealthy() -> ApiError:
     message = "a loop of the orchestrator has stopped; its log says why"
     return ApiError(503, message, code="unhealthy")

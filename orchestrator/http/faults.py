@@ -2,8 +2,9 @@
 
 import logging
 
-from orchestrator.http.errors import ApiError, busy, failed, not_ready
+from orchestrator.http.errors import ApiError, busy, failed, key_reused, not_ready, not_written
 from orchestrator.http.reading import WrongLength
+from orchestrator.jobs.model import JournalDown, KeyConflict
 from orchestrator.service import Busy, Duplicate, NotReady, RequestFailed
 from transfer.errors import MediaError
 from transfer.messages import ErrorInfo
@@ -24,6 +25,11 @@ def to_api_error(error: Exception, request_id: str) -> ApiError:
             return not_ready(error.missing)
         case Duplicate():
             return ApiError(409, str(error), code="duplicate")
+        case KeyConflict():
+            return key_reused(error.id)
+        case JournalDown():
+            log.error("%s: %s", request_id, error)
+            return not_written(error.reason)
         case MediaError() | WrongLength():
             return _media_lost(error, request_id)
     log.error("%s: unforeseen", request_id, exc_info=error)

@@ -27,6 +27,13 @@ class Files:
         """Somebody else has taken this file over."""
         self._owned.remove(media)
 
+    @property
+    def sizes(self) -> list[int]:
+        return [media.nbytes for media in self.media]
+
+    def open(self, index: int) -> Reading:
+        return self.read(self.media[index])
+
     def read(self, media: Media) -> Reading:
         return Reading(self._source.chunks(media), media.nbytes)
 

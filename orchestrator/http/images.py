@@ -1,4 +1,5 @@
-"""`POST /v1/images/generations`, from the body to the reply. Streaming it out is streamed.py."""
+"""`POST /v1/images/generations`, from the body to the reply. Streaming it out is streamed.py; a
+request with an Idempotency-Key goes to keyed.py."""
 
 import asyncio
 import time
@@ -7,18 +8,21 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from orchestrator.http.base import base_url
 from orchestrator.http.body import read_body
 from orchestrator.http.errors import not_ready
 from orchestrator.http.files import Files
 from orchestrator.http.gone import until_gone
+from orchestrator.http.keyed import KeyedImages
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.plan import Plan, make_plan
 from orchestrator.http.ports import MediaSource, Service
 from orchestrator.http.schema import ImageItem, ImagesReply, decode_request
+from orchestrator.http.seconds import timings_json
 from orchestrator.http.shelf import Shelf
 from orchestrator.http.streamed import StreamedImages
 from orchestrator.metrics import Metrics
-from orchestrator.service import Completed, Timings
+from orchestrator.service import Completed
 from transfer.messages import Media, ModelInfo
 
 
@@ -28,12 +32,14 @@ class Images:
     def __init__(
         self,
         service: Service,
+        keyed: KeyedImages,
         source: MediaSource,
         shelf: Shelf,
         metrics: Metrics,
         options: HttpOptions,
     ) -> None:
         self._service = service
+        self._keyed = keyed
         self._source = source
         self._shelf = shelf
         self._metrics = metrics
@@ -42,6 +48,8 @@ class Images:
     async def generate(self, request: Request) -> Response:
         options = self._options
         asked = decode_request(await read_body(request, options.max_body_bytes, options.body_s))
+        if "idempotency-key" in request.headers:
+            return await self._keyed.generate(request, asked)
         model = self._service.model()
         if model is None:
             raise not_ready(self._service.missing())
@@ -91,7 +99,7 @@ class Images:
     async def _linked(
         self, request: Request, reply: ImagesReply, headers: dict[str, str], files: Files
     ) -> Response:
-        base = (self._options.public_url or str(request.base_url)).rstrip("/")
+        base = base_url(request, self._options)
         ids = await self._keep_all(files)
         await files.release()
         data = [ImageItem(url=f"{base}/v1/media/{id}") for id in ids]
@@ -135,9 +143,3 @@ def _slowest(results: list[Completed]) -> str:
     """The seconds of the picture that was waited for longest, as JSON, in microsecond steps."""
     slowest = max((result.timings for result in results), key=lambda each: each.total_s)
     return timings_json(slowest)
-
-
-def timings_json(timings: Timings) -> str:
-    fields = msgspec.to_builtins(timings)
-    rounded = {name: round(value, 6) for name, value in fields.items() if value is not None}
-    return msgspec.json.encode(rounded).decode()

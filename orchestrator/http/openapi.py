@@ -1,14 +1,18 @@
 """/openapi.json: FastAPI lists the routes, the bodies come from the Structs that decode them."""
 
-from typing import Any
+import re
+from collections.abc import Iterable
+from typing import Any, get_args
 
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from orchestrator.http.errors import ErrorReply
+from orchestrator.http.job_page import JobList, JobPage
 from orchestrator.http.pages import Health, InstanceLeaves, ModelList, ModelPage, Ready
-from orchestrator.http.schema import ImageRequest, ImagesReply
+from orchestrator.http.schema import ImageRequest, ImagesReply, JobRequest
+from orchestrator.jobs.model import JobStatus
 from orchestrator.service import ClusterView
 
 Schema = dict[str, Any]  # JSON Schema has no narrower type
@@ -20,6 +24,9 @@ STRUCTS = (
     ImageRequest,
     ImagesReply,
     InstanceLeaves,
+    JobList,
+    JobPage,
+    JobRequest,
     ModelList,
     ModelPage,
     Ready,
@@ -32,21 +39,59 @@ def body_of(struct: type[msgspec.Struct]) -> Schema:
 
 
 def described(
-    reply: type[msgspec.Struct],
+    reply: type[msgspec.Struct] | str,
     *,
     status: int = 200,
     request: type[msgspec.Struct] | None = None,
+    parameters: Iterable[Schema] = (),
 ) -> Schema:
-    """What a route adds to its own entry (FastAPI's `openapi_extra`)."""
+    """What a route adds to its own entry (FastAPI's `openapi_extra`). `reply`: a Struct, or the
+    type of a body that is no JSON."""
+    content = {reply: {"schema": {"type": "string"}}} if isinstance(reply, str) else body_of(reply)
     entry: Schema = {
+        "parameters": list(parameters),
         "responses": {
-            str(status): {"description": "Done", "content": body_of(reply)},
+            str(status): {"description": "Done", "content": content},
             "default": {"description": "An error", "content": body_of(ErrorReply)},
-        }
+        },
     }
     if request is not None:
         entry["requestBody"] = {"required": True, "content": body_of(request)}
     return entry
+
+
+def query(name: str, text: str, **schema: object) -> Schema:
+    return {"name": name, "in": "query", "description": text, "schema": schema}
+
+
+def header(name: str, text: str, **schema: object) -> Schema:
+    return {"name": name, "in": "header", "description": text, "schema": schema}
+
+
+IDEMPOTENCY_KEY = header(
+    "Idempotency-Key",
+    "Names the request: a second one with the same key gets the first one's result.",
+    type="string",
+    maxLength=255,
+)
+LAST_EVENT_ID = header(
+    "Last-Event-ID", "The id of the last event that was seen.", type="integer", minimum=0
+)
+JOB_LIST = (
+    query("limit", "Jobs in one page.", type="integer", minimum=1, maximum=100, default=20),
+    query("after", "The last_id of the page before.", type="string"),
+    query("status", "Only those.", type="string", enum=list(get_args(JobStatus))),
+)
+FILE_INDEX = query("index", "Which of the files.", type="integer", minimum=0, default=0)
+
+
+def _name_path_parameters(page: Schema) -> None:
+    """Every `{name}` of a path, for all that is done there."""
+    for path, item in page["paths"].items():
+        item["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in re.findall(r"\{(\w+)\}", path)
+        ]
 
 
 def install(app: FastAPI) -> None:
@@ -55,6 +100,7 @@ def install(app: FastAPI) -> None:
     def openapi() -> Schema:
         if app.openapi_schema is None:
             page = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            _name_path_parameters(page)
             _, components = msgspec.json.schema_components(
                 STRUCTS, ref_template="#/components/schemas/{name}"
             )

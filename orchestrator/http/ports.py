@@ -1,13 +1,23 @@
-"""The two things that the front door talks to, as far as it needs to know them.
+"""The three things that the front door talks to, as far as it needs to know them.
 
-`Service` is `orchestrator.service.Service`; `MediaSource` hands out finished files, and is
-`orchestrator.http.media.MediaGateway`. Tests put small doubles in their places.
+`Service` is `orchestrator.service.Service`; `Jobs` is `orchestrator.jobs.service.Jobs`;
+`MediaSource` hands out finished files, and is `orchestrator.http.media.MediaGateway`. Tests put
+small doubles in their places.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import Protocol
 
-from orchestrator.service import ClusterView, Completed
+from orchestrator.jobs.model import (
+    Idempotency,
+    Job,
+    JobEvent,
+    JobSpec,
+    JobStatus,
+    StoredFile,
+)
+from orchestrator.service import ClusterView, Completed, Timings
 from transfer.messages import Inputs, Media, ModelInfo, Role
 
 
@@ -32,6 +42,58 @@ class Service(Protocol):
     def remove(self, name: str) -> None: ...
 
     def counters(self) -> dict[str, int]: ...
+
+
+class Jobs(Protocol):
+    """Durable generations. What was returned is on disk already, and survives this process."""
+
+    async def submit(self, spec: JobSpec, idempotency: Idempotency | None = None) -> Job:
+        """Accepts a job; with a key that was used before, gives the job that it belongs to.
+
+        Raises `Busy` or `NotReady` of `orchestrator.service`, `KeyConflict` (the key belongs to
+        another body) or `JournalDown` (it cannot be written): then nothing was accepted.
+        """
+        ...
+
+    async def recall(self, idempotency: Idempotency) -> Job | None:
+        """The job that this key belongs to, if there is one: also while no role is there, and
+        nothing new could be accepted. Raises `KeyConflict`."""
+        ...
+
+    async def find(self, id: str) -> Job | None: ...
+
+    async def page(
+        self, limit: int, after: str | None, status: JobStatus | None
+    ) -> tuple[list[Job], bool]:
+        """The newest first, and whether there are more. `KeyError`: there is no job `after`."""
+        ...
+
+    async def cancel(self, id: str) -> Job:
+        """A job that is over comes back as it is. `KeyError`: there is no such job."""
+        ...
+
+    def events(self, id: str, after: int) -> AsyncGenerator[JobEvent, None]:
+        """Those with numbers above `after` that are still kept, then new ones as they come; the
+        one with which the job is over is the last. Of a job that is over at least that one is
+        kept. A reader that is slow misses progress, never the end. Raises `KeyError`."""
+        ...
+
+    async def wait(self, id: str) -> Job:
+        """Returns when the job is over. Raises `KeyError`."""
+        ...
+
+    def observe(self, finished: Callable[[Timings], None]) -> None:
+        """Calls `finished` with the seconds of every picture of a job that is computed from now
+        on."""
+        ...
+
+    def content(self, file: StoredFile) -> AsyncGenerator[bytes, None]:
+        """The bytes of a file. Raises `transfer.errors.MediaError` if it is gone."""
+        ...
+
+    def local_path(self, file: StoredFile) -> Path | None:
+        """Where the file lies, if it lies on this machine: then it is served with ranges."""
+        ...
 
 
 class MediaSource(Protocol):

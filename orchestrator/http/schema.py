@@ -1,11 +1,12 @@
 """What `POST /v1/images/generations` takes and gives: OpenAI's schema and the fields we add.
+`POST /v1/jobs` takes the same.
 
 The Structs are decoded and checked in one pass; a wrong field becomes a 400 that names it. The
 descriptions end up in /openapi.json. Every optional field may be null, as the SDK sends it.
 """
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -17,6 +18,7 @@ MAX_PROMPT = 32_000  # characters, as OpenAI allows
 MAX_SEED = 2**63 - 1
 NO_EFFECT = "Accepted, without effect here."
 
+T = TypeVar("T")
 OutputFormat = Literal["png", "jpeg", "webp", "mp4", "wav"]
 
 
@@ -107,6 +109,12 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return {name: value for name, value in given.items() if value is not None}
 
 
+class JobRequest(ImageRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/jobs`. `response_format` has no effect there: a job has links."""
+
+    type: Annotated[Literal["image"] | None, Meta(description="What is made: image.")] = None
+
+
 PIPELINE_FIELDS = (
     "prompt",
     "negative_prompt",
@@ -153,7 +161,8 @@ class ImagesReply(msgspec.Struct, frozen=True, kw_only=True):
     data: list[ImageItem] = []
 
 
-_decoder = msgspec.json.Decoder(ImageRequest)
+_image_decoder = msgspec.json.Decoder(ImageRequest)
+_job_decoder = msgspec.json.Decoder(JobRequest)
 _UNKNOWN = re.compile(r"^Object contains unknown field `(.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(.*)`$")
 _AT = re.compile(r"^(.*) - at `\$\.(\w+)[^`]*`$", re.DOTALL)
@@ -167,13 +176,22 @@ _CHOICES = {
         "moderation",
         "style",
     )
-}
+} | {"type": ["image"]}
 
 
 def decode_request(body: bytes) -> ImageRequest:
     """The request in `body`. Raises a 400 that names the field which is unknown or wrong."""
+    return _decode(_image_decoder, body)
+
+
+def decode_job(body: bytes) -> JobRequest:
+    """As `decode_request`."""
+    return _decode(_job_decoder, body)
+
+
+def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
-        return _decoder.decode(body)
+        return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise _explain(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -39,11 +39,16 @@ def bind(address: str) -> socket.socket:
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: ASGIApp, listener: socket.socket, *, grace_s: float = 30.0
+    app: ASGIApp,
+    listener: socket.socket,
+    *,
+    grace_s: float = 30.0,
+    leaving: asyncio.Event | None = None,
 ) -> AsyncIterator[str]:
     """Serves `app` while the block runs; gives its URL. Takes over the listener.
 
-    Leaving the block stops accepting at once, and gives what is under way `grace_s` seconds.
+    Leaving the block stops accepting at once, sets `leaving`, and gives what is under way
+    `grace_s` seconds.
     A server that cannot start raises `RuntimeError`; one that stops by itself ends silently, so
     wait for something else.
     """
@@ -54,6 +59,8 @@ async def serving(
         await _started(server, running)
         yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     finally:
+        if leaving is not None:
+            leaving.set()
         server.should_exit = True
         try:
             await running

@@ -1,18 +1,28 @@
 """An images reply whose pictures pass through in chunks: as fast as the client takes them."""
 
 import asyncio
+from typing import Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.http.body import Base64, Frame
-from orchestrator.http.files import Files
 from orchestrator.http.gone import until_gone
 from orchestrator.http.reading import Reading
 from orchestrator.http.schema import ImagesReply
-from transfer.messages import Media
 
 PIECE_BYTES = 64 << 10  # smaller pieces are joined up to this: fewer writes to the socket
+
+
+class Files(Protocol):
+    """The files of a reply in order: `orchestrator.http.files.Files`, or those of a job."""
+
+    @property
+    def sizes(self) -> list[int]: ...
+
+    def open(self, index: int) -> Reading: ...
+
+    async def release(self) -> None: ...
 
 
 class StreamedImages(Response):
@@ -24,7 +34,7 @@ class StreamedImages(Response):
     """
 
     def __init__(self, frame: Frame, headers: dict[str, str], files: Files, first: Reading) -> None:
-        length = frame.length([media.nbytes for media in files.media])
+        length = frame.length(files.sizes)
         super().__init__(
             headers={**headers, "content-length": str(length)}, media_type="application/json"
         )
@@ -35,7 +45,7 @@ class StreamedImages(Response):
         cls, reply: ImagesReply, headers: dict[str, str], files: Files
     ) -> "StreamedImages":
         """Raises `MediaError` while it can still be told that the first file is not there."""
-        first = files.read(files.media[0])
+        first = files.open(0)
         try:
             await first.prime()
         except BaseException:
@@ -53,14 +63,14 @@ class StreamedImages(Response):
     async def _send(self, writer: "_Writer") -> None:
         await writer.start(self.status_code, self.raw_headers)
         await writer.write(self._frame.head)
-        for i, media in enumerate(self._files.media):
+        for i in range(len(self._files.sizes)):
             await writer.write(self._frame.opening(i))
-            await self._send_file(writer, i, media)
+            await self._send_file(writer, i)
             await writer.write(self._frame.CLOSING)
         await writer.write(self._frame.tail, last=True)
 
-    async def _send_file(self, writer: "_Writer", i: int, media: Media) -> None:
-        reading = self._files.read(media) if i else self._first
+    async def _send_file(self, writer: "_Writer", i: int) -> None:
+        reading = self._files.open(i) if i else self._first
         base64 = Base64()
         try:
             while chunk := await reading.next():

@@ -11,7 +11,7 @@ from launch.cli.command import Command
 from launch.cli.config import read_config
 from launch.errors import LaunchError
 
-COMMANDS = ["serve", "up", "generate", "status", "drain", "remove"]
+COMMANDS = ["serve", "up", "generate", "status", "drain", "remove", "apikey"]
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:

@@ -56,6 +56,25 @@ def test_names_are_quoted_in_addresses(canned: Canned) -> None:
     assert [path for _, path, _ in canned.asked] == [f"{path}/drain", path]
 
 
+def test_a_key_goes_with_every_call(canned: Canned) -> None:
+    canned.answer("GET /v1/cluster", 200, {})
+    with Client(canned.url, api_key="tk-1") as client:
+        client.cluster()
+    with Client(canned.url) as client:
+        client.cluster()
+    assert canned.keys == ["Bearer tk-1", None]
+
+
+def test_a_missing_key_says_how_to_give_it(canned: Canned) -> None:
+    error = {"message": "an API key is needed", "code": "invalid_api_key"}
+    canned.answer("GET /v1/cluster", 401, {"error": error})
+    with (
+        Client(canned.url) as client,
+        pytest.raises(RequestError, match=r"needed \(--api-key or TRIPTYCH_API_KEY\)$"),
+    ):
+        client.cluster()
+
+
 def test_nobody_there() -> None:
     url = f"http://127.0.0.1:{free_port('127.0.0.1')}"
     with Client(url) as client, pytest.raises(RequestError, match=f"no cluster answers at {url}"):

@@ -12,6 +12,7 @@ from launch.child import Recipe
 from launch.cli import serve, up
 from launch.cli.serve import orchestrator_options, role_options
 from launch.local import LocalCluster
+from orchestrator.api_keys import hash_of
 
 
 @pytest.fixture
@@ -41,6 +42,21 @@ def test_endpoints_are_declared_in_the_order_of_names(model: str) -> None:
     assert len({each.endpoint for each in instances}) == len(instances)
     assert {each.orchestrator for each in instances} == {front.bind}
     assert front.http == str(cluster.http)
+
+
+def test_the_supervisor_has_a_key_of_its_own_where_keys_are_asked_for(
+    model: str, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.touch()
+    words = ["--api-keys", str(keys), "--rate-limit", "5/second", "--max-pixels", "4096"]
+    cluster = planned("--model", model, *words)
+    front = orchestrator_options(served(cluster.orchestrator))
+    assert (front.api_keys, front.rate_limit, front.max_pixels) == (str(keys), "5/second", 4096)
+    assert cluster.key
+    assert front.supervisor_key == hash_of(cluster.key.encode())
+    assert cluster.key not in " ".join(cluster.orchestrator.command)  # everybody may read that
+    assert planned("--model", model).key is None
 
 
 def test_flags_are_passed_on(model: str, tmp_path: Path) -> None:

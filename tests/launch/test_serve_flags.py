@@ -73,8 +73,13 @@ def test_flags_arrive_in_the_units_of_the_options(model: str, tmp_path: Path) ->
     assert (options.orchestrator, options.endpoint) == ("tcp://head:7", "tcp://0.0.0.0:9")
     state = tmp_path / "a" / "b"
     words = ["--disagg-role", "orchestrator", "--state-dir", str(state), "--request-timeout", "5"]
-    words += ["--denoisers", "tcp://b:1,tcp://a:2"]
+    words += ["--denoisers", "tcp://b:1,tcp://a:2", "--max-pixels", "65536"]
+    keys = tmp_path / "keys"
+    keys.touch()
+    words += ["--api-keys", str(keys), "--rate-limit", "60/minute"]
     front = orchestrator_options(parsed(*words))
+    assert (front.max_pixels, front.rate_limit) == (65536, "60/minute")
+    assert front.api_keys == str(keys)
     assert (front.state_dir, front.request_timeout_s) == (str(state), 5)
     assert front.denoisers == ["tcp://b:1", "tcp://a:2"]
     assert state.is_dir()
@@ -96,6 +101,10 @@ def test_flags_arrive_in_the_units_of_the_options(model: str, tmp_path: Path) ->
         (["--disagg-role", "orchestrator", "--bind", "here"], 2, "write tcp://HOST:PORT"),
         (["--disagg-role", "orchestrator", "--encoders", "a:1"], 2, "write tcp://HOST:PORT"),
         (["--disagg-role", "decoder", "--model", "/no/such"], 1, "no model folder /no/such"),
+        (["--disagg-role", "orchestrator", "--rate-limit", "60"], 2, "such as 60/minute"),
+        (["--disagg-role", "orchestrator", "--rate-limit", "0/hour"], 2, "'0/hour' is no rate"),
+        (["--disagg-role", "orchestrator", "--max-pixels", "0"], 2, "--max-pixels"),
+        (["--disagg-role", "orchestrator", "--api-keys", "/no/such"], 2, "/no/such"),
         (["--disagg-role", "orchestrator", "--state-dir", "/dev/null/a"], 1, "/dev/null/a"),
     ],
 )

@@ -1,6 +1,7 @@
 """The supervisor over processes that compute nothing; the real ones are in tests/e2e."""
 
 import asyncio
+import dataclasses
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -94,6 +95,15 @@ async def test_it_waits_until_the_front_door_is_ready(
         assert capfd.readouterr().out == ""
         answers(canned)
         await ready_line(capfd)
+
+
+async def test_it_looks_at_a_locked_cluster_with_a_key_of_its_own(
+    canned: Canned, capfd: pytest.CaptureFixture[str]
+) -> None:
+    answers(canned)
+    async with running(dataclasses.replace(cluster(canned), key="tk-own")):
+        await ready_line(capfd)
+    assert set(canned.keys) == {"Bearer tk-own"}
 
 
 async def test_a_role_that_does_not_come_up_ends_it_all(canned: Canned) -> None:

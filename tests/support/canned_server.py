@@ -11,11 +11,13 @@ from typing import Any
 
 @dataclass
 class Canned:
-    """`answers`: "METHOD /path" → (status, body, headers). `asked`: (method, path, JSON body)."""
+    """`answers`: "METHOD /path" → (status, body, headers). `asked`: (method, path, JSON body).
+    `keys`: what stood in the header Authorization of each."""
 
     url: str = ""
     answers: dict[str, tuple[int, bytes, dict[str, str]]] = field(default_factory=dict)
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
 
     def answer(self, call: str, status: int, body: Any, **headers: str) -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -30,6 +32,7 @@ def canned_server() -> Iterator[Canned]:
         def reply(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             canned.asked.append((self.command, self.path, json.loads(body) if body else None))
+            canned.keys.append(self.headers.get("authorization"))
             missing = (404, b"nothing here", {})
             status, content, headers = canned.answers.get(f"{self.command} {self.path}", missing)
             self.send_response(status)

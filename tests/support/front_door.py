@@ -1,8 +1,8 @@
-"""A front door without a cluster behind it: doubles of the service and of the media channel."""
+"""A front door without a cluster behind it: doubles of the service, of the jobs (fake_jobs.py) and
+of the media channel."""
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import httpx
@@ -18,8 +18,11 @@ from orchestrator.core.view import (
 from orchestrator.http import HttpOptions, create_app
 from orchestrator.http.server import bind, serving
 from orchestrator.service import Completed, NotReady, Timings
+from tests.support.fake_jobs import FakeJobs, picture
 from transfer.errors import MediaError
 from transfer.messages import Inputs, Media, ModelInfo, Parameter, Role
+
+__all__ = ["MODEL", "TIMINGS", "Door", "FakeMedia", "FakeService", "picture", "soon"]
 
 PARAMETERS = [
     Parameter(name="prompt", type="str", required=False),
@@ -41,11 +44,6 @@ MODEL = ModelInfo(
 TIMINGS = Timings(
     queue_s=0.001, encoder_s=0.01, denoiser_s=0.2, decoder_s=0.03, transfer_s=0.002, total_s=0.25
 )
-
-
-def picture(seed: int, nbytes: int = 1000) -> bytes:
-    """Bytes that no other seed has."""
-    return hashlib.shake_128(str(seed).encode()).digest(nbytes)
 
 
 class FakeMedia:
@@ -157,12 +155,18 @@ class FakeService:
 class Door:
     """An application with its doubles, and two ways in: in memory, and over a real socket."""
 
-    def __init__(self, options: HttpOptions | None = None, model: ModelInfo | None = MODEL) -> None:
+    def __init__(
+        self,
+        options: HttpOptions | None = None,
+        model: ModelInfo | None = MODEL,
+        jobs: FakeJobs | None = None,
+    ) -> None:
         self.media = FakeMedia()
         self.service = FakeService(self.media, model)
+        self.jobs = jobs or FakeJobs()
         self.healthy = True
         self.app: FastAPI = create_app(
-            self.service, self.media, options, healthy=lambda: self.healthy
+            self.service, self.media, self.jobs, options, healthy=lambda: self.healthy
         )
 
     @contextlib.asynccontextmanager
@@ -178,7 +182,8 @@ class Door:
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[str]:
         """Over a real socket; gives the URL."""
-        async with serving(self.app, bind("127.0.0.1:0"), grace_s=2) as url:
+        leaving = self.app.state.leaving
+        async with serving(self.app, bind("127.0.0.1:0"), grace_s=2, leaving=leaving) as url:
             yield url
 
 

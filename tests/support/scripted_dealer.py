@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import zmq
@@ -125,11 +125,18 @@ class Dealer:
 async def dealers(endpoint: str, *roles: Role, **changes: Any) -> AsyncIterator[list[Dealer]]:
     """One registered instance of each role, called encoder-0 and so on."""
     made = [Dealer(endpoint, f"{role}-0", role, **changes) for role in roles]
+    async with playing(made):
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def playing(made: Sequence[Dealer]) -> AsyncIterator[None]:
+    """They are registered, and play their parts while the block runs."""
     tasks = [asyncio.create_task(dealer.run()) for dealer in made]
     try:
         for dealer in made:
             await dealer.until(Welcome)
-        yield made
+        yield
     finally:
         for task in tasks:
             task.cancel()

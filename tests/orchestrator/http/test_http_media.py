@@ -13,6 +13,7 @@ import pytest
 from orchestrator.http import HttpOptions, MediaGateway, create_app
 from orchestrator.http.server import bind, serving
 from orchestrator.service import Completed
+from tests.support.fake_jobs import FakeJobs
 from tests.support.front_door import TIMINGS, FakeMedia, FakeService, picture, soon
 from transfer.errors import MediaError
 from transfer.media import MediaServer
@@ -129,7 +130,7 @@ async def test_a_picture_travels_from_the_instance_to_the_client(instance: Media
         return Completed(media=[media], timings=TIMINGS, attempts=1)
 
     service.behave = make
-    app = create_app(service, MediaGateway(), HttpOptions())
+    app = create_app(service, MediaGateway(), FakeJobs(), HttpOptions())
     async with (
         serving(app, bind("127.0.0.1:0"), grace_s=2) as url,
         httpx.AsyncClient(base_url=url) as client,

@@ -4,12 +4,15 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
+from orchestrator.api_keys import line_of, new_key
+from orchestrator.http import HttpOptions
 from orchestrator.service import Busy, Completed, RequestFailed
 from tests.support.front_door import Door, picture, soon
 from transfer.messages import ErrorInfo, Inputs
@@ -32,6 +35,13 @@ class Clients:
         if self.sync:
             return await asyncio.to_thread(function, **arguments)
         return await function(**arguments)
+
+    async def raw(self, method: str, address: str, **arguments: Any) -> Any:
+        """Any address below /v1, as the SDK lets one call it."""
+        function = getattr(self._sync if self.sync else self._async, method)
+        if self.sync:
+            return await asyncio.to_thread(function, address, cast_to=object, **arguments)
+        return await function(address, cast_to=object, **arguments)
 
     def patient_for(self, retries: int) -> "Clients":
         self._sync = self._sync.with_options(max_retries=retries)
@@ -170,6 +180,73 @@ async def test_without_a_route(clients: Clients) -> None:
     with pytest.raises(openai.InternalServerError, match="decoder") as caught:
         await clients.patient_for(0).generate()
     assert caught.value.status_code == 503
+
+
+KEY = {"Idempotency-Key": "one"}
+
+
+async def test_a_key_makes_a_retry_the_same_picture(clients: Clients) -> None:
+    first = await clients.generate(extra_headers=KEY)
+    again = await clients.generate(extra_headers=KEY)
+    assert first.data[0].b64_json
+    assert first == again
+    assert len(clients.door.jobs.jobs) == 1
+    with pytest.raises(openai.UnprocessableEntityError) as caught:
+        await clients.generate(n=2, extra_headers=KEY)
+    assert caught.value.code == "idempotency_key_reused"
+
+
+async def test_a_reply_that_was_lost_is_fetched_again(clients: Clients) -> None:
+    """The SDK itself tries again when it has waited for too long, with the same headers."""
+    clients.door.jobs.at_once = False
+    with pytest.raises(openai.APITimeoutError):
+        await clients.generate(extra_headers=KEY, timeout=1.0)
+    assert len(clients.door.jobs.jobs) == 1
+    await clients.door.jobs.complete("job_0")
+    assert (await clients.generate(extra_headers=KEY)).data[0].b64_json
+
+
+async def test_a_failed_job_is_not_asked_for_again(clients: Clients) -> None:
+    clients.door.jobs.at_once = False
+    asking = asyncio.create_task(clients.generate(extra_headers=KEY))
+    await soon(lambda: "job_0" in clients.door.jobs.jobs)
+    await clients.door.jobs.fail("job_0", ErrorInfo(kind="instance_lost", message="gone"))
+    with pytest.raises(openai.InternalServerError) as caught:
+        await asking
+    assert (caught.value.status_code, caught.value.code) == (503, "instance_lost")
+
+
+async def test_jobs_by_the_sdk(clients: Clients) -> None:
+    clients.door.jobs.at_once = False
+    job = await clients.raw("post", "/jobs", body={"prompt": "a", "seed": 3})
+    assert (job["object"], job["status"]) == ("job", "queued")
+    with pytest.raises(openai.ConflictError) as caught:
+        await clients.raw("get", f"/jobs/{job['id']}/content")
+    assert caught.value.code == "job_not_finished"
+    assert [each["id"] for each in (await clients.raw("get", "/jobs"))["data"]] == [job["id"]]
+    assert (await clients.raw("delete", f"/jobs/{job['id']}"))["status"] == "cancelled"
+    with pytest.raises(openai.NotFoundError):
+        await clients.raw("get", "/jobs/job_9")
+
+
+async def test_the_sdks_key_opens_a_locked_door(tmp_path: Path) -> None:
+    key = new_key()
+    file = tmp_path / "keys"
+    file.write_text(line_of(key))
+    door = Door(HttpOptions(api_keys=str(file), rate_limit="2/hour"))
+    async with door.listening() as url:
+        base_url = f"{url}/v1"
+        stranger = openai.AsyncOpenAI(api_key="wrong", base_url=base_url)
+        client = openai.AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0)
+        async with stranger, client:
+            with pytest.raises(openai.AuthenticationError) as caught:
+                await stranger.images.generate(prompt="a")
+            assert caught.value.code == "invalid_api_key"
+            for _ in range(2):
+                assert await client.images.generate(prompt="a")
+            with pytest.raises(openai.RateLimitError) as refused:
+                await client.images.generate(prompt="a")
+            assert refused.value.code == "rate_limit_exceeded"
 
 
 async def test_giving_up_cancels() -> None:

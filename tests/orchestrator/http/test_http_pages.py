@@ -100,7 +100,8 @@ async def test_an_unknown_instance_is_not_found(path: str, method: str) -> None:
     [
         ("GET", "/", 404, "not_found"),
         ("GET", "/v1/videos", 404, "not_found"),
-        ("POST", "/v1/jobs", 404, "not_found"),
+        ("GET", "/v1/jobs/job_9/result", 404, "not_found"),
+        ("PUT", "/v1/jobs", 405, "method_not_allowed"),
         ("POST", "/v1/cluster/rpc", 404, "not_found"),
         ("GET", "/health/", 404, "not_found"),
         ("GET", "/docs", 404, "not_found"),
@@ -177,6 +178,15 @@ async def test_the_metrics_tell_what_happened() -> None:
     assert seen["triptych_events_total", "requests_refused"] == 4
 
 
+async def test_pictures_of_jobs_are_measured_too() -> None:
+    async with Door().client() as client:
+        for path in ("/v1/jobs", "/v1/images/generations"):
+            key = {"idempotency-key": path}
+            await client.post(path, json={"prompt": "a", "n": 2}, headers=key)
+        page = (await client.get("/metrics")).text
+    assert 'triptych_stage_seconds_count{stage="encoder"} 4.0' in page
+
+
 async def test_two_doors_count_apart() -> None:
     first, second = Door(), Door()
     await samples(first)
@@ -190,6 +200,18 @@ async def test_the_description_knows_the_fields() -> None:
     assert operation["requestBody"]["content"]["application/json"]["schema"] == {
         "$ref": "#/components/schemas/ImageRequest"
     }
+    fields = page["components"]["schemas"]["JobRequest"]["properties"]
+    assert fields["type"]["anyOf"][0] == {"enum": ["image"]}
+    assert page["paths"]["/v1/jobs/{id}"]["delete"]["responses"]["200"]
+    assert page["paths"]["/v1/jobs"]["post"]["responses"]["202"]
+    named = {each["name"] for each in page["paths"]["/v1/jobs"]["get"]["parameters"]}
+    assert named == {"limit", "after", "status"}
+    assert page["paths"]["/v1/jobs/{id}/events"]["parameters"][0]["name"] == "id"
+    events = page["paths"]["/v1/jobs/{id}/events"]["get"]
+    assert events["parameters"][0]["name"] == "Last-Event-ID"
+    assert list(events["responses"]["200"]["content"]) == ["text/event-stream"]
+    assert "200" not in page["paths"]["/v1/jobs"]["post"]["responses"]
+    assert "progress" in page["components"]["schemas"]["JobPage"]["properties"]
     fields = page["components"]["schemas"]["ImageRequest"]["properties"]
     assert fields["n"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 10}
     assert all("description" in field for field in fields.values())

@@ -1,0 +1,76 @@
+"""`POST /v1/images/generations` with an `Idempotency-Key`: a job underneath.
+
+It goes on when its client goes, and a retry with the same key gets the same reply: the same
+pictures, seed and timings, without computing them again.
+"""
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orchestrator.http.base import base_url
+from orchestrator.http.gone import until_gone
+from orchestrator.http.job_page import no_result, url_of
+from orchestrator.http.options import HttpOptions
+from orchestrator.http.ports import Jobs
+from orchestrator.http.reading import Reading
+from orchestrator.http.schema import ImageItem, ImageRequest, ImagesReply
+from orchestrator.http.seconds import timings_json
+from orchestrator.http.streamed import StreamedImages
+from orchestrator.http.submission import Submission
+from orchestrator.jobs.model import Job
+
+
+class KeyedImages:
+    """Waits for the job of a request, and replies with its files."""
+
+    def __init__(self, jobs: Jobs, submission: Submission, options: HttpOptions) -> None:
+        self._jobs, self._submission, self._options = jobs, submission, options
+
+    async def generate(self, request: Request, asked: ImageRequest) -> Response:
+        job = await self._submission.submit(request, asked)
+        job = await until_gone(request.receive, self._jobs.wait(job.id))
+        if job.status != "completed":
+            raise no_result(job)
+        reply, headers = _describe(job), _headers(job)
+        if not job.described.as_url:
+            return await StreamedImages.begin(reply, headers, JobFiles(self._jobs, job))
+        base = base_url(request, self._options)
+        data = [ImageItem(url=url_of(job, i, base)) for i in range(len(job.files))]
+        body = msgspec.json.encode(msgspec.structs.replace(reply, data=data))
+        return Response(body, headers=headers, media_type="application/json")
+
+
+class JobFiles:
+    """The files of a completed job, which keeps them: a reply only reads them."""
+
+    def __init__(self, jobs: Jobs, job: Job) -> None:
+        self._jobs, self._files = jobs, job.files
+
+    @property
+    def sizes(self) -> list[int]:
+        return [file.nbytes for file in self._files]
+
+    def open(self, index: int) -> Reading:
+        file = self._files[index]
+        return Reading(self._jobs.content(file), file.nbytes)
+
+    async def release(self) -> None:
+        pass
+
+
+def _describe(job: Job) -> ImagesReply:
+    first = job.files[0]
+    return ImagesReply(
+        created=int(job.created_at),
+        size=f"{first.width}x{first.height}" if first.width else "auto",
+        quality=job.described.quality,
+        output_format=job.described.output_format,
+    )
+
+
+def _headers(job: Job) -> dict[str, str]:
+    headers = {"x-triptych-seed": str(job.described.seed), "x-triptych-job": job.id}
+    if job.timings is not None:
+        headers["x-triptych-timings"] = timings_json(job.timings)
+    return headers

@@ -1,0 +1,84 @@
+"""Which address is whose, and what /openapi.json says of it."""
+
+from collections.abc import Callable
+
+from fastapi import FastAPI, Response
+
+from orchestrator.http.images import Images
+from orchestrator.http.job_page import JobList, JobPage
+from orchestrator.http.jobs import JobDesk
+from orchestrator.http.links import Links
+from orchestrator.http.openapi import (
+    FILE_INDEX,
+    IDEMPOTENCY_KEY,
+    JOB_LIST,
+    LAST_EVENT_ID,
+    described,
+)
+from orchestrator.http.pages import Health, InstanceLeaves, ModelList, ModelPage, Pages, Ready
+from orchestrator.http.schema import ImageRequest, ImagesReply, JobRequest
+from orchestrator.service import ClusterView
+
+
+def add_images(app: FastAPI, images: Images, links: Links) -> None:
+    app.post(
+        "/v1/images/generations",
+        summary="Make pictures from a prompt",
+        openapi_extra=described(ImagesReply, request=ImageRequest, parameters=[IDEMPOTENCY_KEY]),
+    )(images.generate)
+    app.get("/v1/media/{id}", summary="A file that a reply links to")(links.fetch)
+    app.head("/v1/media/{id}", include_in_schema=False)(links.fetch)
+
+
+def add_jobs(app: FastAPI, jobs: JobDesk) -> None:
+    app.post(
+        "/v1/jobs",
+        status_code=202,
+        summary="Make pictures from a prompt, whether the client waits or not",
+        openapi_extra=described(
+            JobPage, status=202, request=JobRequest, parameters=[IDEMPOTENCY_KEY]
+        ),
+    )(jobs.create)
+    app.get(
+        "/v1/jobs",
+        summary="Jobs, the newest first",
+        openapi_extra=described(JobList, parameters=JOB_LIST),
+    )(jobs.list)
+    job = "/v1/jobs/{id}"
+    app.get(job, summary="One job", openapi_extra=described(JobPage))(jobs.show)
+    app.delete(job, summary="Cancel it", openapi_extra=described(JobPage))(jobs.cancel)
+    app.get(
+        f"{job}/events",
+        response_class=Response,
+        summary="Server-sent events until it is over",
+        openapi_extra=described("text/event-stream", parameters=[LAST_EVENT_ID]),
+    )(jobs.events)
+    app.get(
+        f"{job}/content",
+        response_class=Response,
+        summary="A finished file",
+        openapi_extra=described("image/*", parameters=[FILE_INDEX]),
+    )(jobs.content)
+    app.head(f"{job}/content", include_in_schema=False)(jobs.content)
+
+
+def add_pages(app: FastAPI, pages: Pages) -> None:
+    def page(path: str, handler: Callable[..., object], reply: type, summary: str) -> None:
+        app.get(path, summary=summary, openapi_extra=described(reply))(handler)
+
+    page("/v1/models", pages.models, ModelList, "The model that is served")
+    page("/v1/models/{name:path}", pages.model, ModelPage, "One model")
+    page("/v1/cluster", pages.cluster, ClusterView, "Instances and requests")
+    page("/health", pages.health, Health, "Whether the orchestrator runs")
+    page("/ready", pages.ready, Ready, "Whether requests can run, and what is missing")
+    app.get("/metrics", summary="For Prometheus")(pages.metrics)
+    instance = "/v1/cluster/instances/{name}"
+    app.post(
+        f"{instance}/drain",
+        status_code=202,
+        summary="Give it no more work; it leaves when it has none",
+        openapi_extra=described(InstanceLeaves, status=202),
+    )(pages.drain)
+    app.delete(instance, summary="Take it out now", openapi_extra=described(InstanceLeaves))(
+        pages.remove
+    )

@@ -1,0 +1,67 @@
+"""From a body to a job: the checks of the door, and the client's own name for its request."""
+
+import hashlib
+
+import msgspec
+from starlette.requests import Request
+
+from orchestrator.http.doors import caller_of
+from orchestrator.http.errors import ApiError, not_ready
+from orchestrator.http.options import HttpOptions
+from orchestrator.http.plan import Plan, make_plan
+from orchestrator.http.ports import Jobs, Service
+from orchestrator.http.schema import ImageRequest
+from orchestrator.jobs.model import Described, Idempotency, Job, JobSpec
+
+MAX_KEY = 255  # characters
+
+
+class Submission:
+    """Hands in what `POST /v1/jobs` and a keyed `POST /v1/images/generations` ask for."""
+
+    def __init__(self, service: Service, jobs: Jobs, options: HttpOptions) -> None:
+        self._service, self._jobs, self._options = service, jobs, options
+
+    async def submit(self, request: Request, asked: ImageRequest) -> Job:
+        """The job: durable, and the one that exists already if the request has a key that was
+        used before. Raises `ApiError`, and what `Jobs.submit` does."""
+        idempotency = idempotency_of(request, asked)
+        if idempotency is not None:
+            # Known jobs need no model: their clients come back sooner than the roles may.
+            job = await self._jobs.recall(idempotency)
+            if job is not None:
+                return job
+        model = self._service.model()
+        if model is None:
+            raise not_ready(self._service.missing())
+        plan = make_plan(asked, model, self._options)
+        return await self._jobs.submit(self._spec(plan), idempotency)
+
+    def _spec(self, plan: Plan) -> JobSpec:
+        described = Described(plan.seed, plan.output_format, plan.quality, plan.as_url)
+        return JobSpec(plan.inputs, described, self._options.request_timeout_s)
+
+
+def idempotency_of(request: Request, asked: ImageRequest) -> Idempotency | None:
+    """The header `Idempotency-Key`, if there is one. Raises a 400 for one that is no key.
+
+    Two callers who draw the same key mean two jobs: with API keys on, each has its own.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
+        message = f"`Idempotency-Key`: 1 to {MAX_KEY} printable ASCII characters"
+        raise ApiError(400, message, param="Idempotency-Key", code="invalid_value")
+    if (caller := caller_of(request.scope)) is not None:
+        key = hashlib.sha256(f"{caller} {key}".encode()).hexdigest()
+    return Idempotency(key, _digest(request, asked))
+
+
+def _digest(request: Request, asked: ImageRequest) -> bytes:
+    """Equal for bodies that mean the same: their order, their spaces and their nulls do not count,
+    nor do fields that a later version of this server adds."""
+    fields = msgspec.structs.asdict(asked).items()
+    body = msgspec.json.encode({k: v for k, v in fields if v is not None}, order="deterministic")
+    head = f"{request.method} {request.url.path}\n".encode()
+    return hashlib.sha256(head + body).digest()

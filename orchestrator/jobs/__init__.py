@@ -1,0 +1,1 @@
+"""Durable jobs: accepted means written down, and every one of them ends exactly once."""

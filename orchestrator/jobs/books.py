@@ -1,0 +1,110 @@
+"""Every job that the desk knows, by id, by key and in order."""
+
+from bisect import bisect_left, insort
+
+from orchestrator.jobs.case import Case, Phase
+from orchestrator.jobs.model import Idempotency, Job, JobEvent, JobStatus
+
+
+class Books:
+    """Jobs become visible when their promise is on disk, and stay so until they are forgotten.
+
+    Looking one up, and telling its position, costs O(log n). `first_event`: the numbers of this
+    life's events are above it, and above those of every earlier life.
+    """
+
+    def __init__(self) -> None:
+        self.first_event = 0
+        self._cases: dict[str, Case] = {}
+        self._keys: dict[str, str] = {}
+        self._visible: list[int] = []  # numbers, ascending
+        self._by_number: dict[int, Case] = {}
+        self._waiting: list[int] = []  # numbers of the jobs that wait, ascending
+        self._last_number = 0
+
+    def __len__(self) -> int:
+        return len(self._cases)
+
+    def __contains__(self, job: str) -> bool:
+        return job in self._cases
+
+    def get(self, job: str) -> Case | None:
+        return self._cases.get(job)
+
+    def keyed(self, idempotency: Idempotency | None) -> Case | None:
+        """The job that was asked for under this key."""
+        job = None if idempotency is None else self._keys.get(idempotency.key)
+        return None if job is None else self._cases[job]
+
+    def next_number(self) -> int:
+        return self._last_number + 1
+
+    # ------------------------------------------------------------ changes
+
+    def enter(self, case: Case) -> None:
+        self._cases[case.id] = case
+        self._last_number = max(self._last_number, case.number)
+        if case.idempotency is not None:
+            self._keys[case.idempotency.key] = case.id
+
+    def show(self, case: Case) -> None:
+        """From now on others may see it."""
+        self._by_number[case.number] = case
+        insort(self._visible, case.number)
+
+    def remove(self, case: Case) -> None:
+        del self._cases[case.id]
+        if case.idempotency is not None:
+            del self._keys[case.idempotency.key]
+        if self._by_number.pop(case.number, None) is not None:
+            del self._visible[bisect_left(self._visible, case.number)]
+
+    def wait(self, case: Case, waiting: bool) -> None:
+        """Whether the job has a place in the line by which positions are told."""
+        if waiting and not case.waiting:
+            insort(self._waiting, case.number)
+        elif case.waiting and not waiting:
+            del self._waiting[bisect_left(self._waiting, case.number)]
+        case.waiting = waiting
+
+    # ------------------------------------------------------------ what others may see
+
+    def snapshot(self, case: Case) -> Job:
+        position = bisect_left(self._waiting, case.number) if case.waiting else None
+        return case.snapshot(position)
+
+    def find(self, job: str) -> Job | None:
+        case = self._cases.get(job)
+        return None if case is None or case.phase is Phase.ASKED else self.snapshot(case)
+
+    def newest(self, job: str) -> JobEvent | None:
+        """The latest event of the job, with the job as it is now."""
+        case = self._cases.get(job)
+        return None if case is None or case.phase is Phase.ASKED else self.event(case)
+
+    def event(self, case: Case) -> JobEvent:
+        """What there is to tell of the job now, under the number of its latest event."""
+        shown = self.snapshot(case)
+        return JobEvent(
+            case.events, "progress" if shown.status == "running" else shown.status, shown
+        )
+
+    def page(
+        self, limit: int, after: str | None, status: JobStatus | None
+    ) -> tuple[list[Job], bool]:
+        """Up to `limit` jobs before `after`, the newest first, and whether there are more.
+        KeyError: there is no job `after`."""
+        place = len(self._visible)
+        if after is not None:
+            if self.find(after) is None:
+                raise KeyError(after)
+            place = bisect_left(self._visible, self._cases[after].number)
+        found: list[Job] = []
+        for number in reversed(self._visible[:place]):
+            job = self.snapshot(self._by_number[number])
+            if status is not None and job.status != status:
+                continue
+            if len(found) == limit:
+                return found, True
+            found.append(job)
+        return found, False
