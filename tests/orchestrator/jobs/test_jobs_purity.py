@@ -1,4 +1,4 @@
-"""The desk is pure: it imports messages, the core, itself, and nothing that could touch the world."""
+"""The desk is pure: it imports messages, the core, itself, and nothing that touches the world."""
 
 import ast
 import subprocess
