@@ -11,7 +11,7 @@ import pytest
 import orchestrator.jobs
 
 JOBS = Path(orchestrator.jobs.__file__).parent
-PURE = ("books", "case", "commands", "desk", "entries", "events", "limits", "model")
+PURE = ("books", "case", "commands", "desk", "entries", "events", "limits", "model", "pictures")
 WORLDLY = {"asyncio", "io", "os", "pathlib", "random", "socket", "subprocess", "threading", "time"}
 
 
