@@ -1,11 +1,8 @@
 """The desk: `handle(event, now) -> commands`. Every decision about jobs is made here."""
 
 from collections import Counter, deque
-from math import inf
-from typing import Any
 
-from orchestrator.core.commands import Completed, Progress, Reject, Resolve
-from orchestrator.core.events import Cancel, Submit
+from orchestrator.core.commands import Progress, Reject, Resolve
 from orchestrator.core.lines import Line
 from orchestrator.jobs.books import Books
 from orchestrator.jobs.case import At, Case, Part, Phase, last_snapshot
@@ -19,8 +16,6 @@ from orchestrator.jobs.commands import (
     Full,
     Log,
     Notify,
-    Release,
-    Store,
     Sweep,
     Unknown,
 )
@@ -46,7 +41,8 @@ from orchestrator.jobs.events import (
     Written,
 )
 from orchestrator.jobs.limits import Limits
-from orchestrator.jobs.model import JobProgress, JobStatus
+from orchestrator.jobs.model import JobStatus
+from orchestrator.jobs.pictures import Pictures
 from orchestrator.jobs.retention import Retention
 from orchestrator.jobs.writing import Writing
 from transfer.messages import ErrorInfo
@@ -91,18 +87,12 @@ class Desk:
         self._commands: list[Command] = []
         self._writing = Writing(self.limits)
         self._retention = Retention(self.limits)
-        self._out: dict[str, Part] = {}  # with the core or the storage, by request
-        self._line: Line[Part] = Line()  # held parts, in order of acceptance
-        self._pauses: Line[Part] = Line()  # parts whose storing is tried again, by time
+        self._pictures = Pictures(self.limits, self, self._do, self.counters)
         self._waits: Line[Case] = Line()  # open cases, by the time at which they are given up
-        self._ahead = 0  # parts that wait inside the core
-        self._closed_until = 0.0  # the core refused a request
-        self._probing = False  # and has taken none since
-        self._parts = 0
         self._ends: deque[float] = deque(maxlen=RECENT)
 
     def handle(self, event: Event, now: float) -> list[Command]:
-        self.now = max(now, self.now)
+        self.now = self._pictures.now = max(now, self.now)
         self._dispatch(event)
         self._settle()
         commands, self._commands = self._commands, []
@@ -110,23 +100,18 @@ class Desk:
 
     def owns(self, request: str) -> bool:
         """What the core says of this request is for the desk."""
-        return request in self._out
+        return self._pictures.owns(request)
 
     @property
     def idle(self) -> bool:
         """No job is under way, and nothing is held for one that is over."""
-        return not self.unfinished and not self._out and self._writing.idle
+        return not self.unfinished and self._pictures.idle and self._writing.idle
 
     def complaints(self) -> list[str]:
         """What does not add up while the desk is idle; empty when everything has come home."""
-        counts: dict[str, Line[Any]] = {
-            "line": self._line,
-            "pauses": self._pauses,
-            "waits": self._waits,
-        }
-        found = [f"{len(line)} left in the {name}" for name, line in counts.items() if line]
-        if self._ahead:
-            found.append(f"{self._ahead} counted as waiting in the core")
+        found = self._pictures.complaints()
+        if len(self._waits):
+            found.append(f"{len(self._waits)} jobs still have a time to be given up")
         if len(self._retention) != len(self.books):
             found.append(f"{len(self.books)} jobs, {len(self._retention)} of them retained")
         return found
@@ -142,15 +127,15 @@ class Desk:
             case WriteFailed(ticket=ticket, reason=reason):
                 self._write_failed(self._writing.failed(ticket, reason, self.now), reason)
             case Progress():
-                self._progressed(event)
+                self._pictures.progressed(event)
             case Resolve():
-                self._resolved(event)
+                self._pictures.resolved(event)
             case Reject(request=request):
-                self._rejected(request)
+                self._pictures.rejected(request)
             case Stored():
-                self._stored(event)
+                self._pictures.stored(event)
             case StoreFailed():
-                self._store_failed(event)
+                self._pictures.store_failed(event)
             case Tick():
                 self._tick()
             case Recovered():
@@ -226,7 +211,7 @@ class Desk:
             case Accepted():
                 self._accepted(case)
             case Kept(part=index) if case.parts:
-                self._release(case.parts[index])
+                self._pictures.release(case.parts[index])
             case Ended():
                 self._close(case, entry)
             case Forgotten():
@@ -253,7 +238,7 @@ class Desk:
     def _accepted(self, case: Case) -> None:
         self.counters["jobs_accepted"] += 1
         self._open(case)
-        self._tell(case)
+        self.moved(case)
         for asker in case.askers:
             self._do(Answer(asker, self.books.snapshot(case)))
         case.askers = []
@@ -262,164 +247,27 @@ class Desk:
 
     def _open(self, case: Case) -> None:
         """Its promise is on disk: from now on it will end."""
-        assert case.spec is not None
         case.phase = Phase.OPEN
-        for index in range(len(case.spec.inputs)):
-            self._parts += 1
-            case.parts.append(Part(case, index, self._parts))
-        for part in case.parts:
-            self._hold(part)
+        self._pictures.open(case)
         self._waits.put(self.now + self.limits.wait_s, case.number, case)
         self.books.show(case)
 
-    # ------------------------------------------------------------ the core
+    # ------------------------------------------------------------ what the pictures tell
 
-    def _progressed(self, event: Progress) -> None:
-        self._probing = False
-        part = self._out.get(event.request)
-        if part is None or part.at not in (At.SENT, At.RUNNING):
-            return
-        self._move(part, At.SENT if event.stage == "queued" else At.RUNNING)
-        part.progress = JobProgress(event.stage, event.step, event.steps)
-        if part.at is At.RUNNING and event.attempt > part.noted:
-            part.attempts = part.noted = event.attempt
-            self._write(Attempted(part.case.id, part.index, event.attempt))
-        self._tell(part.case)
+    def began(self, part: Part) -> None:
+        self._write(Attempted(part.case.id, part.index, part.attempts))
 
-    def _resolved(self, event: Resolve) -> None:
-        part, result = self._out.get(event.request), event.result
-        if part is None or part.at not in (At.SENT, At.RUNNING):
-            if part is not None and part.at is At.LEAVING:
-                del self._out[event.request]
-            if isinstance(result, Completed):
-                self._do(Release(result.media))
-        elif isinstance(result, Completed):
-            part.runs += 1
-            part.attempts = max(part.attempts, result.attempts)
-            part.media, part.timings = result.media, result.timings
-            self._store(part)
-        else:
-            self._come_back(part)
-            self._end(part.case, "failed", result)
-
-    def _rejected(self, request: str) -> None:
-        part = self._out.get(request)
-        if part is None or part.at is not At.SENT:
-            if part is not None and part.at is At.LEAVING:
-                del self._out[request]
-            return
-        self._closed_until = self.now + self.limits.submit_again_s
-        self._probing = True
-        self._come_back(part)
-        self._hold(part)
-        self._tell(part.case)
-
-    def _hold(self, part: Part) -> None:
-        """Waits at the desk, among the others in the order of acceptance."""
-        part.at = At.HELD
-        part.progress = JobProgress()
-        self._line.put(part.case.number, part.key, part)
-
-    def _come_back(self, part: Part) -> None:
-        """The core, or the storage, is done with it."""
-        del self._out[part.request]
-        self._move(part, At.LEAVING)
-
-    def _feed(self) -> None:
-        """Submits what is held, as far as the core should have it."""
-        ahead = 1 if self._probing else self.limits.ahead
-        while self._ahead < ahead and self.now >= self._closed_until:
-            part = self._line.pop_until(inf)
-            if part is None:
-                return
-            spec = part.case.spec
-            assert spec is not None
-            self._out[part.request] = part
-            self._move(part, At.SENT)
-            inputs = spec.inputs[part.index]
-            self._do(Submit(part.request, inputs, spec.deadline_s, part.attempts))
-
-    def _move(self, part: Part, at: At) -> None:
-        self._ahead += (at is At.SENT) - (part.at is At.SENT)
-        part.at = at
-
-    # ------------------------------------------------------------ the storage
-
-    def _store(self, part: Part) -> None:
-        self._move(part, At.STORING)
-        self._out[part.request] = part
-        self._do(Store(part.request, part.media))
-
-    def _stored(self, event: Stored) -> None:
-        part = self._out.get(event.request)
-        if part is None or part.at is not At.STORING:
-            if part is not None:
-                self._leave_storage(part)
-            self._do(Delete(event.files))
-            return
-        self._come_back(part)
-        self._move(part, At.KEPT)
-        part.files = event.files
-        self._kept(part)
-
-    def _kept(self, part: Part) -> None:
+    def kept(self, part: Part) -> None:
         case = part.case
         if all(each.at is At.KEPT for each in case.parts):
             self._end(case, "completed", None)
             return
         assert part.timings is not None
         self._write(Kept(case.id, part.index, part.attempts, part.timings, part.files))
-        self._tell(case)
+        self.moved(case)
 
-    def _store_failed(self, event: StoreFailed) -> None:
-        part = self._out.get(event.request)
-        if part is None or part.at is not At.STORING:
-            if part is not None:
-                self._leave_storage(part)
-            return
-        self._come_back(part)
-        if event.gone:
-            self._lost(part, event.reason)
-        else:
-            self._unstorable(part, event.reason)
-
-    def _leave_storage(self, part: Part) -> None:
-        """Nobody wants what the storage has just dealt with."""
-        if part.at is At.DROPPING:
-            del self._out[part.request]
-            self._do(Release(part.media))
-
-    def _lost(self, part: Part, reason: str) -> None:
-        """The file is gone with its instance; the same seed makes the same picture again."""
-        self.counters["jobs_files_lost"] += 1
-        if part.runs >= self.limits.runs:
-            self._do(Release(part.media))
-            text = f"the finished file was lost {part.runs} times before it was stored: {reason}"
-            self._end(part.case, "failed", ErrorInfo("instance_lost", text))
-            return
-        self._do(Release(part.media))  # its instance may be there, and only have been too slow
-        part.media, part.timings, part.stores = [], None, 0
-        self._hold(part)
-        self._tell(part.case)
-
-    def _unstorable(self, part: Part, reason: str) -> None:
-        part.stores += 1
-        if part.stores >= self.limits.stores:
-            self._do(Release(part.media))
-            text = f"the finished file could not be stored: {reason}"
-            self._end(part.case, "failed", ErrorInfo("internal", text))
-            return
-        part.at = At.PAUSING
-        pause = self.limits.store_again_s * 2 ** (part.stores - 1)
-        self._pauses.put(self.now + pause, part.key, part)
-
-    def _release(self, part: Part) -> None:
-        """Its files are in durable storage, and the journal says so. What the media store has
-        stays where it is."""
-        elsewhere = [media for media in part.media if media.store_key is None]
-        part.media = []
-        if elsewhere:
-            self._do(Release(elsewhere))
+    def failed(self, case: Case, error: ErrorInfo) -> None:
+        self._end(case, "failed", error)
 
     # ------------------------------------------------------------ ends
 
@@ -430,28 +278,14 @@ class Desk:
         self._waits.discard(case.number)
         self.books.wait(case, False)
         for part in case.parts:
-            self._drop(part)
+            self._pictures.drop(part)
         self._write(case.end)
-
-    def _drop(self, part: Part) -> None:
-        """Whatever is still being done for the part is not wanted any more."""
-        match part.at:
-            case At.HELD:
-                self._line.discard(part.key)
-            case At.PAUSING:
-                self._pauses.discard(part.key)
-                self._do(Release(part.media))
-            case At.SENT | At.RUNNING:
-                self._move(part, At.LEAVING)
-                self._do(Cancel(part.request, "the job is over"))
-            case At.STORING:
-                part.at = At.DROPPING
 
     def _close(self, case: Case, ended: Ended) -> None:
         """The end is on disk."""
         kept = [part for part in case.parts if part.at is At.KEPT]
         for part in kept:
-            self._release(part)
+            self._pictures.release(part)
         unwanted = [file for part in kept for file in part.files if not ended.files]
         if unwanted:
             self._do(Delete(unwanted))
@@ -480,14 +314,13 @@ class Desk:
     def _tick(self) -> None:
         for command in self._writing.retry(self.now, self._matters):
             self._do(command)
-        while part := self._pauses.pop_until(self.now):
-            self._store(part)
+        self._pictures.tick()
         while case := self._waits.pop_until(self.now):
             text = f"the job was not over after {self.limits.wait_s:g} s"
             self._end(case, "failed", ErrorInfo("deadline", text))
 
     def _settle(self) -> None:
-        self._feed()
+        self._pictures.feed()
         while job := self._retention.take(self.now):
             self.counters["jobs_forgotten"] += 1
             self._write(Forgotten(job))
@@ -521,17 +354,15 @@ class Desk:
         for index, attempts in past.attempts.items():
             case.parts[index].attempts = case.parts[index].noted = attempts
         for index, kept in past.kept.items():
-            part = case.parts[index]
-            self._line.discard(part.key)
-            part.at, part.files, part.timings = At.KEPT, kept.files, kept.timings
+            self._pictures.restore(case.parts[index], kept)
         if all(part.at is At.KEPT for part in case.parts):
             self._end(case, "completed", None)
         else:
-            self._tell(case)
+            self.moved(case)
 
     # ------------------------------------------------------------ telling
 
-    def _tell(self, case: Case) -> None:
+    def moved(self, case: Case) -> None:
         """To those who follow an open job, if there is anything new."""
         running = case.running
         self.books.wait(case, not running)

@@ -77,7 +77,10 @@ def test_flags_arrive_in_the_units_of_the_options(model: str, tmp_path: Path) ->
     keys = tmp_path / "keys"
     keys.touch()
     words += ["--api-keys", str(keys), "--rate-limit", "60/minute"]
+    words += ["--journal", "postgresql://host/jobs", "--job-ttl", "60", "--job-bytes", "1MiB"]
     front = orchestrator_options(parsed(*words))
+    assert (front.journal, front.job_ttl_s) == ("postgresql://host/jobs", 60)
+    assert front.job_bytes == 1 << 20
     assert (front.max_pixels, front.rate_limit) == (65536, "60/minute")
     assert front.api_keys == str(keys)
     assert (front.state_dir, front.request_timeout_s) == (str(state), 5)

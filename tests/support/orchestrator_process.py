@@ -33,7 +33,7 @@ class OrchestratorProcess:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", SCRIPT, msgspec.json.encode(self._options).decode()),
             stdout=asyncio.subprocess.PIPE,
-            stderr=None,
+            stderr=asyncio.subprocess.DEVNULL,
         )
         self.process = process
         assert process.stdout is not None

@@ -41,7 +41,8 @@ class PictureDealer(Dealer):
         await super().work(work)
 
     def _make(self, work: Work) -> Media:
-        id, content = f"{work.request}/{work.attempt}", pixels(work.inputs.seed)
+        # an attempt whose number was not on disk when all was killed has it again in the next life
+        id, content = f"{work.request}/{len(self.made)}", pixels(work.inputs.seed)
         if self.store is not None:
             (self.store / work.request).write_bytes(content)
             facts = {"id": id, "nbytes": len(content), "store_key": work.request}
