@@ -1,0 +1,50 @@
+"""The whole orchestrator, or a server that does nothing: python -m benchmarks.scripted.front WHICH
+
+orchestrator: `orchestrator.server.serve`, on free ports. trivial: an HTTP server that answers
+whatever it gets with the same bytes, as many as an images reply has: what is measured against it is
+the caller's own cost. Both end with their standard input.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import threading
+from typing import Any
+
+from orchestrator.options import OrchestratorOptions
+from orchestrator.server import serve
+
+BODY = b"{" + b" " * 460 + b"}"
+REPLY = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % len(BODY)
+REPLY += b"x-filler: " + b"." * 300 + b"\r\n\r\n" + BODY
+
+
+class Trivial(asyncio.Protocol):
+    """Takes every piece that comes for one request: the caller sends each in one, and waits."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(REPLY)
+
+
+async def trivial() -> None:
+    server = await asyncio.get_running_loop().create_server(Trivial, "127.0.0.1", 0)
+    url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+    print(json.dumps({"ready": True, "pid": os.getpid(), "http": url}), flush=True)
+    await server.serve_forever()
+
+
+def end_with_input() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=end_with_input, daemon=True).start()
+    if sys.argv[1] == "trivial":
+        asyncio.run(trivial())
+    else:
+        sys.exit(serve(OrchestratorOptions()))

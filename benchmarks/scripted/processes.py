@@ -1,0 +1,66 @@
+"""Processes of a benchmark, and the processor time that each of their threads takes."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+class Started:
+    """A process that has printed its ready line, `facts`. `children` are seen as part of it."""
+
+    def __init__(self, name: str, command: list[str]) -> None:
+        self.name = name
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if name != "caller" else None,
+            text=True,
+        )
+        self.facts: dict[str, Any] = {}
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        if line := self.process.stdout.readline():
+            return line.strip()
+        raise RuntimeError(f"{self.name} ended with {self.process.wait(10)}")
+
+    def processor_s(self) -> dict[str, float]:
+        """Seconds on a processor so far: {"main": …, "zmq": …, "other": …}."""
+        root = psutil.Process(self.process.pid)
+        spent = {"main": 0.0, "zmq": 0.0, "other": 0.0}
+        for process in [root, *root.children(recursive=True)]:
+            for thread in Path(f"/proc/{process.pid}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    kind = "zmq" if (thread / "comm").read_text().startswith("ZMQ") else "other"
+                    kind = "main" if int(thread.name) == process.pid else kind
+                    spent[kind] += int((thread / "schedstat").read_text().split()[0]) / 1e9
+        return spent
+
+
+@contextlib.contextmanager
+def started(name: str, *command: str) -> Iterator[Started]:
+    """`python -m COMMAND…`, ended with the block."""
+    made = Started(name, list(command))
+    try:
+        yield made
+    finally:
+        assert made.process.stdin is not None
+        made.process.stdin.close()
+        made.process.terminate()
+        try:
+            made.process.wait(10)
+        except subprocess.TimeoutExpired:
+            made.process.kill()
+            made.process.wait()
+
+
+def ready(process: Started) -> Started:
+    process.facts = json.loads(process.line())
+    return process
