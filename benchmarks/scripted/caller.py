@@ -1,8 +1,10 @@
-"""Asks as fast as it is answered: python -m benchmarks.scripted.caller URL CONCURRENCY WARM_S SECONDS
+"""Asks as fast as it is answered.
+
+    python -m benchmarks.scripted.caller URL CONCURRENCY WARM_S SECONDS
 
 http://HOST:PORT: `POST /v1/images/generations` over CONCURRENCY connections that are kept alive.
-The HTTP client is written here, on asyncio's own protocols: it finds the end of the head, the status
-and the length, and nothing else. feeder://HOST:PORT: `benchmarks.scripted.feeder`, over one
+The HTTP client is written here, on asyncio's own protocols: it finds the end of the head, the
+status and the length, and nothing else. feeder://HOST:PORT: `benchmarks.scripted.feeder`, over one
 connection.
 
 Says "begin" when it is warm, and then its figures: {"requests", "seconds", "p50_ms", "p99_ms",

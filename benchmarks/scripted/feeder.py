@@ -70,7 +70,7 @@ async def run() -> None:
     running = asyncio.ensure_future(control.run())
     server = await asyncio.get_running_loop().create_server(lambda: Feeder(service), "127.0.0.1", 0)
     facts = {"ready": True, "pid": os.getpid(), "control": control.endpoint}
-    facts["http"] = "feeder://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+    facts["http"] = f"feeder://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     print(json.dumps(facts), flush=True)
     ended = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
     await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)

@@ -32,7 +32,7 @@ class Trivial(asyncio.Protocol):
 
 async def trivial() -> None:
     server = await asyncio.get_running_loop().create_server(Trivial, "127.0.0.1", 0)
-    url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     print(json.dumps({"ready": True, "pid": os.getpid(), "http": url}), flush=True)
     await server.serve_forever()
 
