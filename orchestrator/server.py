@@ -12,6 +12,8 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 
+import uvloop
+
 from orchestrator.control import Control, configure
 from orchestrator.core.policies import POLICIES
 from orchestrator.http import HttpOptions, create_app
@@ -32,7 +34,7 @@ def serve(options: OrchestratorOptions) -> int:
     cut them off, if a port is taken, or if a loop stopped by itself."""
     logging.basicConfig(level=logging.INFO, format=FORMAT)
     try:
-        return asyncio.run(_serve(options))
+        return uvloop.run(_serve(options))
     except (OSError, ValueError, RuntimeError) as error:
         print(f"triptych: orchestrator: {error}", file=sys.stderr)
         return 1

@@ -22,6 +22,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+import uvloop
+
 from benchmarks.scripted.feeder import Ask, told_decoder
 from roles.calls import Frames, frame
 from transfer.messages import Inputs
@@ -142,5 +144,5 @@ async def call(url: str, concurrency: int, warm_s: float, seconds: float) -> dic
 if __name__ == "__main__":
     gc.disable()  # the caller is not what is measured
     url, concurrency, warm_s, seconds = sys.argv[1:]
-    print(json.dumps(asyncio.run(call(url, int(concurrency), float(warm_s), float(seconds)))))
+    print(json.dumps(uvloop.run(call(url, int(concurrency), float(warm_s), float(seconds)))))
     sys.stdout.flush()

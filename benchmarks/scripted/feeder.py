@@ -12,6 +12,8 @@ import os
 import sys
 from typing import Any
 
+import uvloop
+
 from orchestrator.control import Control, configure
 from orchestrator.options import OrchestratorOptions
 from orchestrator.service import Service
@@ -54,7 +56,8 @@ class Feeder(asyncio.Protocol):
 
     async def _answer(self, ask: Any) -> None:
         done = await self._service.generate(ask.inputs, request_id=ask.id)
-        self._transport.write(frame(Told(ask.id, done.media)))
+        if not self._transport.is_closing():  # the caller has measured enough
+            self._transport.write(frame(Told(ask.id, done.media)))
 
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._running.discard(task)
@@ -78,4 +81,4 @@ async def run() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run())
+    uvloop.run(run())

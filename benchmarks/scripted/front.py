@@ -12,6 +12,8 @@ import sys
 import threading
 from typing import Any
 
+import uvloop
+
 from orchestrator.options import OrchestratorOptions
 from orchestrator.server import serve
 
@@ -45,6 +47,6 @@ def end_with_input() -> None:
 if __name__ == "__main__":
     threading.Thread(target=end_with_input, daemon=True).start()
     if sys.argv[1] == "trivial":
-        asyncio.run(trivial())
+        uvloop.run(trivial())
     else:
         sys.exit(serve(OrchestratorOptions()))

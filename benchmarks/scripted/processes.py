@@ -20,7 +20,6 @@ class Started:
             [sys.executable, "-m", *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL if name != "caller" else None,
             text=True,
         )
         self.facts: dict[str, Any] = {}
