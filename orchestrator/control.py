@@ -32,6 +32,7 @@ HANDSHAKE_MS = 3_000
 QUEUED = 10_000  # messages to one peer; one that does not read is given up
 PING_MS, SILENCE_MS = 5_000, 15_000  # of TCP connections whose other end has vanished
 LINGER_MS = 500
+MORE = zmq.NOBLOCK | zmq.SNDMORE
 LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 Outcome = Resolve | Reject | Progress | Discard
@@ -220,7 +221,9 @@ class Control:
             self._unsendable(command, error)
             return
         try:
-            self._socket.send_multipart([command.connection, frame], zmq.NOBLOCK)
+            # send_multipart takes three times as long to do the same
+            self._socket.send(command.connection, MORE)
+            self._socket.send(frame, zmq.NOBLOCK)
         except zmq.ZMQError as error:
             # gone (EHOSTUNREACH), or it does not read what it is sent (EAGAIN)
             self._counters["control_unsent"] += 1
