@@ -10,20 +10,22 @@ Caller, orchestrator and three roles are separate processes. Rows:
 - leaders: as http, but with real leaders and ranks whose program does nothing.
 
 Each at 1, 8 and 64 requests at a time. Beside the rates stands the processor time of one request
-in each process, split into Python ("main") and ZeroMQ's own thread ("zmq").
+in each process, split into Python ("main") and ZeroMQ's own thread ("zmq"), and by layers for the
+orchestrator's main thread, which is sampled.
 Targets: 3,000 requests/s, and 1 ms at p50 with one at a time.
 """
 
 import argparse
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from benchmarks.environment import describe
+from benchmarks.scripted.echo import round_trips
 from benchmarks.scripted.processes import Started, ready, started
 from roles.options import RoleOptions
 from transfer.messages import SPLIT_ROUTE
@@ -92,14 +94,19 @@ def ask(row: str, running: list[Started], concurrency: int, seconds: float) -> R
     with started("caller", "benchmarks.scripted.caller", *arguments) as caller:
         assert caller.line() == "begin"
         before = [process.processor_s() for process in running]
+        running[0].ask()
         figures = json.loads(caller.line())
         after = [process.processor_s() for process in running]
+        samples = json.loads(running[0].ask())
     spent = {"caller": figures["processor_s"] / figures["requests"] * 1e6}
     for process, earlier, later in zip(running, before, after, strict=True):
         for kind in later:
             microseconds = (later[kind] - earlier[kind]) / figures["requests"] * 1e6
             spent[f"{process.name} {kind}"] = microseconds
-    return {"row": row, "concurrency": concurrency, "processor_us": spent, **figures}
+    share = spent["orchestrator main"] / max(1, sum(samples.values()))
+    layers = {layer: count * share for layer, count in samples.items()}
+    measured = {"row": row, "concurrency": concurrency, **figures}
+    return measured | {"processor_us": spent, "layers_us": layers}
 
 
 def table(rows: list[Row]) -> str:
@@ -119,6 +126,22 @@ def table(rows: list[Row]) -> str:
             + " |"
         )
     return "\n".join(lines)
+
+
+def layer_table(rows: list[Row]) -> str:
+    """Markdown: where the processor time of the orchestrator's own thread goes."""
+    shown = [row for row in rows if row["row"] in ("core", "http")]
+    layers = sorted({layer for row in shown for layer in row["layers_us"]}, key=_largest(shown))
+    head = ["layer", *(f"{row['row']}, {row['concurrency']} at once" for row in shown)]
+    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * len(shown)]
+    for layer in layers:
+        cells = (f"{row['layers_us'].get(layer, 0):.0f}" for row in shown)
+        lines.append(f"| {layer} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _largest(rows: list[Row]) -> Callable[[str], float]:
+    return lambda layer: -sum(row["layers_us"].get(layer, 0) for row in rows)
 
 
 def verdicts(rows: list[Row]) -> Iterator[str]:
@@ -146,6 +169,8 @@ def main() -> None:
     rows = [row for name in options.rows.split(",") for row in measure(name, options.seconds)]
     print(f"{describe()}. The last four columns: µs of processor time per request.\n")
     print(table(rows), end="\n\n")
+    print(layer_table(rows), end="\n\n")
+    print(f"ZeroMQ alone, three round trips: {round_trips(options.seconds):.2f} ms")
     print("\n".join(verdicts(rows)))
     if options.json:
         options.json.write_text(json.dumps({"environment": describe(), "rows": rows}, indent=1))

@@ -14,6 +14,7 @@ from typing import Any
 
 import uvloop
 
+from benchmarks.scripted.layers import follow_input
 from orchestrator.control import Control, configure
 from orchestrator.options import OrchestratorOptions
 from orchestrator.service import Service
@@ -75,10 +76,9 @@ async def run() -> None:
     facts = {"ready": True, "pid": os.getpid(), "control": control.endpoint}
     facts["http"] = f"feeder://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     print(json.dumps(facts), flush=True)
-    ended = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
-    await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)
-    os._exit(0 if ended.done() else 1)
+    await running
 
 
 if __name__ == "__main__":
+    follow_input()
     uvloop.run(run())

@@ -9,11 +9,11 @@ import asyncio
 import json
 import os
 import sys
-import threading
 from typing import Any
 
 import uvloop
 
+from benchmarks.scripted.layers import follow_input
 from orchestrator.options import OrchestratorOptions
 from orchestrator.server import serve
 
@@ -39,13 +39,8 @@ async def trivial() -> None:
     await server.serve_forever()
 
 
-def end_with_input() -> None:
-    sys.stdin.read()
-    os._exit(0)
-
-
 if __name__ == "__main__":
-    threading.Thread(target=end_with_input, daemon=True).start()
+    follow_input()
     if sys.argv[1] == "trivial":
         uvloop.run(trivial())
     else:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ class Started:
 
     def __init__(self, name: str, command: list[str]) -> None:
         self.name = name
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by `close`
         self.process = subprocess.Popen(
             [sys.executable, "-m", *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._log,
             text=True,
         )
         self.facts: dict[str, Any] = {}
@@ -28,7 +31,26 @@ class Started:
         assert self.process.stdout is not None
         if line := self.process.stdout.readline():
             return line.strip()
-        raise RuntimeError(f"{self.name} ended with {self.process.wait(10)}")
+        code = self.process.wait(10)
+        self._log.seek(0)
+        raise RuntimeError(f"{self.name} ended with {code}:\n{self._log.read()[-2000:]}")
+
+    def ask(self) -> str:
+        """What it answers to a line on its standard input."""
+        assert self.process.stdin is not None
+        print(file=self.process.stdin, flush=True)
+        return self.line()
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._log.close()
 
     def processor_s(self) -> dict[str, float]:
         """Seconds on a processor so far: {"main": …, "zmq": …, "other": …}."""
@@ -50,14 +72,7 @@ def started(name: str, *command: str) -> Iterator[Started]:
     try:
         yield made
     finally:
-        assert made.process.stdin is not None
-        made.process.stdin.close()
-        made.process.terminate()
-        try:
-            made.process.wait(10)
-        except subprocess.TimeoutExpired:
-            made.process.kill()
-            made.process.wait()
+        made.close()
 
 
 def ready(process: Started) -> Started:
