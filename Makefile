@@ -37,6 +37,8 @@ bench: $(READY)
 	@$(PYTHON_IN) -m benchmarks.overhead
 	@$(PYTHON_IN) -m benchmarks.transfer
 	@$(PYTHON_IN) -m benchmarks.hostile_bytes
+	@$(PYTHON_IN) -m benchmarks.control_plane
+	@$(PYTHON_IN) -m benchmarks.core
 
 clean:
 	rm -rf .venv *.egg-info build dist demo.png

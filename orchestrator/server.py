@@ -13,6 +13,8 @@ import sys
 from collections.abc import AsyncIterator
 from functools import partial
 
+import uvloop
+
 from orchestrator.control import Control, configure
 from orchestrator.core.policies import POLICIES
 from orchestrator.descriptors import allow_connections
@@ -44,7 +46,7 @@ def serve(options: OrchestratorOptions) -> int:
     logging.basicConfig(level=logging.INFO, format=FORMAT)
     allow_connections()
     try:
-        return asyncio.run(_serve(options))
+        return uvloop.run(_serve(options))
     except (OSError, ValueError, RuntimeError, KeysError) as error:
         print(f"triptych: orchestrator: {error}", file=sys.stderr)
         return 1

@@ -16,8 +16,11 @@ MAX_FRAME_BYTES = 4 << 20
 T = TypeVar("T")
 
 
-class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
-    """Base of everything that crosses a wire. Subclasses give their own tag."""
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, tag_field="type"):
+    """Base of everything that crosses a wire. Subclasses give their own tag.
+
+    The garbage collector leaves them alone: what is frozen when it is made is in no cycle.
+    """
 
 
 class ProtocolError(Exception):

@@ -34,8 +34,8 @@ InstanceState = Literal[
 RankState = Literal["starting", "ready", "dead"]
 
 
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of plain data inside messages."""
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Base of plain data inside messages. In no cycle either."""
 
 
 # ---------------------------------------------------------------- what a request is

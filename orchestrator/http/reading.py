@@ -23,6 +23,11 @@ class Reading:
     async def prime(self) -> None:
         self._first = await self._pull()
 
+    @property
+    def complete(self) -> bool:
+        """Every byte has been read."""
+        return self._seen == self.nbytes
+
     async def next(self) -> bytes:
         """The next chunk; empty at the end. Raises `WrongLength` if too much or too little came."""
         if self._first:

@@ -71,6 +71,7 @@ async def serving(
 def _config(app: ASGIApp, grace_s: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http="httptools",
         lifespan="on",
         log_config=None,  # standard output belongs to the ready line; the caller sets up logging
         access_log=False,  # /metrics counts them, and the envelope logs what went wrong

@@ -54,11 +54,20 @@ class StreamedImages(Response):
         return cls(Frame(reply), headers, files, first)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sending = self._send(_Writer(send))
         try:
-            await until_gone(receive, self._send(_Writer(send)))
+            if self._all_here:
+                await sending  # waits for nobody but the client
+            else:
+                await until_gone(receive, sending)
         finally:
             await self._first.close()
             await self._files.release()
+
+    @property
+    def _all_here(self) -> bool:
+        """A single small picture: it came in one chunk, which was read ahead."""
+        return len(self._files.sizes) == 1 and self._first.complete
 
     async def _send(self, writer: "_Writer") -> None:
         await writer.start(self.status_code, self.raw_headers)

@@ -371,3 +371,17 @@ async def test_instances_are_told_when_the_orchestrator_ends() -> None:
         await asyncio.wait([task])
         control.close()
         assert await encoder.until(RegisterAgain)
+
+
+async def test_a_bug_in_the_loop_itself_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    control = Control(configure(OrchestratorOptions()))
+    control.bind("tcp://127.0.0.1:0")
+
+    def broken() -> None:
+        raise ZeroDivisionError("scripted")
+
+    monkeypatch.setattr(control._complaints, "flush", broken)
+    with pytest.raises(ZeroDivisionError):
+        async with asyncio.timeout(DEADLINE_S):
+            await control.run()
+    control.close()
