@@ -3,17 +3,20 @@
 PROMPT ?= a red circle above a blue square
 export PROMPT
 
+SEEDS ?= 2000
+
 READY := .venv/.ready
 PYTHON_IN := .venv/bin/python
 
 # What has to be clean under mypy --strict: all but the training of the demo model and the benchmarks.
 STRICT := transfer orchestrator roles launch/cli $(wildcard launch/*.py)
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test simulate lint bench clean
 
 help: ## what can be made
 	@echo 'make demo [PROMPT="…"]  a picture from a prompt, through all three roles, into demo.png'
 	@echo 'make test               every test'
+	@echo 'make simulate SEEDS=100000   the core and the jobs under random faults, for a night'
 	@echo 'make lint               ruff and mypy'
 	@echo 'make bench              the figures of docs/benchmarks.md'
 	@echo 'make clean              remove .venv and all that was made'
@@ -26,6 +29,9 @@ demo: $(READY)
 
 test: $(READY)
 	@$(PYTHON_IN) -m pytest -q tests
+
+simulate: $(READY)
+	@$(PYTHON_IN) -m tests.simulation --seeds $(SEEDS)
 
 lint: $(READY)
 	@$(PYTHON_IN) -m ruff check .

@@ -103,8 +103,10 @@ class Instance:
 
     @property
     def expecting(self) -> bool:
-        """Payloads are on their way to it, or wait in its slots for capacity."""
-        return any(p.parked or p.pushing or p.promised for p in self.posts.values())
+        """Payloads are on their way to it, or wait in its slots for capacity, or in its outbox for
+        a receiver: it does not count those that it has delivered before, and only keeps."""
+        waits = any(p.parked or p.pushing or p.promised for p in self.posts.values())
+        return waits or bool(self.outbox)
 
     def involved(self) -> list[Attempt]:
         """Every request that it works on, keeps, waits for or was promised, once each."""

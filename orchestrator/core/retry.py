@@ -81,7 +81,7 @@ def _resume(books: Books, attempt: Attempt) -> None:
     request = attempt.request
     for stage in sorted(request.kept, reverse=True):
         kept = request.kept.pop(stage)
-        if kept.instance.live:
+        if kept.instance.live and not kept.instance.drain_sent:
             books.count("attempts_resumed")
             attempt.resume(stage, kept.instance, kept.attempt, kept.nbytes, books.now)
             kept.instance.outbox[attempt] = None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from tests.support.bench import KIB, PICTURE, register
+from tests.support.bench import KIB, register
 from transfer.messages import (
     Abort,
     Aborted,
@@ -36,9 +36,11 @@ from transfer.messages import (
 )
 
 if TYPE_CHECKING:
-    from tests.support.simulated_cluster import World
+    from tests.simulation.world import World
 
 Key = tuple[str, int]
+LANDS_LATE = ("granted", "quarantined")
+"""States of a lease into which its sender may write."""
 
 
 @dataclass(eq=False)
@@ -75,7 +77,10 @@ class Process:
     stopped: bool = False  # SIGSTOP: it says, hears and does nothing, until it is woken
     draining: bool = False
     no_more: bool = False
+    mute: bool = False  # what it says does not get through
+    deaf: bool = False  # it does not hear
     beat_at: float = 0.0
+    heard_at: float = 0.0
     jobs: dict[Key, Job] = field(default_factory=dict)
     memory: dict[int, int] = field(default_factory=dict)  # slot → generation of what lies there
     may_land: list[Grant] = field(default_factory=list)
@@ -92,6 +97,7 @@ class Process:
         """A new connection; what was on its way on the old one is lost."""
         self.world.connections.pop(self.connection, None)
         self.connection = self.world.new_connection(self)
+        self.heard_at = self.world.now
         self.inbox.clear()
         self.outbox.clear()
         self.forget()
@@ -124,6 +130,7 @@ class Process:
 
     def hear(self) -> None:
         message = self.inbox.popleft()
+        self.heard_at = self.world.now
         match message:
             case Welcome(epoch=epoch):
                 if epoch > self.epoch:
@@ -208,12 +215,19 @@ class Process:
         job.read = True
         for slot in delivery.slots:
             found = self.memory.get(slot)
+            if found == -1 or (found != delivery.generation and self.world.crashes):
+                # I12: the checksum does not fit, or the header is of an earlier orchestrator
+                error = ErrorInfo("payload", "what lies there is something else")
+                self._end(job, Failed(*self._about(job), error, self._unused(job)))
+                return
             assert found == delivery.generation, f"{self} reads {found}, not {delivery.generation}"
         self.say(Accepted(*self._about(job), delivery.generation))
 
     def _compute(self, job: Job) -> None:
         chance = self.world.random.random()
-        if self.world.failing and chance < 0.01:
+        if job.work.inputs.params["prompt"] == "poison" and job.work.role == "denoiser":
+            self.world.poisoned(self, job.work.request)
+        elif self.world.failing and chance < 0.01:
             error = ErrorInfo("rank_failed", "scripted")
             self._end(job, Failed(*self._about(job), error, self._unused(job)))
         elif job.left > 0:
@@ -221,7 +235,7 @@ class Process:
             job.steps += 1
             self.say(Progressed(*self._about(job), job.steps, 4))
         elif job.work.last:
-            self._end(job, Finished(*self._about(job), [PICTURE], StageReport()))
+            self._end(job, Finished(*self._about(job), [self.world.picture(self)], StageReport()))
         else:
             job.nbytes = self.world.random.choice([1, 500, KIB, KIB + 1, 3 * KIB])
             self._hand_over(job)
@@ -260,6 +274,8 @@ class Process:
         elif self.world.failing and self.world.random.random() < 0.05:
             self.may_land.append(job.grant)
             self._push_failed(job, may_land=True)
+            if self.world.random.random() < 0.3:
+                self.connect()  # the same network is between it and the orchestrator
         elif not job.writing:
             self._written(job, job.grant)
 

@@ -1,0 +1,246 @@
+"""Deliberate bugs in the core and the desk, each of which the simulation has to find.
+
+A mutation is a piece of source and what stands there instead. It is made in a copy of our code, in
+which a process of its own runs seeds until one fails.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+CORE, JOBS = "orchestrator/core", "orchestrator/jobs"
+RUN = """
+import json, sys
+from tests.simulation.runs import first_failure
+failure = first_failure(range(int(sys.argv[1])))
+print(json.dumps(None if failure is None else [failure.seed, failure.error]))
+"""
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`old` stands in `file` exactly once. `also`: more edits, where one fence stands behind
+    another one and neither is missed alone. `rare`: it takes hundreds of seeds to find."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    also: tuple[tuple[str, str, str], ...] = ()
+    rare: bool = False
+
+    @property
+    def edits(self) -> tuple[tuple[str, str, str], ...]:
+        return ((self.file, self.old, self.new), *self.also)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """After how many seeds the mutation was found, and by what; None: it was not."""
+
+    seeds: int | None
+    error: str
+
+
+MUTATIONS = [
+    Mutation(
+        "skip the generation check: take any Delivered for the one that is awaited",
+        f"{CORE}/stages.py",
+        "if attempt.generation != message.generation or attempt.state not in SENDING:",
+        "if attempt.state not in SENDING:",
+        rare=True,
+    ),
+    Mutation(
+        "drop the epoch fence, the attempt fence, and do not ask who speaks",
+        f"{CORE}/machine.py",
+        "elif message.epoch != instance.epoch:",
+        "elif False:",
+        also=(
+            (
+                f"{CORE}/stages.py",
+                "if attempt.worker is not instance or not right_role:",
+                "if attempt.worker is None or not right_role:",
+            ),
+            (
+                f"{CORE}/ledger.py",
+                "if request is not None and request.attempt is not None and request.attempt.number"
+                " == number:",
+                "if request is not None and request.attempt is not None:",
+            ),
+        ),
+    ),
+    Mutation(
+        "drop the attempt fence",
+        f"{CORE}/ledger.py",
+        "if request is not None and request.attempt is not None and request.attempt.number"
+        " == number:",
+        "if request is not None and request.attempt is not None:",
+    ),
+    Mutation(
+        "free the slots of a payload when its reader is told of it, not when it has read it",
+        f"{CORE}/dispatch.py",
+        "    books.send(instance, work)\n",
+        "    books.send(instance, work)\n    ending.release_incoming(books, attempt)\n",
+    ),
+    Mutation(
+        "tell nobody that a request is not wanted any more",
+        f"{CORE}/ending.py",
+        "    books.send(attempt.worker, Abort(attempt.id, attempt.number, reason))\n",
+        "",
+    ),
+    Mutation(
+        "forget a request that waits when its turn comes",
+        f"{CORE}/dispatch.py",
+        "            join(books, attempt)\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "complete a job before its file is stored",
+        f"{JOBS}/pictures.py",
+        "        part.files = event.files\n",
+        "        part.files = event.files\n        self._do(Delete(event.files))\n",
+    ),
+    Mutation(
+        "begin with an empty desk after a crash",
+        f"{JOBS}/desk.py",
+        "        history = History(event.entries)",
+        "        history = History([])",
+    ),
+    Mutation(
+        "free slots when a request is given up, not when its sender confirms",
+        f"{CORE}/ending.py",
+        "    lease.quarantine()\n    receiver = lease.table.owner",
+        "    lease.release()\n    receiver = lease.table.owner",
+    ),
+    Mutation(
+        "give capacity back with the Abort",
+        f"{CORE}/ending.py",
+        "        books.ledger.linger(attempt)\n        abort(books, attempt)",
+        "        books.ledger.linger(attempt)\n        abort(books, attempt)\n"
+        "        attempt.worker.posts[attempt.role].working.pop(attempt, None)",
+    ),
+    Mutation(
+        "take silence for the end of a process",
+        f"{CORE}/membership.py",
+        '        lose(books, instance, f"nothing heard of it for {books.now - heard:.1f} s")',
+        '        lose(books, instance, "silent", gone=True)',
+        rare=True,
+    ),
+    Mutation(
+        "believe that a failed write cannot land",
+        f"{CORE}/stages.py",
+        "    if may_land:\n",
+        "    if False:\n",
+    ),
+    Mutation(
+        "forget at a registration which failed writes may still land",
+        f"{CORE}/membership.py",
+        "        if lease.generation in unsettled:\n",
+        "        if False:\n",
+    ),
+    Mutation(
+        "free a grant that was written to, with an end that nobody knows",
+        f"{CORE}/ending.py",
+        "        if lease.generation == released and not lease.pinned:",
+        "        if not lease.pinned:",
+    ),
+    Mutation(
+        "number the next attempt like the last one",
+        f"{CORE}/ledger.py",
+        "request.attempt.number + 1, now)",
+        "request.attempt.number, now)",
+    ),
+    Mutation(
+        "try for ever",
+        f"{CORE}/retry.py",
+        "request.tries >= config.max_attempts or ",
+        "",
+    ),
+    Mutation(
+        "never release what senders keep",
+        f"{CORE}/retry.py",
+        "    if kept.instance.live:\n        books.release(",
+        "    if False:\n        books.release(",
+    ),
+    Mutation(
+        "keep what was staged for a request that is over",
+        f"{CORE}/ending.py",
+        "        books.release(attempt.worker, attempt.id, attempt.held)",
+        "        pass",
+    ),
+    Mutation(
+        "push under the number of an attempt that is long over",
+        f"{CORE}/stages.py",
+        "    attempt.nbytes, attempt.held = message.nbytes, attempt.number\n"
+        '    attempt.move(State.STAGED, books.now, "its receiver was lost")',
+        "    attempt.nbytes = message.nbytes\n"
+        '    attempt.move(State.STAGED, books.now, "its receiver was lost")',
+        rare=True,
+    ),
+    Mutation(
+        "hand a payload to a receiver that is gone",
+        f"{CORE}/stages.py",
+        'if lease is None or lease.state != "granted":\n        return _delivered_to_nobody',
+        "if lease is None:\n        return _delivered_to_nobody",
+    ),
+    Mutation(
+        "count one place more than an instance has",
+        f"{CORE}/dispatch.py",
+        "while instance.live and post.parked and len(post.working) < post.capacity:",
+        "while instance.live and post.parked and len(post.working) <= post.capacity:",
+    ),
+    Mutation(
+        "leave the requests of a lost instance as they are",
+        f"{CORE}/membership.py",
+        "    for attempt in attempts:\n        _bereave(books, attempt, instance, cause)",
+        "    for attempt in attempts[1:]:\n        _bereave(books, attempt, instance, cause)",
+    ),
+    Mutation(
+        "acknowledge a job before the journal has it",
+        f"{JOBS}/desk.py",
+        "            self.books.enter(case)\n            self._write(entry)",
+        "            self.books.enter(case)\n            self._write(entry)\n"
+        "            self._do(Answer(event.asker, self.books.snapshot(case)))",
+    ),
+]
+
+
+def judge(mutation: Mutation, seeds: int) -> Verdict:
+    """Runs so many seeds against the mutated code, or fewer until one fails."""
+    with tempfile.TemporaryDirectory(prefix="triptych-mutation-") as folder:
+        copy = Path(folder)
+        for package in ("orchestrator", "transfer", "tests/simulation", "tests/support"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / package, copy / package, ignore=ignored)
+        for edit in mutation.edits:
+            _mutate(copy, *edit)
+        command = [sys.executable, "-c", RUN, str(seeds)]
+        done = subprocess.run(
+            command, cwd=copy, env={"PYTHONPATH": folder}, capture_output=True, text=True
+        )
+    if done.returncode:
+        return Verdict(1, done.stderr.strip().splitlines()[-1])
+    found = json.loads(done.stdout)
+    return Verdict(None, "") if found is None else Verdict(found[0] + 1, found[1])
+
+
+def _mutate(copy: Path, file: str, old: str, new: str) -> None:
+    text = (copy / file).read_text()
+    assert text.count(old) == 1, f"{file} has changed: {old}"
+    (copy / file).write_text(text.replace(old, new))
+
+
+def table(seeds: int) -> str:
+    """For docs/reliability.md."""
+    lines = ["| deliberate bug | in | found by seed | as |", "| --- | --- | ---: | --- |"]
+    for mutation in MUTATIONS:
+        verdict = judge(mutation, seeds)
+        found = f"{verdict.seeds}" if verdict.seeds else f"not in {seeds}"
+        error = verdict.error.splitlines()[0][:90].replace("|", "/") if verdict.error else ""
+        lines.append(f"| {mutation.name} | {Path(mutation.file).name} | {found} | {error} |")
+    return "\n".join(lines)
