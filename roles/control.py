@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 MISSED_BEATS = 4  # so many heartbeats without any word: the orchestrator is gone
 WELCOME_S = 10.0  # for an answer to Register, before it is said again on a new connection
 COMPLAIN_S = 5.0
+OF_AN_EPOCH = (Work, Push, Release, Abort)
 LOOK_S = 0.25  # how often it is looked why nobody answers
 SHORTEST_HEARTBEAT_S = 0.02
 MAX_QUEUED = 10_000  # messages that the orchestrator does not take
@@ -92,7 +93,8 @@ class ControlClient:
     that was keeps on trying, because then the orchestrator is the one that has changed.
 
     `epoch` is that of the last Welcome. Counters: `garbage` (frames that are no message of ours),
-    `dropped` (progress that a stuck connection did not take).
+    `stale` (what was meant for another epoch), `dropped` (progress that a stuck connection did not
+    take).
     """
 
     def __init__(
@@ -255,6 +257,9 @@ class ControlClient:
 
     def _obey(self, message: Message | None) -> None:
         orders = self._orders
+        if isinstance(message, OF_AN_EPOCH) and message.epoch != self.epoch:
+            self.counters["stale"] += 1
+            return
         match message:
             case Work():
                 orders.work(message)

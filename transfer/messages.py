@@ -2,7 +2,8 @@
 
 Naming: what a leader says is in the past tense (Delivered, Failed), what the orchestrator says is a
 noun or an imperative (Work, Push). Everything about a request carries `request` and `attempt`;
-everything that a leader says after Welcome carries the `epoch` that Welcome gave.
+everything that a leader says after Welcome carries the `epoch` that Welcome gave, and so does what
+it is told to do about a request.
 
 Units: seconds (float), bytes (int). `*_s` is a duration, never a point on somebody's clock.
 """
@@ -391,6 +392,7 @@ class Work(Message, frozen=True, tag="work"):
     """Compute one stage. `delivery`: where the payload lies (None for the first role of a route).
     `grant`: where the result may go (None: stage it, or it is the last role)."""
 
+    epoch: int
     request: str
     attempt: int
     role: Role
@@ -408,6 +410,7 @@ class Push(Message, frozen=True, tag="push"):
     for which it was delivered and kept; from now on it belongs to this attempt.
     """
 
+    epoch: int
     request: str
     attempt: int
     role: Role
@@ -418,10 +421,12 @@ class Push(Message, frozen=True, tag="push"):
 class Release(Message, frozen=True, tag="release"):
     """Nobody will ask for these kept payloads again: pairs of request and attempt."""
 
+    epoch: int
     kept: list[tuple[str, int]]
 
 
 class Abort(Message, frozen=True, tag="abort"):
+    epoch: int
     request: str
     attempt: int
     reason: str

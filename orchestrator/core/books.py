@@ -56,7 +56,7 @@ class Books:
         """Many in one message: they are in no hurry."""
         for instance, kept in self._releases.items():
             if instance.live:
-                self.send(instance, Release(kept))
+                self.send(instance, Release(instance.epoch, kept))
         self._releases.clear()
 
     def stir(self, instance: Instance) -> None:

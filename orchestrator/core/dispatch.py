@@ -132,6 +132,7 @@ def _start(books: Books, attempt: Attempt, post: Post) -> None:
     if lease is not None:
         delivery = Delivery(lease.generation, lease.slots, lease.nbytes, lease.checksum)
     work = Work(
+        epoch=instance.epoch,
         request=attempt.id,
         attempt=attempt.number,
         role=post.role,
@@ -188,7 +189,9 @@ def _push(books: Books, attempt: Attempt, post: Post) -> None:
     post.pushing[attempt] = None
     attempt.move(State.PUSHING, books.now, str(post.instance))
     grant = _grant(books, attempt, post, attempt.nbytes)
-    books.send(sender, Push(attempt.id, attempt.number, attempt.role, attempt.held, grant))
+    books.send(
+        sender, Push(sender.epoch, attempt.id, attempt.number, attempt.role, attempt.held, grant)
+    )
 
 
 def _grant(books: Books, attempt: Attempt, post: Post, nbytes: int) -> Grant:

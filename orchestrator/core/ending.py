@@ -119,7 +119,8 @@ def abort(books: Books, attempt: Attempt) -> None:
     if attempt.worker is None:
         return
     reason = str(attempt.state)
-    books.send(attempt.worker, Abort(attempt.id, attempt.number, reason))
+    epoch = attempt.worker.epoch
+    books.send(attempt.worker, Abort(epoch, attempt.id, attempt.number, reason))
     again = books.now + books.config.abort_again_s
     books.ledger.reminders.put(again, attempt.serial, attempt)
 

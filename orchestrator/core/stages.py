@@ -45,7 +45,7 @@ def _addressed(books: Books, instance: Instance, message: Stage) -> Attempt | No
         books.count("dropped_stale_attempt")
         if isinstance(message, Progressed | Staged):
             # It still works on something that nobody wants, or knows, any more.
-            books.send(instance, Abort(message.request, message.attempt, "unknown"))
+            books.send(instance, Abort(instance.epoch, message.request, message.attempt, "unknown"))
         return None
     right_role = isinstance(message, Aborted) or message.role == attempt.role
     if attempt.worker is not instance or not right_role:

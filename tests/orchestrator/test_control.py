@@ -381,7 +381,7 @@ async def test_a_bug_in_the_loop_itself_ends_it(monkeypatch: pytest.MonkeyPatch)
         raise ZeroDivisionError("scripted")
 
     monkeypatch.setattr(control._complaints, "flush", broken)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.RaisesGroup(ZeroDivisionError):
         async with asyncio.timeout(DEADLINE_S):
             await control.run()
     control.close()

@@ -107,7 +107,7 @@ async def test_it_registers_and_passes_orders_on() -> None:
     async with ScriptedOrchestrator() as them, client(them.endpoint) as (us, orders):
         await orders.heard(("welcomed", 1))
         assert us.epoch == 1
-        job, abort = work("r", "encoder"), Abort("r", 1, "why")
+        job, abort = work("r", "encoder", epoch=1), Abort(1, "r", 1, "why")
         for message in (job, abort, Drain(), Close("enough")):
             await them.say("a", message)
         await orders.heard(job, abort, "drain", ("close", "enough"))
@@ -165,7 +165,7 @@ async def test_any_word_counts_as_a_beat() -> None:
         await orders.heard(("welcomed", 1))
         them.beating = False
         for number in range(6 * control.MISSED_BEATS):
-            await them.say("a", Abort(f"r{number}", 1, ""))
+            await them.say("a", Abort(1, f"r{number}", 1, ""))
             await asyncio.sleep(BEAT_S)
         assert us.epoch == 1
         assert orders.told.count("forget") == 1
@@ -195,8 +195,8 @@ async def test_garbage_costs_a_counter() -> None:
             [b"two", b"frames"],
         ):
             await them.say_bytes("a", *frames)
-        await them.say("a", Abort("r", 1, ""))
-        await orders.heard(Abort("r", 1, ""))
+        await them.say("a", Abort(1, "r", 1, ""))
+        await orders.heard(Abort(1, "r", 1, ""))
         assert us.counters["garbage"] == 5
         assert us.epoch == 1
 

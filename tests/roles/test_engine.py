@@ -76,7 +76,7 @@ async def test_without_a_grant_the_payload_is_staged_and_pushed_later() -> None:
         staged = await room.hear(Staged)
         assert (staged.nbytes, staged.released) == (1000, None)
         grant = room.grant("r")
-        room.engine.push(Push("r", 1, "encoder", 1, grant), 5)
+        room.engine.push(Push(5, "r", 1, "encoder", 1, grant), 5)
         assert (await room.hear(Delivered)).generation == grant.generation
         await room.at_home()
 
@@ -107,12 +107,12 @@ async def test_a_full_outbox_makes_the_next_payload_wait_in_the_ranks() -> None:
         await room.hear(Staged)
         room.accept(room.work("b", "encoder"))
         room.ranks.hold = "store"
-        room.engine.push(Push("a", 1, "encoder", 1, room.grant("a", 4)), 5)
+        room.engine.push(Push(5, "a", 1, "encoder", 1, room.grant("a", 4)), 5)
         await room.hear(Delivered)
         await asyncio.wait_for(room.ranks.held.wait(), 10)  # only now has b a place
         room.ranks.go.set()
         await room.hear(Staged, lambda m: m.request == "b")
-        room.engine.abort(Abort("b", 1, ""), 5)
+        room.engine.abort(Abort(5, "b", 1, ""), 5)
         await room.hear(Aborted)
         await room.at_home()
 
@@ -244,7 +244,7 @@ async def test_a_failed_write_keeps_the_payload_for_the_next_grant(may_land: boo
         told = await room.hear(PushFailed)
         assert (told.generation, told.may_land) == (grant.generation, may_land)
         assert "the wire broke" in told.error.message
-        room.engine.push(Push("r", 1, "encoder", 1, second), 5)
+        room.engine.push(Push(5, "r", 1, "encoder", 1, second), 5)
         assert (await room.hear(Delivered)).generation == second.generation
         await room.at_home()
 
@@ -260,7 +260,7 @@ async def test_a_push_that_does_not_fit_is_not_written() -> None:
     async with EngineRoom() as room:
         room.accept(room.work("r", "encoder"))
         await room.hear(Staged)
-        room.engine.push(Push("r", 1, "encoder", 1, room.grant("r", slots=0)), 5)
+        room.engine.push(Push(5, "r", 1, "encoder", 1, room.grant("r", slots=0)), 5)
         told = await room.hear(PushFailed)
         assert not told.may_land
         assert "1000 bytes into a grant of 0" in told.error.message
@@ -269,7 +269,7 @@ async def test_a_push_that_does_not_fit_is_not_written() -> None:
 async def test_a_push_for_nothing_is_given_back() -> None:
     async with EngineRoom() as room:
         grant = room.grant("r")
-        room.engine.push(Push("r", 1, "encoder", 1, grant), 5)
+        room.engine.push(Push(5, "r", 1, "encoder", 1, grant), 5)
         told = await room.hear(PushFailed)
         assert (told.generation, told.may_land) == (grant.generation, False)
 
@@ -279,7 +279,7 @@ async def test_a_push_that_is_said_twice_is_written_once() -> None:
         room.accept(room.work("r", "encoder"))
         await room.hear(Staged)
         room.sender.go.clear()
-        push = Push("r", 1, "encoder", 1, room.grant("r"))
+        push = Push(5, "r", 1, "encoder", 1, room.grant("r"))
         room.engine.push(push, 5)
         await room.sender.writing.wait()
         room.engine.push(push, 5)
@@ -300,8 +300,8 @@ async def test_an_abort_is_answered_when_the_ranks_are_done_with_it(stage: str) 
         room.accept(room.work("r", "denoiser", grant))
         await asyncio.wait_for(room.ranks.held.wait(), 10)
         room.ranks.hold = "drop"
-        room.engine.abort(Abort("r", 1, ""), 5)
-        room.engine.abort(Abort("r", 1, ""), 5)
+        room.engine.abort(Abort(5, "r", 1, ""), 5)
+        room.engine.abort(Abort(5, "r", 1, ""), 5)
         assert not any(isinstance(m, Aborted) for m in room.said)
         room.ranks.go.set()
         assert (await room.hear(Aborted)).released == grant.generation
@@ -315,7 +315,7 @@ async def test_an_abort_while_another_one_computes() -> None:
         room.accept(room.work("a", "denoiser"))
         await asyncio.wait_for(room.ranks.held.wait(), 10)
         room.accept(room.work("b", "denoiser"))
-        room.engine.abort(Abort("b", 1, ""), 5)
+        room.engine.abort(Abort(5, "b", 1, ""), 5)
         assert (await room.hear(Aborted)).request == "b"
         room.ranks.hold = None
         room.ranks.go.set()
@@ -327,7 +327,7 @@ async def test_an_abort_of_a_staged_payload_frees_the_outbox() -> None:
     async with EngineRoom() as room:
         room.accept(room.work("r", "encoder"))
         await room.hear(Staged)
-        room.engine.abort(Abort("r", 1, ""), 5)
+        room.engine.abort(Abort(5, "r", 1, ""), 5)
         assert (await room.hear(Aborted)).released is None
         await room.at_home()
 
@@ -337,8 +337,8 @@ async def test_a_push_that_an_abort_overtakes_gives_its_grant_back() -> None:
         room.accept(room.work("r", "encoder"))
         await room.hear(Staged)
         grant = room.grant("r")
-        room.engine.push(Push("r", 1, "encoder", 1, grant), 5)
-        room.engine.abort(Abort("r", 1, ""), 5)
+        room.engine.push(Push(5, "r", 1, "encoder", 1, grant), 5)
+        room.engine.abort(Abort(5, "r", 1, ""), 5)
         assert (await room.hear(Aborted)).released == grant.generation
         assert not room.sender.sent
         await room.at_home()
@@ -353,7 +353,7 @@ async def test_an_abort_during_a_write_waits_for_it(fails: bool | None) -> None:
         grant = room.grant("r")
         room.accept(room.work("r", "encoder", grant))
         await asyncio.wait_for(room.sender.writing.wait(), 10)
-        room.engine.abort(Abort("r", 1, ""), 5)
+        room.engine.abort(Abort(5, "r", 1, ""), 5)
         await asyncio.sleep(0.01)
         assert not room.said
         room.sender.go.set()
@@ -370,7 +370,7 @@ async def test_an_abort_while_the_file_is_published_discards_it() -> None:
         room.publisher.go.clear()
         room.accept(room.work("r", "decoder"))
         await asyncio.wait_for(room.publisher.publishing.wait(), 10)
-        room.engine.abort(Abort("r", 1, ""), 5)
+        room.engine.abort(Abort(5, "r", 1, ""), 5)
         await room.hear(Aborted)  # a slow store holds nobody up
         room.publisher.go.set()
         await room.at_home()
@@ -380,7 +380,7 @@ async def test_an_abort_while_the_file_is_published_discards_it() -> None:
 
 async def test_an_unknown_abort_is_answered_too() -> None:
     async with EngineRoom() as room:
-        room.engine.abort(Abort("never", 3, ""), 5)
+        room.engine.abort(Abort(5, "never", 3, ""), 5)
         assert await room.hear(Aborted) == Aborted(5, "never", 3)
 
 
@@ -407,7 +407,7 @@ async def test_a_death_fails_what_was_in_the_ranks_and_nothing_else() -> None:
         room.ranks = type(room.ranks)()  # the next generation of ranks
         room.engine.door.attach(room.ranks)
         assert (await room.hear(Staged)).request == "waiting"
-        room.engine.push(Push("staged", 1, "encoder", 1, room.grant("staged")), 5)
+        room.engine.push(Push(5, "staged", 1, "encoder", 1, room.grant("staged")), 5)
         assert (await room.hear(Delivered)).request == "staged"
 
 
@@ -448,7 +448,7 @@ async def test_an_abort_is_answered_by_dead_ranks_too() -> None:
         room.accept(room.work("r", "denoiser"))
         await asyncio.wait_for(room.ranks.held.wait(), 10)
         room.ranks.die()
-        room.engine.abort(Abort("r", 1, ""), 5)
+        room.engine.abort(Abort(5, "r", 1, ""), 5)
         await room.hear(Aborted)
         assert not any(isinstance(m, Failed) for m in room.said)
 
@@ -475,7 +475,7 @@ async def test_the_ranks_are_told_that_something_else_is_wanted(what: str) -> No
         await asyncio.wait_for(room.ranks.held.wait(), 10)
         assert "pause" not in room.ranks.done
         if what == "an abort":
-            room.engine.abort(Abort("r", 1, ""), 5)
+            room.engine.abort(Abort(5, "r", 1, ""), 5)
         else:
             room.accept(room.work("s", "encoder"))
         async with asyncio.timeout(10):
@@ -503,14 +503,14 @@ async def test_a_delivered_payload_can_go_elsewhere_for_a_later_attempt() -> Non
         await _delivered(room, "r")
         room.ranks.done.clear()
         grant = _grant(room, "r", 3)
-        room.engine.push(Push("r", 3, "encoder", 1, grant), 5)
+        room.engine.push(Push(5, "r", 3, "encoder", 1, grant), 5)
         told = await room.hear(Delivered)
         assert (told.attempt, told.generation, told.checksum) == (3, grant.generation, 4711)
         assert not room.ranks.done  # nothing was computed again
         slots, nbytes, _ = room.sender.sent[1]
         (view,) = room.pool.segments(slots, nbytes)
         check_header(view, "r", 3, Delivery(grant.generation, [0], 1000, 4711))
-        room.engine.push(Push("r", 4, "encoder", 3, _grant(room, "r", 4)), 5)
+        room.engine.push(Push(5, "r", 4, "encoder", 3, _grant(room, "r", 4)), 5)
         assert (await room.hear(Delivered)).attempt == 4
         await room.at_home()
 
@@ -519,10 +519,10 @@ async def test_a_kept_payload_can_be_aborted_and_fail_like_any_other() -> None:
     async with EngineRoom() as room:
         await _delivered(room, "r")
         room.sender.failures.append(failure(may_land=False))
-        room.engine.push(Push("r", 2, "encoder", 1, _grant(room, "r", 2)), 5)
+        room.engine.push(Push(5, "r", 2, "encoder", 1, _grant(room, "r", 2)), 5)
         told = await room.hear(PushFailed)
         assert (told.attempt, told.nbytes) == (2, 1000)
-        room.engine.abort(Abort("r", 2, ""), 5)
+        room.engine.abort(Abort(5, "r", 2, ""), 5)
         await room.hear(Aborted)
         assert (room.line.kept, room.outbox.free_slots) == (0, 4)
 
@@ -532,7 +532,7 @@ async def test_released_payloads_are_not_kept() -> None:
         await _delivered(room, "a")
         await _delivered(room, "b")
         assert (room.line.kept, room.outbox.free_slots) == (2, 2)
-        room.engine.release(Release([("a", 1), ("b", 1), ("unknown", 1)]))
+        room.engine.release(Release(5, [("a", 1), ("b", 1), ("unknown", 1)]))
         assert (room.line.kept, room.outbox.free_slots) == (0, 4)
 
 
@@ -541,10 +541,10 @@ async def test_kept_payloads_make_room_the_oldest_first() -> None:
         for name in "abcde":
             await _delivered(room, name)
         assert room.line.kept == 4
-        room.engine.push(Push("a", 2, "encoder", 1, _grant(room, "a", 2)), 5)
+        room.engine.push(Push(5, "a", 2, "encoder", 1, _grant(room, "a", 2)), 5)
         told = await room.hear(PushFailed)
         assert (told.attempt, told.nbytes, told.may_land, told.role) == (2, 0, False, "encoder")
-        room.engine.push(Push("b", 2, "encoder", 1, _grant(room, "b", 2)), 5)
+        room.engine.push(Push(5, "b", 2, "encoder", 1, _grant(room, "b", 2)), 5)
         assert (await room.hear(Delivered)).request == "b"
 
 
@@ -553,7 +553,7 @@ async def test_what_was_aborted_is_not_kept() -> None:
         room.sender.go.clear()
         room.accept(room.work("r", "encoder", room.grant("r")))
         await asyncio.wait_for(room.sender.writing.wait(), 10)
-        room.engine.abort(Abort("r", 1, ""), 5)
+        room.engine.abort(Abort(5, "r", 1, ""), 5)
         room.sender.go.set()
         await room.hear(Aborted)
         assert (room.line.kept, room.outbox.free_slots) == (0, 4)
@@ -616,7 +616,7 @@ async def test_forgetting_while_an_abort_waits_for_the_ranks() -> None:
         room.accept(room.work("r", "denoiser"))
         await asyncio.wait_for(room.ranks.held.wait(), 10)
         room.ranks.hold = "drop"
-        room.engine.abort(Abort("r", 1, ""), 5)
+        room.engine.abort(Abort(5, "r", 1, ""), 5)
         await asyncio.sleep(0)
         room.said.clear()
         await asyncio.wait_for(room.engine.forget(), 10)

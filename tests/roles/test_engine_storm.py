@@ -76,12 +76,12 @@ class Storm:
 
     def abort(self, number: int) -> None:
         name, attempt = self.dice.choice([*self.accepted, ("never", 1)])
-        self.room.engine.abort(Abort(name, attempt, ""), self.epoch)
+        self.room.engine.abort(Abort(self.epoch, name, attempt, ""), self.epoch)
 
     def push(self, number: int) -> None:
         for key in self.staged()[:2]:
             grant = self.pushed[key] = self.room.grant(key[0])
-            self.room.engine.push(Push(*key, "encoder", key[1], grant), self.epoch)
+            self.room.engine.push(Push(self.epoch, *key, "encoder", key[1], grant), self.epoch)
 
     def staged(self) -> list[Key]:
         """What waits for a push, as the orchestrator sees it."""

@@ -94,7 +94,7 @@ async def test_a_payload_waits_for_its_push(them: ScriptedOrchestrator, us: Lead
     await them.say("all", work("r2", "encoder", size=20_000))
     staged = await them.hear(Staged)
     assert staged.nbytes > 80_000
-    await them.say("all", Push("r2", 1, "encoder", 1, them.grant("r2", "all", [3, 0])))
+    await them.say("all", Push(0, "r2", 1, "encoder", 1, them.grant("r2", "all", [3, 0])))
     assert (await them.hear(Delivered)).nbytes == staged.nbytes
 
 
@@ -104,8 +104,8 @@ async def test_an_abort_takes_effect_within_a_step(
     gate = tmp_path / "gate"
     await them.say("all", work("r3", "monolithic", steps=1000, gate_at="3", gate=str(gate)))
     await them.hear(Progressed, lambda m: (m.request, m.step) == ("r3", 2))
-    await them.say("all", Abort("r3", 1, "nobody wants it"))
-    await them.say("all", Abort("unknown", 1, ""))
+    await them.say("all", Abort(0, "r3", 1, "nobody wants it"))
+    await them.say("all", Abort(0, "unknown", 1, ""))
     assert (await them.hear(Aborted)).request == "unknown"  # the step of r3 still runs
     gate.touch()
     assert (await them.hear(Aborted)).request == "r3"
@@ -179,7 +179,7 @@ async def test_it_finishes_what_it_has_before_it_leaves(
         await them.hear(StateChanged, lambda m: m.state == "draining")
         await them.say("d", work("late", "monolithic"))  # was under way
         await them.say("d", Drain())
-        await them.say("d", Push("s", 1, "encoder", 1, them.grant("s", "d", [0])))
+        await them.say("d", Push(0, "s", 1, "encoder", 1, them.grant("s", "d", [0])))
         await them.hear(Delivered)
         gate.touch()
         for _ in range(2):

@@ -13,7 +13,7 @@ SLOT_BYTES = 4096
 
 
 def attempt(request: str, role: Role) -> Attempt:
-    return Attempt(Work(request, 1, role, False, INPUTS, 60.0), epoch=1)
+    return Attempt(Work(1, request, 1, role, False, INPUTS, 60.0), epoch=1)
 
 
 async def test_encodings_leave_room_for_what_was_denoised() -> None:

@@ -98,7 +98,7 @@ async def test_an_abort_in_the_middle_leaves_the_others_as_they_are(
     await them.hear(Progressed, lambda m: m.request == "long")
     beside = asyncio.create_task(picture(them, 3))
     await them.hear(Progressed, lambda m: m.request == "r3")
-    await them.say("denoiser", Abort("long", 1, ""))
+    await them.say("denoiser", Abort(0, "long", 1, ""))
     await them.hear(Aborted)
     (expected,) = plain(folder, PARAMS[NAME], 3)
     assert np.array_equal(await beside, expected)

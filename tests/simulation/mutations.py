@@ -90,7 +90,7 @@ MUTATIONS = [
     Mutation(
         "tell nobody that a request is not wanted any more",
         f"{CORE}/ending.py",
-        "    books.send(attempt.worker, Abort(attempt.id, attempt.number, reason))\n",
+        "    books.send(attempt.worker, Abort(epoch, attempt.id, attempt.number, reason))\n",
         "",
     ),
     Mutation(

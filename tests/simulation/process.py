@@ -77,6 +77,7 @@ class Process:
     stopped: bool = False  # SIGSTOP: it says, hears and does nothing, until it is woken
     draining: bool = False
     no_more: bool = False
+    asking: bool = False  # it has introduced itself, and was not welcomed yet
     mute: bool = False  # what it says does not get through
     deaf: bool = False  # it does not hear
     beat_at: float = 0.0
@@ -117,6 +118,7 @@ class Process:
             may_land=[grant.generation for grant in self.may_land],
         )
         self.outbox.append(info)
+        self.asking = True
 
     def forget(self) -> None:
         """The promise that comes with a registration: nothing of older epochs is written."""
@@ -131,10 +133,12 @@ class Process:
     def hear(self) -> None:
         message = self.inbox.popleft()
         self.heard_at = self.world.now
+        if isinstance(message, Work | Push | Release | Abort) and message.epoch != self.epoch:
+            return
         match message:
             case Welcome(epoch=epoch):
-                if epoch > self.epoch:
-                    self.epoch = epoch
+                if self.asking:
+                    self.asking, self.epoch = False, epoch
                     self.say(StateChanged(epoch, "ready", "registered", []))
             case Refused():
                 self.world.die(self)

@@ -442,7 +442,11 @@ class World:
         assert not self.orchestrator.open
         assert not self.orchestrator.taken, "files that the desk was given and never released"
         assert not self.orchestrator.desk.complaints()
-        assert self.acknowledged <= self.ends.keys(), "jobs that were promised and never ended"
+        for id in self.acknowledged:
+            job = self.orchestrator.desk.books.find(id)
+            assert job is not None, f"{id} was promised, and is forgotten"
+            assert job.over, f"{id} was promised, and is still {job.status}"
+            assert self.ends.get(id, job.status) == job.status, f"{id} has ended twice"
         registry = self.orchestrator.machine.books.registry
         assert not registry.ghosts
         assert not any(process.kept for process in self.processes)

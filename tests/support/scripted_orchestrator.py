@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import zmq
 import zmq.asyncio
+from msgspec.structs import replace
 
 from transfer.codec import Message, encode
 from transfer.keys import KeyPair, cluster_keys
@@ -51,6 +52,7 @@ class ScriptedOrchestrator:
         self._identities: dict[str, bytes] = {}
         self._names: dict[bytes, str] = {}
         self._epochs = itertools.count(1)
+        self._epoch_of: dict[str, int] = {}
         self._generations = itertools.count(100)
         self._news = asyncio.Condition()
         self._context = zmq.asyncio.Context()
@@ -75,6 +77,9 @@ class ScriptedOrchestrator:
         return int(self.endpoint.rpartition(":")[2])
 
     async def say(self, name: str, message: Message) -> None:
+        """What belongs to epoch 0 is of the epoch that this name has now."""
+        if getattr(message, "epoch", None) == 0:
+            message = replace(message, epoch=self._epoch_of[name])
         await self._socket.send_multipart([self._identities[name], encode(message)])
 
     async def say_bytes(self, name: str, *frames: bytes) -> None:
@@ -151,6 +156,7 @@ class ScriptedOrchestrator:
         self.registered[message.name] = message
         if self.welcoming:
             epoch = max(next(self._epochs), message.last_epoch + 1)
+            self._epoch_of[message.name] = epoch
             await self.say(message.name, Welcome(message.name, epoch, self.heartbeat_s))
 
 
@@ -159,6 +165,7 @@ def work(
     role: Role,
     *,
     attempt: int = 1,
+    epoch: int = 0,
     seconds: float = 60.0,
     delivery: Delivery | None = None,
     grant: Grant | None = None,
@@ -166,6 +173,7 @@ def work(
     **params: object,
 ) -> Work:
     return Work(
+        epoch=epoch,
         request=request,
         attempt=attempt,
         role=role,

@@ -19,6 +19,7 @@ UNIONS: list[tuple[Decoder, typing.Any]] = [
 ]
 
 WORK = Work(
+    epoch=1,
     request="r",
     attempt=1,
     role="encoder",
