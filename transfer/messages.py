@@ -69,7 +69,8 @@ class ErrorInfo(Record, frozen=True):
     rank_died 500, stalled 504, transfer_failed 500, instance_lost 503, deadline 504,
     cancelled 499, payload_too_large 413, internal 500.
 
-    `history`: what became of the attempts before the one that failed so, a line each.
+    `history`: what became of the attempts before the one that failed so, a line each. `bystander`:
+    the request was in a rank that died at work on another one.
     """
 
     kind: Literal[
@@ -92,6 +93,7 @@ class ErrorInfo(Record, frozen=True):
     rank: int | None = None
     traceback: str | None = None
     history: list[str] = []  # msgspec copies it
+    bystander: bool = False
 
     def but(self, **changes: object) -> "ErrorInfo":
         """The same error with some fields changed."""

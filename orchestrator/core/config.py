@@ -12,8 +12,9 @@ class Config(Record, frozen=True):
     by an earlier orchestrator never matches. An Abort that is not answered is sent again every
     `abort_again_s` seconds. `max_pushes` grants at most are tried for one staged payload.
     A request is tried `max_attempts` times at most; from the second retry on it waits `backoff_s`
-    seconds first, then twice as long each time, up to `max_backoff_s`. An attempt has failed when
-    an instance computes on it for `stall_s` seconds without a sign of progress.
+    seconds first, then twice as long each time, up to `max_backoff_s`. Attempts that were lost
+    because a rank died at work on another request do not count, `max_spared` of them. An attempt
+    has failed when an instance computes on it for `stall_s` seconds without a sign of progress.
     The other bounds keep what strangers register from growing us without limit.
     """
 
@@ -25,6 +26,7 @@ class Config(Record, frozen=True):
     abort_again_s: float = 5.0
     max_pushes: int = 8
     max_attempts: int = 3
+    max_spared: int = 16
     backoff_s: float = 0.1
     max_backoff_s: float = 5.0
     stall_s: float = 600.0

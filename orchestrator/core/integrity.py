@@ -99,7 +99,7 @@ def _request(books: Books, request: Request) -> Iterator[str]:
     attempt = request.attempt
     if attempt is None or attempt.over:
         yield f"under way, but {attempt} is over"
-    if request.tries > books.config.max_attempts:
+    if request.tries - request.spared > books.config.max_attempts:
         yield f"{request.tries} attempts were made, {books.config.max_attempts} are allowed"
 
 

@@ -27,9 +27,10 @@ class Request:
     """One accepted request, until its client has the answer.
 
     `order` counts accepted requests, `tries` the attempts for which an instance was given work,
-    those of an earlier orchestrator included. `kept` has the payloads that a further attempt can
-    start from, by stage; `avoid` the names of instances at which an attempt failed through their
-    own fault; `history` what became of the attempts before this one, a line each.
+    those of an earlier orchestrator included, and `spared` how many of them do not count against
+    it, because they were lost through another request. `kept` has the payloads that a further
+    attempt can start from, by stage; `avoid` the names of instances at which an attempt failed
+    through their own fault; `history` what became of the attempts before this one, a line each.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Request:
         "queue_s",
         "reports",
         "route",
+        "spared",
         "story",
         "submitted",
         "tries",
@@ -68,6 +70,7 @@ class Request:
         self.asked_s = deadline_s
         self.deadline = now + deadline_s
         self.tries = tries
+        self.spared = 0
         self.attempt: Attempt | None = None
         self.kept: dict[int, Kept] = {}
         self.avoid: set[str] = set()

@@ -19,7 +19,10 @@ OWN_FAULT = frozenset({"rank_failed", "rank_died", "stalled", "payload", "intern
 def again(books: Books, failed: Attempt, error: ErrorInfo) -> bool:
     """Begins the next attempt, if there may be one."""
     request, config = failed.request, books.config
-    if error.kind in FINAL or request.tries >= config.max_attempts or failed.number >= 2**31:
+    if error.bystander and request.spared < config.max_spared:
+        request.spared += 1
+    counted = request.tries - request.spared
+    if error.kind in FINAL or counted >= config.max_attempts or failed.number >= 2**31:
         return False
     if error.kind in OWN_FAULT and error.instance is not None:
         request.avoid.add(error.instance)

@@ -8,6 +8,8 @@ from tests.support.bench import INPUTS, Bench, Scripted
 from transfer.messages import (
     Abort,
     Delivered,
+    ErrorInfo,
+    Failed,
     Finished,
     Heartbeat,
     Push,
@@ -152,6 +154,26 @@ def test_i8_a_poison_request_costs_at_most_max_attempts_workers(bench: Bench) ->
     assert [line[:9] for line in error.history] == ["attempt 1", "attempt 2"]
     assert "encoder-0" in error.history[0]
     assert bench.count("attempts_failed") == 2
+    bench.assert_home()
+
+
+def test_i8_who_was_only_beside_a_poison_request_is_not_failed_with_it(bench: Bench) -> None:
+    """As often as that happens, up to a bound: nothing is tried for ever."""
+    encoder, _, _ = bench.trio()
+    bench.submit("a", deadline_s=1000.0)
+    allowed = bench.machine.books.config.max_spared + 3
+    for number in range(1, allowed + 1):
+        assert not bench.results["a"]
+        work = encoder.take(Work)
+        about = (encoder.epoch, "a", number, "encoder")
+        encoder.say(
+            Failed(
+                *about, ErrorInfo("rank_died", "scripted", bystander=True), work.grant.generation
+            )
+        )
+        assert work.attempt == number
+        bench.beat(9.0, *bench.scripted.values())
+    assert f"after {allowed} attempts" in bench.error("a").message
     bench.assert_home()
 
 
