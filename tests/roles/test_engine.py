@@ -404,7 +404,6 @@ async def test_a_death_fails_what_was_in_the_ranks_and_nothing_else() -> None:
             assert told.error.rank == 0
             assert told.error.message.startswith("rank 0 (pid 1000) of box died of SIGKILL during")
             assert told.error.bystander == (told.request not in told.error.message.split(";")[0])
-        assert sum(told.error.bystander for told in failed) == len(failed) - 1
         assert len(room.lost) == 1
         room.ranks = type(room.ranks)()  # the next generation of ranks
         room.engine.door.attach(room.ranks)

@@ -43,7 +43,10 @@ class Member:
 
     @property
     def ranks(self) -> list[int]:
-        return [child.pid for child in psutil.Process(self.pid).children()]
+        try:
+            return [child.pid for child in psutil.Process(self.pid).children()]
+        except psutil.NoSuchProcess:
+            return []
 
     def signal(self, number: signal.Signals, ranks: bool = False) -> None:
         """To its leader; `ranks`: to its ranks too."""

@@ -166,11 +166,8 @@ def test_i8_who_was_only_beside_a_poison_request_is_not_failed_with_it(bench: Be
         assert not bench.results["a"]
         work = encoder.take(Work)
         about = (encoder.epoch, "a", number, "encoder")
-        encoder.say(
-            Failed(
-                *about, ErrorInfo("rank_died", "scripted", bystander=True), work.grant.generation
-            )
-        )
+        error = ErrorInfo("rank_died", "scripted", bystander=True)
+        encoder.say(Failed(*about, error, work.grant.generation))
         assert work.attempt == number
         bench.beat(9.0, *bench.scripted.values())
     assert f"after {allowed} attempts" in bench.error("a").message
