@@ -26,9 +26,10 @@ INFO = ModelInfo("directed", "Directed", "d1", "image", PARAMETERS)
 class Directions(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """`at`: where something happens: "encode", "begin", "1" (the first forward), …, "decode".
 
-    What happens there, in this order: `book` gets a line "AT PID"; `gate`: it waits until that file
-    is there; `act`: kill | segfault | exit | hang | raise, only the first time if `once` (a file
-    that is made then). Everywhere: a line in `book`, and `seconds` of work.
+    What happens there, in this order: `book` gets a line "AT PID SECONDS"; `gate`: it waits until
+    that file is there; `act`: kill | segfault | exit | hang | raise, only the first time if `once`
+    (a file that is made then). Everywhere: a line in `book`, and `seconds` of work. SECONDS are
+    those of the monotonic clock, which all processes of a host share.
     """
 
     at: str = ""
@@ -93,7 +94,7 @@ def _follow(call: Call, place: str) -> Directions:
         return Directions()
     if directions.book:
         with open(directions.book, "a", encoding="utf-8") as book:
-            book.write(f"{place} {os.getpid()}\n")
+            book.write(f"{place} {os.getpid()} {time.monotonic()}\n")
     time.sleep(directions.seconds)
     if directions.at == place:
         while directions.gate and not Path(directions.gate).exists():

@@ -110,7 +110,7 @@ class Troupe:
         """The picture of this request, as its one number."""
         reply = await self.post(seed, prompt, **fields)
         assert reply.status_code == 200, reply.text
-        return red(base64.b64decode(reply.json()["data"][0]["b64_json"]))
+        return picture_of(reply)
 
     def asking(self, seed: int, directions: Directions, **fields: Any) -> "asyncio.Task[int]":
         """The same in the background."""
@@ -161,6 +161,11 @@ def picture(seed: int, steps: int = STEPS) -> int:
     return seed + steps
 
 
+def picture_of(reply: httpx.Response) -> int:
+    """The picture of a reply, as its one number."""
+    return red(base64.b64decode(reply.json()["data"][0]["b64_json"]))
+
+
 def red(png: bytes) -> int:
     pixel = Image.open(io.BytesIO(png)).getpixel((0, 0))
     assert isinstance(pixel, tuple)
@@ -183,13 +188,18 @@ class Book:
 
     @property
     def places(self) -> list[str]:
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        return [line.split()[0] for line in lines]
+        return [place for place, _, _ in self.lines]
+
+    @property
+    def lines(self) -> list[tuple[str, str, str]]:
+        """Place, pid and monotonic time; not a line that is being written at this moment."""
+        text = self.path.read_text() if self.path.exists() else ""
+        whole = [line.split() for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        return [(place, pid, at) for place, pid, at in whole]
 
     def pids(self, place: str) -> list[int]:
         """The ranks at which requests got there, in order."""
-        lines = [line.split() for line in self.path.read_text().splitlines()]
-        return [int(pid) for where, pid in lines if where == place]
+        return [int(pid) for where, pid, _ in self.lines if where == place]
 
     async def until(self, place: str, times: int = 1) -> None:
         async def written() -> bool:
