@@ -166,9 +166,10 @@ def _held(name: str, pid: int) -> Inventory:
     process = psutil.Process(pid)
     mapped = Path(f"/proc/{pid}/maps").read_text().count("/memfd:")
     links = [_target(pid, fd) for fd in os.listdir(f"/proc/{pid}/fd")]
+    kinds = Counter(link.split(":[")[0] if ":[" in link else "file" for link in links)
     return {
+        **{f"descriptors of {name}: {kind}": count for kind, count in kinds.items()},
         f"threads of {name}": process.num_threads(),
-        f"descriptors of {name}": len(links),
         f"unnamed files of {name}": sum(link.endswith(" (deleted)") for link in links),
         f"shared memory of {name}": mapped,
     }
