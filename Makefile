@@ -4,6 +4,7 @@ PROMPT ?= a red circle above a blue square
 export PROMPT
 
 SEEDS ?= 2000
+REQUESTS ?= 20000
 
 READY := .venv/.ready
 PYTHON_IN := .venv/bin/python
@@ -11,12 +12,13 @@ PYTHON_IN := .venv/bin/python
 # What has to be clean under mypy --strict: all but the training of the demo model and the benchmarks.
 STRICT := transfer orchestrator roles launch/cli $(wildcard launch/*.py)
 
-.PHONY: help demo test simulate lint bench clean
+.PHONY: help demo test simulate leaks lint bench clean
 
 help: ## what can be made
 	@echo 'make demo [PROMPT="…"]  a picture from a prompt, through all three roles, into demo.png'
 	@echo 'make test               every test'
 	@echo 'make simulate SEEDS=100000   the core and the jobs under random faults, for a night'
+	@echo 'make leaks REQUESTS=20000    so many requests among random kills, and what is left of them'
 	@echo 'make lint               ruff and mypy'
 	@echo 'make bench              the figures of docs/benchmarks.md'
 	@echo 'make clean              remove .venv and all that was made'
@@ -33,6 +35,9 @@ test: $(READY)
 simulate: $(READY)
 	@$(PYTHON_IN) -m tests.simulation --seeds $(SEEDS)
 
+leaks: $(READY)
+	@$(PYTHON_IN) -m tests.support.leak_hunt --requests $(REQUESTS)
+
 lint: $(READY)
 	@$(PYTHON_IN) -m ruff check .
 	@$(PYTHON_IN) -m ruff format --check .
@@ -45,6 +50,7 @@ bench: $(READY)
 	@$(PYTHON_IN) -m benchmarks.hostile_bytes
 	@$(PYTHON_IN) -m benchmarks.control_plane
 	@$(PYTHON_IN) -m benchmarks.core
+	@$(PYTHON_IN) -m benchmarks.recovery
 
 clean:
 	rm -rf .venv *.egg-info build dist demo.png

@@ -30,6 +30,7 @@ from benchmarks.environment import describe
 from benchmarks.scripted.echo import round_trips
 from benchmarks.scripted.processes import Started, ready, started
 from roles.options import RoleOptions
+from transfer.codec import PROTOCOL
 from transfer.messages import SPLIT_ROUTE
 
 ROWS = ("trivial", "core", "http", "jobs", "leaders")
@@ -73,7 +74,8 @@ def leader(control: str, role: Any) -> list[str]:
         slots=2 * CAPACITY,
         slot_bytes=1 << 16,
     )
-    return ["tests.support.leader_process", msgspec.json.encode(options).decode(), PROGRAM]
+    plain = msgspec.json.encode((None, PROTOCOL)).decode()  # no fault
+    return ["tests.support.leader_process", msgspec.json.encode(options).decode(), PROGRAM, plain]
 
 
 def processes(row: str) -> contextlib.AbstractContextManager[list[Started]]:

@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from roles.attempt import Attempt, AttemptFailed, Stopped
 from roles.calls import Key, Outcome, Unit
-from roles.door import UNIT_S, Door
+from roles.door import Door
 from roles.handover import Handover, Publisher, Sender, about
+from roles.options import RANK_TIMEOUT_S
 from roles.outbox import Kept, OutboxLine
 from roles.pool import Death
 from roles.scheduler import Arrived, Ended, Plan, Ran, Scheduler
@@ -60,7 +61,7 @@ class Engine:
         publisher: Publisher,
         send: Callable[[Message], None],
         on_lost: Callable[[str], None],
-        unit_s: float = UNIT_S,
+        unit_s: float = RANK_TIMEOUT_S,
     ) -> None:
         self.name = name
         self.counters: Counter[str] = Counter()

@@ -13,9 +13,10 @@ class Config(Record, frozen=True):
     `abort_again_s` seconds. `max_pushes` grants at most are tried for one staged payload.
     A request is tried `max_attempts` times at most; from the second retry on it waits `backoff_s`
     seconds first, then twice as long each time, up to `max_backoff_s`; so do grants when a write
-    failed and there is no other receiver. A request looks for another instance than the one at
-    which it failed for `patience_s` seconds. An attempt has failed when its instance gives no sign
-    of progress for `stall_s` seconds.
+    failed and there is no other receiver. Attempts that were lost because a rank died at work on
+    another request do not count, `max_spared` of them. A request looks for another instance than
+    the one at which it failed for `patience_s` seconds. An attempt has failed when its instance
+    gives no sign of progress for `stall_s` seconds.
     The other bounds keep what strangers register from growing us without limit.
     """
 
@@ -27,6 +28,7 @@ class Config(Record, frozen=True):
     abort_again_s: float = 5.0
     max_pushes: int = 8
     max_attempts: int = 3
+    max_spared: int = 16
     backoff_s: float = 0.1
     max_backoff_s: float = 5.0
     patience_s: float = 30.0

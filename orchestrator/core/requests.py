@@ -30,10 +30,10 @@ class Request:
     """One accepted request, until its client has the answer.
 
     `order` counts accepted requests, `tries` the attempts for which an instance was given work,
-    those of an earlier orchestrator included, `spared` those that do not count against it, because
-    another request was at fault. `kept` has the payloads that a further attempt can
-    start from, by stage; `avoid` the names of instances at which an attempt failed through their
-    own fault; `history` what became of the attempts before this one, a line each.
+    those of an earlier orchestrator included, and `spared` how many of them do not count against
+    it, because they were lost through another request. `kept` has the payloads that a further
+    attempt can start from, by stage; `avoid` the names of instances at which an attempt failed
+    through their own fault; `history` what became of the attempts before this one, a line each.
     """
 
     __slots__ = (

@@ -20,7 +20,7 @@ OWN_FAULT = frozenset({"rank_failed", "rank_died", "stalled", "payload", "intern
 def again(books: Books, failed: Attempt, error: ErrorInfo) -> bool:
     """Begins the next attempt, if there may be one."""
     request, config = failed.request, books.config
-    if error.bystander and request.spared < 2 * config.max_attempts:
+    if error.bystander and request.spared < config.max_spared:
         request.spared += failed.started
     elif error.kind in OWN_FAULT and error.instance is not None:
         _blame(books, failed, error.instance)

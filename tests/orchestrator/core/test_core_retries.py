@@ -159,6 +159,23 @@ def test_i8_a_poison_request_costs_at_most_max_attempts_workers(bench: Bench) ->
     bench.assert_home()
 
 
+def test_i8_who_was_only_beside_a_poison_request_is_not_failed_with_it(bench: Bench) -> None:
+    """As often as that happens, up to a bound: nothing is tried for ever."""
+    encoder, _, _ = bench.trio()
+    bench.submit("a", deadline_s=1000.0)
+    allowed = bench.machine.books.config.max_spared + 3
+    for number in range(1, allowed + 1):
+        assert not bench.results["a"]
+        work = encoder.take(Work)
+        about = (encoder.epoch, "a", number, "encoder")
+        error = ErrorInfo("rank_died", "scripted", bystander=True)
+        encoder.say(Failed(*about, error, work.grant.generation))
+        assert work.attempt == number
+        bench.beat(9.0, *bench.scripted.values())
+    assert f"after {allowed} attempts" in bench.error("a").message
+    bench.assert_home()
+
+
 @pytest.mark.parametrize("kind", ["invalid_request", "unsupported", "payload_too_large"])
 def test_what_would_only_happen_again_is_not_tried_again(bench: Bench, kind: str) -> None:
     encoder, _, _ = bench.trio()
