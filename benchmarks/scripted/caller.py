@@ -66,6 +66,7 @@ class HttpCaller(asyncio.Protocol):
         self._request = HEAD.format(host=host, length=len(BODY)).encode() + BODY
         self._reply = b""
         self._began = 0.0
+        self._closed = False
         self._transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -86,12 +87,21 @@ class HttpCaller(asyncio.Protocol):
         self._ask()
 
     def connection_lost(self, error: Exception | None) -> None:
-        sys.exit("the server closed a connection")
+        if not self._closed:
+            sys.exit("the server closed a connection")
+
+    def close(self) -> None:
+        self._closed = True
+        self._transport.close()
 
     def _ask(self) -> None:
-        self._reply = b""
-        self._began = time.perf_counter()
-        self._transport.write(self._request)
+        self._send()
+
+    def _send(self, due: float | None = None) -> None:
+        if not self._closed:
+            self._reply = b""
+            self._began = due or time.perf_counter()
+            self._transport.write(self._request)
 
 
 class FeederCaller(asyncio.Protocol):
