@@ -19,8 +19,9 @@ class Gallery:
     """Takes finished files over from a rank, and keeps them where the front door can reach them.
 
     Without a `store`, they stay in this process (an open descriptor each): a front door on the same
-    host opens them itself, to others the media server gives them out at `endpoint`. With one, a folder or any fsspec URL, they are copied there in a
-    thread, under a name that nobody can guess, and belong to the front door from then on.
+    host opens them itself, to others the media server gives them out at `endpoint`. With one, a
+    folder or any fsspec URL, they are copied there in a thread, under a name that nobody can guess,
+    and belong to the front door from then on.
     """
 
     def __init__(self, server: MediaServer, endpoint: str, store: str | None) -> None:

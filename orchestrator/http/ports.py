@@ -98,7 +98,8 @@ class Jobs(Protocol):
 
 class MediaSource(Protocol):
     """Finished files, wherever they lie. `chunks` raises `transfer.errors.MediaError` when a file
-    is gone; `large`: as large as may be, for a thread that writes them; `release` says that it is no longer needed, and never raises."""
+    is gone; `large`: in pieces for a thread that writes them, not for the event loop. `release`
+    says that it is no longer needed, and never raises."""
 
     def chunks(self, media: Media, large: bool = False) -> AsyncGenerator[bytes, None]: ...
 
