@@ -43,28 +43,16 @@ class MediaGateway:
         """The bytes of a file in order. `large`: in larger pieces where they do not hold up the
         event loop, for whoever gives each to a thread. Raises `MediaError` if they cannot be had.
         """
-        async with contextlib.aclosing(self._source(media, large)) as source:
-            async for chunk in source:
-                yield chunk
-
-    def _source(self, media: Media, large: bool) -> AsyncGenerator[bytes, None]:
-        if media.store_key is not None:
-            return self._stored(media.store_key).chunks(media.store_key)
-        if media.local is not None:
-            try:
-                reader = LocalReader.open(media.local, media.nbytes)
-            except NotLocal as reason:
-                log.debug("%s is read over the media channel: %s", media.id, reason)
+        with contextlib.ExitStack() as stack:
+            if media.store_key is not None:
+                source = self._stored(media.store_key).chunks(media.store_key)
+            elif reader := _opened(media):
+                stack.callback(reader.close)
+                source = reader.pieces(LARGE_BYTES if large else PIECE_BYTES)
             else:
-                return _read(reader, LARGE_BYTES if large else PIECE_BYTES)
-        return self._fetched(media)
-
-    async def _fetched(self, media: Media) -> AsyncGenerator[bytes, None]:
-        async with self._client(media) as client:
-            # its own declared type hides that it can be closed
-            pieces = cast(AsyncGenerator[bytes, None], client.read(media))
-            async with contextlib.aclosing(pieces):
-                async for chunk in pieces:
+                source = self._fetched(media)
+            async with contextlib.aclosing(source):
+                async for chunk in source:
                     yield chunk
 
     async def release(self, media: Media) -> None:
@@ -81,6 +69,14 @@ class MediaGateway:
     async def close(self) -> None:
         while self._clients:
             await self._clients.popitem()[1].close()
+
+    async def _fetched(self, media: Media) -> AsyncGenerator[bytes, None]:
+        async with self._client(media) as client:
+            # its own declared type hides that it can be closed
+            pieces = cast(AsyncGenerator[bytes, None], client.read(media))
+            async with contextlib.aclosing(pieces):
+                async for chunk in pieces:
+                    yield chunk
 
     def _stored(self, key: str) -> Store:
         if self._store is None:
@@ -108,7 +104,12 @@ class MediaGateway:
             await self._clients.pop(endpoint).close()
 
 
-async def _read(reader: LocalReader, piece_bytes: int) -> AsyncGenerator[bytes, None]:
-    with contextlib.closing(reader):
-        async for piece in reader.pieces(piece_bytes):
-            yield piece
+def _opened(media: Media) -> LocalReader | None:
+    """None: it has to be read in another way."""
+    if media.local is None:
+        return None
+    try:
+        return LocalReader.open(media.local, media.nbytes)
+    except NotLocal as reason:
+        log.debug("%s is read over the media channel: %s", media.id, reason)
+        return None

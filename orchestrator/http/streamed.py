@@ -100,11 +100,13 @@ class _Writer:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, piece: bytes, last: bool = False) -> None:
-        self._waiting += piece
-        if last or len(self._waiting) >= PIECE_BYTES:
-            body = bytes(self._waiting)
+        if self._waiting or len(piece) < PIECE_BYTES:
+            self._waiting += piece
+            if len(self._waiting) < PIECE_BYTES and not last:
+                return
+            piece = bytes(self._waiting)
             self._waiting.clear()
-            await self._send({"type": "http.response.body", "body": body, "more_body": not last})
-            # To a client that is gone, sending succeeds at once; let its going be noticed.
-            if not last:
-                await asyncio.sleep(0)
+        await self._send({"type": "http.response.body", "body": piece, "more_body": not last})
+        # To a client that is gone, sending succeeds at once; let its going be noticed.
+        if not last:
+            await asyncio.sleep(0)

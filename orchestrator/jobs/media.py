@@ -20,6 +20,8 @@ from transfer.threads import in_thread
 log = logging.getLogger("orchestrator.jobs")
 
 AT_ONCE = 16  # files that are stored at a time; each holds a descriptor and a few chunks
+# Synced to the disk in steps: all at once at the end, the journal's own syncs would wait for it.
+SYNC_BYTES = 8 << 20
 PARTIAL = ".partial-"
 OURS, SHARED = "state:", "store:"  # how keys begin: in the state folder, in the media store
 T = TypeVar("T")
@@ -134,7 +136,11 @@ async def _reading(pieces: Awaitable[T]) -> T:
 
 
 def _put(file: BinaryIO, pieces: list[bytes]) -> None:
+    before = file.tell()
     file.writelines(pieces)
+    if file.tell() // SYNC_BYTES > before // SYNC_BYTES:
+        file.flush()
+        os.fdatasync(file.fileno())
 
 
 def _finish(file: BinaryIO, partial: Path, path: Path) -> None:
