@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from orchestrator.http.gone import until_gone
 from orchestrator.http.reading import Reading
+from orchestrator.http.turns import give_way
 from transfer.threads import in_thread
 
 
@@ -75,4 +76,5 @@ class _Streamed(Response):
         await send({"type": "http.response.start", **head})
         while chunk := await self._reading.next():
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await give_way()
         await send({"type": "http.response.body", "body": b"", "more_body": False})

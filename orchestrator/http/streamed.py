@@ -1,6 +1,5 @@
 """An images reply whose pictures pass through in chunks: as fast as the client takes them."""
 
-import asyncio
 from typing import Protocol
 
 from starlette.responses import Response
@@ -10,6 +9,7 @@ from orchestrator.http.body import Base64, Frame
 from orchestrator.http.gone import until_gone
 from orchestrator.http.reading import Reading
 from orchestrator.http.schema import ImagesReply
+from orchestrator.http.turns import give_way
 
 PIECE_BYTES = 64 << 10  # smaller pieces are joined up to this: fewer writes to the socket
 
@@ -109,4 +109,4 @@ class _Writer:
         await self._send({"type": "http.response.body", "body": piece, "more_body": not last})
         # To a client that is gone, sending succeeds at once; let its going be noticed.
         if not last:
-            await asyncio.sleep(0)
+            await give_way()
