@@ -48,6 +48,7 @@ bench: $(READY)
 	@$(PYTHON_IN) -m benchmarks.overhead
 	@$(PYTHON_IN) -m benchmarks.transfer
 	@$(PYTHON_IN) -m benchmarks.hostile_bytes
+	@$(PYTHON_IN) -m benchmarks.large_result
 	@$(PYTHON_IN) -m benchmarks.control_plane
 	@$(PYTHON_IN) -m benchmarks.core
 	@$(PYTHON_IN) -m benchmarks.recovery

@@ -18,9 +18,10 @@ SUFFIXES = {"image/jpeg": "jpg", "audio/wav": "wav", "video/mp4": "mp4"}
 class Gallery:
     """Takes finished files over from a rank, and keeps them where the front door can reach them.
 
-    Without a `store`, they stay in this process (an open descriptor each), and the media server
-    gives them out at `endpoint`. With one, a folder or any fsspec URL, they are copied there in a
-    thread, under a name that nobody can guess, and belong to the front door from then on.
+    Without a `store`, they stay in this process (an open descriptor each): a front door on the same
+    host opens them itself, to others the media server gives them out at `endpoint`. With one, a
+    folder or any fsspec URL, they are copied there in a thread, under a name that nobody can guess,
+    and belong to the front door from then on.
     """
 
     def __init__(self, server: MediaServer, endpoint: str, store: str | None) -> None:
@@ -59,7 +60,8 @@ class Gallery:
         media = _media(file)
         if self._store is None:
             self._server.add(media.id, fd)
-            return msgspec.structs.replace(media, endpoint=self._endpoint)
+            local = self._server.tell(media.id)
+            return msgspec.structs.replace(media, endpoint=self._endpoint, local=local)
         key = f"{media.id}.{_suffix(file.mime)}"
         await in_thread(_copy, fd, self._store, key)
         return msgspec.structs.replace(media, store_key=key)

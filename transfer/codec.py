@@ -76,7 +76,7 @@ class Decoder:
         if frame[1] != PROTOCOL:
             raise ProtocolError("version", f"protocol {frame[1]}, this is {PROTOCOL}")
         try:
-            return self._decoder.decode(frame[2:])  # type: ignore[no-any-return]
+            return self._decoder.decode(memoryview(frame)[2:])  # type: ignore[no-any-return]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolError("message", str(error)) from error
 

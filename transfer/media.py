@@ -1,5 +1,7 @@
 """Finished files: served by the instance that made them, read in bounded pieces by the front door.
 
+This is the way between hosts; on one host, `transfer.local` is the shorter one.
+
 Server: a ROUTER socket at the endpoint. Client: a DEALER that asks for pieces of 256 KiB,
 at most four of them ahead of each reader, so whoever reads slowly is sent little.
 """
@@ -20,7 +22,9 @@ from transfer.codec import Message, ProtocolError, encode
 from transfer.errors import MediaError
 from transfer.guard import SEAL_BYTES, Guard
 from transfer.keys import KeyPair, cluster_keys
+from transfer.local import Badge
 from transfer.messages import (
+    LocalFile,
     Media,
     MediaChunk,
     MediaGone,
@@ -92,6 +96,7 @@ class MediaServer:
             self._close_socket()
             raise MediaError(f"{bind} cannot be bound: {error}") from error
         self.endpoint = str(self._socket.get_string(zmq.LAST_ENDPOINT))
+        self._badge = Badge()
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="media server")
@@ -121,6 +126,10 @@ class MediaServer:
         if file := self._files.pop(id, None):
             os.close(file.fd)
 
+    def tell(self, id: str) -> LocalFile:
+        """What those on the same host need to open a file that is held. Raises `KeyError`."""
+        return self._badge.tell(self._files[id].fd)
+
     async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
@@ -129,6 +138,7 @@ class MediaServer:
         self._close_socket()
         for id in list(self._files):
             self.release(id)
+        self._badge.close()
 
     def _close_socket(self) -> None:
         self._guard.close()

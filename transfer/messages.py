@@ -100,9 +100,28 @@ class ErrorInfo(Record, frozen=True):
         return msgspec.structs.replace(self, **changes)
 
 
+class LocalFile(Record, frozen=True):
+    """A file that a process holds open, which one of the same user on the same host can open as
+    /proc/PID/fd/FD.
+
+    `badge`: another descriptor of that process, which is named after `nonce`; whoever opens the
+    file compares, so a recycled pid or another host's pid is never mistaken for the owner. The
+    rest says which file it is, so neither is a recycled descriptor, nor one that was written to.
+    """
+
+    pid: int
+    fd: int
+    badge: int
+    nonce: str
+    device: int
+    inode: int
+    modified_ns: int
+
+
 class Media(Record, frozen=True):
     """One finished file. It lies at the instance that made it (read over the media channel at
-    `endpoint`, then released), or, if `store_key` is set, in the media store."""
+    `endpoint`, or on the same host as `local` says, then released), or, if `store_key` is set, in
+    the media store."""
 
     id: str
     kind: Literal["image", "video", "audio"]
@@ -114,6 +133,7 @@ class Media(Record, frozen=True):
     fps: float | None = None
     endpoint: str | None = None
     store_key: str | None = None
+    local: LocalFile | None = None
 
 
 class StageReport(Record, frozen=True):

@@ -70,6 +70,7 @@ class HttpCaller(asyncio.Protocol):
         self._keyed = keyed
         self._reply = b""
         self._began = 0.0
+        self._closed = False
         self._transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -90,13 +91,22 @@ class HttpCaller(asyncio.Protocol):
         self._ask()
 
     def connection_lost(self, error: Exception | None) -> None:
-        sys.exit("the server closed a connection")
+        if not self._closed:
+            sys.exit("the server closed a connection")
+
+    def close(self) -> None:
+        self._closed = True
+        self._transport.close()
 
     def _ask(self) -> None:
-        self._reply = b""
-        self._began = time.perf_counter()
-        key = f"idempotency-key: {next(KEYS)}\r\n".encode() if self._keyed else b""
-        self._transport.write(self._head + key + b"\r\n" + BODY)
+        self._send()
+
+    def _send(self, due: float | None = None) -> None:
+        if not self._closed:
+            self._reply = b""
+            self._began = due or time.perf_counter()
+            key = f"idempotency-key: {next(KEYS)}\r\n".encode() if self._keyed else b""
+            self._transport.write(self._head + key + b"\r\n" + BODY)
 
 
 class FeederCaller(asyncio.Protocol):

@@ -1,9 +1,9 @@
 """Request bodies read within a bound, and the JSON around streamed files, of a known length."""
 
 import asyncio
-import binascii
 
 import msgspec
+import pybase64
 from starlette.requests import ClientDisconnect, Request
 
 from orchestrator.http.errors import ApiError, ClientGone
@@ -45,10 +45,10 @@ class Base64:
         data = self._rest + chunk
         whole = len(data) - len(data) % 3
         self._rest = data[whole:]
-        return binascii.b2a_base64(memoryview(data)[:whole], newline=False)
+        return pybase64.b64encode(memoryview(data)[:whole])
 
     def finish(self) -> bytes:
-        return binascii.b2a_base64(self._rest, newline=False)
+        return pybase64.b64encode(self._rest)
 
     @staticmethod
     def length(nbytes: int) -> int:

@@ -34,8 +34,8 @@ class Files:
     def open(self, index: int) -> Reading:
         return self.read(self.media[index])
 
-    def read(self, media: Media) -> Reading:
-        return Reading(self._source.chunks(media), media.nbytes)
+    def read(self, media: Media, large: bool = False) -> Reading:
+        return Reading(self._source.chunks(media, large), media.nbytes)
 
     async def release(self) -> None:
         while self._owned:

@@ -122,7 +122,7 @@ class Images:
             id = await self._shelf.adopt(media)
             files.disown(media)
             return id
-        reading = files.read(media)
+        reading = files.read(media, large=True)
         try:
             return await self._shelf.keep(media, reading)
         finally:

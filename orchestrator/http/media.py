@@ -1,4 +1,5 @@
-"""Where finished files are read from: the instance that made them, or the media store."""
+"""Where finished files are read from: the media store, or the instance that made them, by its
+descriptor on the same host and over the media channel from another."""
 
 import contextlib
 import logging
@@ -7,11 +8,13 @@ from typing import cast
 
 from orchestrator.http.store import Store
 from transfer.errors import MediaError
+from transfer.local import PIECE_BYTES, LocalReader, NotLocal
 from transfer.media import MediaClient
 from transfer.messages import Media
 
 log = logging.getLogger(__name__)
 
+LARGE_BYTES = 4 << 20  # a piece for a thread
 IDLE_CONNECTIONS = 64  # kept for the next file of an instance; more only while they are used
 
 
@@ -36,19 +39,20 @@ class MediaGateway:
         self._clients: dict[str, MediaClient] = {}  # the longest unused first
         self._readers: dict[str, int] = {}
 
-    async def chunks(self, media: Media) -> AsyncGenerator[bytes, None]:
-        """The bytes of a file in order. Raises `MediaError` if they cannot be had."""
-        if media.store_key is not None:
-            source = self._stored(media.store_key).chunks(media.store_key)
+    async def chunks(self, media: Media, large: bool = False) -> AsyncGenerator[bytes, None]:
+        """The bytes of a file in order. `large`: in larger pieces where they do not hold up the
+        event loop, for whoever gives each to a thread. Raises `MediaError` if they cannot be had.
+        """
+        with contextlib.ExitStack() as stack:
+            if media.store_key is not None:
+                source = self._stored(media.store_key).chunks(media.store_key)
+            elif reader := _opened(media):
+                stack.callback(reader.close)
+                source = reader.pieces(LARGE_BYTES if large else PIECE_BYTES)
+            else:
+                source = self._fetched(media)
             async with contextlib.aclosing(source):
                 async for chunk in source:
-                    yield chunk
-            return
-        async with self._client(media) as client:
-            # its own declared type hides that it can be closed
-            pieces = cast(AsyncGenerator[bytes, None], client.read(media))
-            async with contextlib.aclosing(pieces):
-                async for chunk in pieces:
                     yield chunk
 
     async def release(self, media: Media) -> None:
@@ -65,6 +69,14 @@ class MediaGateway:
     async def close(self) -> None:
         while self._clients:
             await self._clients.popitem()[1].close()
+
+    async def _fetched(self, media: Media) -> AsyncGenerator[bytes, None]:
+        async with self._client(media) as client:
+            # its own declared type hides that it can be closed
+            pieces = cast(AsyncGenerator[bytes, None], client.read(media))
+            async with contextlib.aclosing(pieces):
+                async for chunk in pieces:
+                    yield chunk
 
     def _stored(self, key: str) -> Store:
         if self._store is None:
@@ -90,3 +102,14 @@ class MediaGateway:
         for endpoint in idle[: max(0, len(idle) - self._idle)]:
             del self._readers[endpoint]
             await self._clients.pop(endpoint).close()
+
+
+def _opened(media: Media) -> LocalReader | None:
+    """None: it has to be read in another way."""
+    if media.local is None:
+        return None
+    try:
+        return LocalReader.open(media.local, media.nbytes)
+    except NotLocal as reason:
+        log.debug("%s is read over the media channel: %s", media.id, reason)
+        return None

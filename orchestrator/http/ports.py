@@ -98,9 +98,10 @@ class Jobs(Protocol):
 
 class MediaSource(Protocol):
     """Finished files, wherever they lie. `chunks` raises `transfer.errors.MediaError` when a file
-    is gone; `release` says that it is no longer needed, and never raises."""
+    is gone; `large`: in pieces for a thread that writes them, not for the event loop. `release`
+    says that it is no longer needed, and never raises."""
 
-    def chunks(self, media: Media) -> AsyncGenerator[bytes, None]: ...
+    def chunks(self, media: Media, large: bool = False) -> AsyncGenerator[bytes, None]: ...
 
     async def release(self, media: Media) -> None: ...
 

@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncGenerator
 
+HOP_BYTES = 1 << 20  # chunks are joined up to this before a thread writes them
+
 
 class WrongLength(Exception):
     """A file did not have the length that was announced: the reply cannot be completed."""
@@ -34,6 +36,15 @@ class Reading:
             chunk, self._first = self._first, b""
             return chunk
         return await self._pull()
+
+    async def several(self) -> list[bytes]:
+        """The next chunks, for one call of a thread; none at the end. Raises `WrongLength`."""
+        chunks: list[bytes] = []
+        nbytes = 0
+        while nbytes < HOP_BYTES and (chunk := await self.next()):
+            chunks.append(chunk)
+            nbytes += len(chunk)
+        return chunks
 
     async def close(self) -> None:
         await self._chunks.aclose()

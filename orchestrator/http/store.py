@@ -50,8 +50,8 @@ class Store:
 
     async def _fill(self, file: BinaryIO, reading: Reading) -> None:
         try:
-            while chunk := await reading.next():
-                await self._do(file.write, chunk)
+            while chunks := await reading.several():
+                await self._do(_write, file, chunks)
         finally:
             await self._do(file.close)
 
@@ -96,3 +96,8 @@ class Store:
             reason = getattr(error, "strerror", None) or type(error).__name__
             message = f"the media store cannot be written ({reason}); b64_json needs none"
             raise ApiError(500, message, code="media_store") from error
+
+
+def _write(file: BinaryIO, chunks: list[bytes]) -> None:
+    for chunk in chunks:  # not every file of fsspec has `writelines`
+        file.write(chunk)

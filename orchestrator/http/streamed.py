@@ -1,6 +1,5 @@
 """An images reply whose pictures pass through in chunks: as fast as the client takes them."""
 
-import asyncio
 from typing import Protocol
 
 from starlette.responses import Response
@@ -10,6 +9,7 @@ from orchestrator.http.body import Base64, Frame
 from orchestrator.http.gone import until_gone
 from orchestrator.http.reading import Reading
 from orchestrator.http.schema import ImagesReply
+from orchestrator.http.turns import give_way
 
 PIECE_BYTES = 64 << 10  # smaller pieces are joined up to this: fewer writes to the socket
 
@@ -100,11 +100,13 @@ class _Writer:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, piece: bytes, last: bool = False) -> None:
-        self._waiting += piece
-        if last or len(self._waiting) >= PIECE_BYTES:
-            body = bytes(self._waiting)
+        if self._waiting or len(piece) < PIECE_BYTES:
+            self._waiting += piece
+            if len(self._waiting) < PIECE_BYTES and not last:
+                return
+            piece = bytes(self._waiting)
             self._waiting.clear()
-            await self._send({"type": "http.response.body", "body": body, "more_body": not last})
-            # To a client that is gone, sending succeeds at once; let its going be noticed.
-            if not last:
-                await asyncio.sleep(0)
+        await self._send({"type": "http.response.body", "body": piece, "more_body": not last})
+        # To a client that is gone, sending succeeds at once; let its going be noticed.
+        if not last:
+            await give_way()

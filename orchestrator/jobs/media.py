@@ -20,7 +20,8 @@ from transfer.threads import in_thread
 log = logging.getLogger("orchestrator.jobs")
 
 AT_ONCE = 16  # files that are stored at a time; each holds a descriptor and a few chunks
-HOP_BYTES = 1 << 20  # chunks are joined up to this before a thread writes them
+# Synced to the disk in steps: all at once at the end, the journal's own syncs would wait for it.
+SYNC_BYTES = 8 << 20
 PARTIAL = ".partial-"
 OURS, SHARED = "state:", "store:"  # how keys begin: in the state folder, in the media store
 T = TypeVar("T")
@@ -105,7 +106,7 @@ class MediaKeeper:
         if media.store_key is not None and SHARED in self._stores:
             return _described(f"{SHARED}{media.store_key}", media)
         key = name + (mimetypes.guess_extension(media.mime) or "")
-        reading = Reading(self._gateway.chunks(media), media.nbytes)
+        reading = Reading(self._gateway.chunks(media, large=True), media.nbytes)
         try:
             await self._write(key, reading)
         finally:
@@ -115,26 +116,16 @@ class MediaKeeper:
     async def _write(self, key: str, reading: Reading) -> None:
         partial, path = self._folder / f"{PARTIAL}{key}", self._folder / key
         # what can be read is read before anything is opened: a file that is gone costs no disk
-        piece = await _reading(_gather(reading))
+        piece = await _reading(reading.several())
         file = await in_thread(open, partial, "wb")
         try:
             while piece:
                 await in_thread(_put, file, piece)
-                piece = await _reading(_gather(reading))
+                piece = await _reading(reading.several())
             await in_thread(_finish, file, partial, path)
         except BaseException:
             await asyncio.shield(in_thread(_give_up, file, partial))
             raise
-
-
-async def _gather(reading: Reading) -> list[bytes]:
-    """The next chunks, for one call of a thread; empty at the end."""
-    pieces: list[bytes] = []
-    nbytes = 0
-    while nbytes < HOP_BYTES and (chunk := await reading.next()):
-        pieces.append(chunk)
-        nbytes += len(chunk)
-    return pieces
 
 
 async def _reading(pieces: Awaitable[T]) -> T:
@@ -145,7 +136,11 @@ async def _reading(pieces: Awaitable[T]) -> T:
 
 
 def _put(file: BinaryIO, pieces: list[bytes]) -> None:
+    before = file.tell()
     file.writelines(pieces)
+    if file.tell() // SYNC_BYTES > before // SYNC_BYTES:
+        file.flush()
+        os.fdatasync(file.fileno())
 
 
 def _finish(file: BinaryIO, partial: Path, path: Path) -> None:

@@ -1,5 +1,6 @@
 """Finished files between a rank and the front door."""
 
+import contextlib
 import os
 import tempfile
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from roles.calls import MediaFile
 from roles.gallery import Gallery
 from tests.support.descriptors import held_open
 from transfer.errors import MediaError
+from transfer.local import LocalReader, NotLocal
 from transfer.media import MediaClient, MediaServer
 
 
@@ -44,6 +46,22 @@ async def test_a_file_outlives_the_rank_that_made_it(server: MediaServer, held: 
         assert b"".join([chunk async for chunk in client.read(media)]) == b"a picture"
     gallery.discard([media])
     assert server.held == 0
+
+
+async def test_t11_a_front_door_on_the_same_host_opens_it_itself(
+    server: MediaServer, held: IO[bytes]
+) -> None:
+    before = held_open()
+    gallery = Gallery(server, server.endpoint, None)
+    (media,) = await gallery.publish(os.getpid(), [facts(held)])
+    assert media.local is not None
+    with contextlib.closing(LocalReader.open(media.local, media.nbytes)) as reader:
+        assert [piece async for piece in reader.pieces()] == [b"a picture"]
+    gallery.discard([media])
+    with pytest.raises(NotLocal):
+        LocalReader.open(media.local, media.nbytes)
+    assert held_open() == before
+    held.close()
 
 
 async def test_a_rank_that_is_gone_is_an_error(server: MediaServer) -> None:

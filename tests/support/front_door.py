@@ -61,7 +61,7 @@ class FakeMedia:
         media = Media(id=id, kind="image", mime="image/png", nbytes=len(content))
         return Media(**{f: getattr(media, f) for f in media.__struct_fields__} | fields)
 
-    async def chunks(self, media: Media) -> AsyncGenerator[bytes, None]:
+    async def chunks(self, media: Media, large: bool = False) -> AsyncGenerator[bytes, None]:
         content = self.files.get(media.id)
         if content is None:
             raise MediaError(f"{media.id} is gone")
