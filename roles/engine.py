@@ -161,8 +161,8 @@ class Engine:
 
     def release(self, release: Release) -> None:
         """Payloads that need not be kept any longer."""
-        for request, attempt in release.kept:
-            self._outbox.release((request, attempt))
+        for role, request, attempt in release.kept:
+            self._outbox.release(role, (request, attempt))
 
     def abort(self, abort: Abort, epoch: int) -> None:
         """Nobody wants the attempt any more. `Aborted` follows, once nothing of it goes on."""
@@ -267,9 +267,9 @@ class Engine:
         if attempt.forgotten.done():
             return
         del self._attempts[attempt.key]
-        self._say_last(attempt, last)
         if not self._attempts:
             self.idle.set()
+        self._say_last(attempt, last)
 
     def _say_last(self, attempt: Attempt, last: Message | ErrorInfo | None) -> None:
         if attempt.aborted:
@@ -296,9 +296,8 @@ class Engine:
             attempt.in_ranks = False
             beside = f"; request {attempt.work.request} was in its memory"
             message = cause if attempt in at_work else cause + beside
-            error = ErrorInfo(
-                "rank_died", message, rank=death.rank, bystander=attempt not in at_work
-            )
+            bystander = attempt not in at_work
+            error = ErrorInfo("rank_died", message, rank=death.rank, bystander=bystander)
             self._interrupt(attempt, AttemptFailed(error))
 
     def _during(self) -> str:

@@ -42,8 +42,12 @@ _PREFIX = bytes([MAGIC, PROTOCOL])
 
 
 def encode(message: Message) -> bytes:
-    """The frame of a message. Raises `ProtocolError` if it is larger than `MAX_FRAME_BYTES`."""
-    frame = _PREFIX + _encoder.encode(message)
+    """The frame of a message. Raises `ProtocolError` if it is larger than `MAX_FRAME_BYTES`, or has
+    text that is none (half of a surrogate pair, as in names of files that are not UTF-8)."""
+    try:
+        frame = _PREFIX + _encoder.encode(message)
+    except UnicodeEncodeError as error:
+        raise ProtocolError("message", f"text that cannot be encoded: {error}") from error
     if len(frame) > MAX_FRAME_BYTES:
         raise ProtocolError("size", f"a message of {len(frame)} bytes, {MAX_FRAME_BYTES} allowed")
     return frame

@@ -69,8 +69,8 @@ class ErrorInfo(Record, frozen=True):
     rank_died 500, stalled 504, transfer_failed 500, instance_lost 503, deadline 504,
     cancelled 499, payload_too_large 413, internal 500.
 
-    `history`: what became of the attempts before the one that failed so, a line each. `bystander`:
-    the request was in a rank that died at work on another one.
+    `history`: what became of the attempts before the one that failed so, a line each.
+    `bystander`: the request was in the memory of a rank that died while it worked on another one.
     """
 
     kind: Literal[
@@ -421,10 +421,10 @@ class Push(Message, frozen=True, tag="push"):
 
 
 class Release(Message, frozen=True, tag="release"):
-    """Nobody will ask for these kept payloads again: pairs of request and attempt."""
+    """Nobody will ask for these kept payloads again: the role that made each, request, attempt."""
 
     epoch: int
-    kept: list[tuple[str, int]]
+    kept: list[tuple[Role, str, int]]
 
 
 class Abort(Message, frozen=True, tag="abort"):

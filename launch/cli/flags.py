@@ -96,7 +96,7 @@ def front_flags(function: Wrapped) -> Wrapped:
         click.option(
             "--stall-timeout",
             type=click.FloatRange(min=0, min_open=True),
-            default=600,
+            default=300,
             show_default=True,
             metavar="SECONDS",
             help="Without a sign of progress for so long, a request is tried elsewhere.",

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from orchestrator.core.instances import Instance
 
 
+LONGEST_LINE = 500  # characters of the history that clients are told
+
+
 class Kept:
     """A computed payload that still lies in its maker's outbox, under the attempt that it was
     written for, so that a later attempt need not compute it again."""
@@ -92,10 +95,11 @@ class Request:
         for at, text in self.story:
             yield f"  +{at - self.submitted:.3f} {text}".rstrip()
 
-    def remember(self, error: ErrorInfo, number: int) -> None:
+    def remember(self, error: ErrorInfo) -> None:
         """An attempt has failed, and another one follows."""
         where = f" at {error.instance}" if error.instance else ""
-        self.history.append(f"attempt {number}{where}: {error.kind}: {error.message}")
+        text = f"attempt {self.tries}{where}: {error.kind}: {error.message}"
+        self.history.append(text[:LONGEST_LINE])
 
     def report(self, role: Role, report: StageReport) -> None:
         """Keeps what a stage took. A payload that was staged is reported again when it is

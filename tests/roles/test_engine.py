@@ -533,7 +533,9 @@ async def test_released_payloads_are_not_kept() -> None:
         await _delivered(room, "a")
         await _delivered(room, "b")
         assert (room.line.kept, room.outbox.free_slots) == (2, 2)
-        room.engine.release(Release(5, [("a", 1), ("b", 1), ("unknown", 1)]))
+        room.engine.release(Release(5, [("denoiser", "a", 1), ("encoder", "unknown", 1)]))
+        assert room.line.kept == 2
+        room.engine.release(Release(5, [("encoder", "a", 1), ("encoder", "b", 1)]))
         assert (room.line.kept, room.outbox.free_slots) == (0, 4)
 
 
