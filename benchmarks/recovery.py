@@ -226,7 +226,7 @@ async def measure(kills: int, folder: Path) -> dict[str, Any]:
     async with troupe(folder / "state", *names, settings={"slots": 16}) as them:
         rate = LOAD * await capacity(them)
         rows = [await roles_row(them, folder, rate, *row, kills) for row in ROWS]
-        orchestrator = await kill_orchestrator(them, rate, max(1, kills // 2))
+        orchestrator = await kill_orchestrator(them, rate, max(3, kills // 2))
         return {"rate": rate, "rows": rows, "orchestrator": orchestrator}
 
 

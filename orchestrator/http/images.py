@@ -2,6 +2,7 @@
 request with an Idempotency-Key goes to keyed.py."""
 
 import asyncio
+import logging
 import time
 
 import msgspec
@@ -23,7 +24,12 @@ from orchestrator.http.shelf import Shelf
 from orchestrator.http.streamed import StreamedImages
 from orchestrator.metrics import Metrics
 from orchestrator.service import Completed
+from transfer.errors import MediaError
 from transfer.messages import Media, ModelInfo
+
+MAKES = 3  # times at most that a picture is made whose file is gone before it was read
+
+log = logging.getLogger(__name__)
 
 
 class Images:
@@ -64,6 +70,17 @@ class Images:
     async def _reply(
         self, request: Request, plan: Plan, model: ModelInfo, files: Files
     ) -> Response:
+        """Makes the pictures again if their decoder died before their first byte was read: the
+        same seeds, the same pixels."""
+        for _ in range(MAKES - 1):
+            try:
+                return await self._made(request, plan, model, files)
+            except MediaError as error:
+                log.warning("%s; the request is computed again", error)
+                await files.release()
+        return await self._made(request, plan, model, files)
+
+    async def _made(self, request: Request, plan: Plan, model: ModelInfo, files: Files) -> Response:
         results = await self._run(plan, request.state.request_id, files)
         files.arrange([media for result in results for media in result.media])
         headers = {

@@ -132,6 +132,7 @@ class Hunt:
             await eventually(lambda name=name: self.them.is_ready(name))  # type: ignore[misc]
         for id in self._jobs:
             await eventually(lambda id=id: self._over(id))  # type: ignore[misc]
+        await self.them.hang_up()
         asking = [self.them.ask(seed, Directions(seconds=0.02).prompt) for seed in range(12)]
         assert await asyncio.gather(*asking) == [picture(seed) for seed in range(12)]
         await self.them.comes_home()

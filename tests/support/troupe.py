@@ -116,6 +116,11 @@ class Troupe:
         """The same in the background."""
         return asyncio.create_task(self.ask(seed, directions.prompt, **fields))
 
+    async def hang_up(self) -> None:
+        """Closes all connections of the client, those of requests too that were given up."""
+        await self.client.aclose()
+        self.client = new_client(self.process.http)
+
     # ------------------------------------------------------------ what is seen
 
     async def cluster(self) -> dict[str, Any]:
@@ -150,6 +155,12 @@ class Troupe:
         counters = await self.counters()
         for name in ("integrity_violations", "control_errors", "invalid_transitions"):
             assert counters.get(name, 0) == 0, counters
+
+
+def new_client(http: str) -> httpx.AsyncClient:
+    """No connection of its own outlives a kill, and it opens as many as it is asked for."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    return httpx.AsyncClient(base_url=http, timeout=DEADLINE_S, limits=limits, trust_env=False)
 
 
 def _live(post: dict[str, Any]) -> bool:
@@ -216,16 +227,15 @@ async def troupe(
     **options: Any,
 ) -> AsyncIterator[Troupe]:
     """The orchestrator (`options` are its own) and these instances, ready; `settings`: of all."""
-    fresh = httpx.Limits(max_keepalive_connections=0)  # no connection outlives a kill
     async with (
         orchestrator(state, **options) as process,
-        httpx.AsyncClient(base_url=process.http, timeout=DEADLINE_S, limits=fresh) as client,
         contextlib.AsyncExitStack() as stack,
     ):
-        made = Troupe(process, process.control, client)
+        made = Troupe(process, process.control, new_client(process.http))
         try:
             await asyncio.gather(*(made.join(name, **(settings or {})) for name in names))
             yield made
         finally:
+            await made.client.aclose()
             for member in made.members.values():
                 stack.push_async_exit(member.stack)

@@ -224,7 +224,24 @@ async def test_the_unforeseen_stays_in_the_log(caplog: pytest.LogCaptureFixture)
     assert "a secret" in caplog.text
 
 
-async def test_a_file_that_is_gone_before_the_reply_began_is_an_error() -> None:
+@pytest.mark.parametrize("response_format", ["b64_json", "url"])
+async def test_f1_a_file_that_dies_with_its_decoder_is_made_again(response_format: str) -> None:
+    door = Door()
+
+    async def make(inputs: Inputs, request_id: str) -> Completed:
+        made = await door.service.make(inputs, request_id)
+        if len(door.service.asked) == 1:
+            door.media.files.clear()
+        return made
+
+    door.service.behave = make
+    reply = await post(door, seed=1, response_format=response_format)
+    assert reply.status_code == 200
+    assert [inputs.seed for _, inputs in door.service.asked] == [1, 1]
+    assert len(door.media.released) == 2
+
+
+async def test_a_file_that_is_gone_again_and_again_is_an_error() -> None:
     door = Door()
 
     async def make(inputs: Inputs, request_id: str) -> Completed:
@@ -236,7 +253,7 @@ async def test_a_file_that_is_gone_before_the_reply_began_is_an_error() -> None:
     reply = await post(door, seed=1)
     assert reply.status_code == 503
     assert reply.json()["error"]["code"] == "media_lost"
-    assert door.media.released == ["m-1"]
+    assert len(door.service.asked) == len(door.media.released) == 3
 
 
 async def test_a_body_that_is_too_large_is_refused() -> None:
