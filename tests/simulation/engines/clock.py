@@ -47,7 +47,12 @@ class Life:
 
     def kill(self) -> None:
         self.state = "dead"
-        self._held.clear()
+
+    def put_away(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The simulation is over, and every task has to be brought to its end."""
+        if self.state == "dead":
+            self.state = "stopped"
+        self.wake(loop)
 
 
 class _Due:
@@ -62,7 +67,7 @@ class _Due:
     def __call__(self) -> None:
         if self.life.state == "running":
             self.callback(*self.args)
-        elif self.life.state == "stopped":
+        else:
             self.life.hold(self)
 
     def late(self) -> None:

@@ -5,7 +5,6 @@ import itertools
 import random
 import signal
 import traceback
-import warnings
 from collections import Counter, deque
 from collections.abc import Callable
 from contextvars import copy_context
@@ -142,8 +141,11 @@ class World:
         self.over, self.faults = True, False
         lives = [process.life for process in self.processes.values()]
         for life in lives:
-            life.state = "running"
+            life.put_away(self.loop)
         for _ in range(50):
+            for _ in range(5):  # a task that has never run cannot be cancelled cleanly
+                self.loop.call_soon(self.loop.stop)
+                self.loop.run_forever()
             tasks = [task for life in lives for task in life.tasks if not task.done()]
             tasks += [task for task in asyncio.all_tasks(self.loop) if not task.done()]
             if not tasks:
@@ -151,10 +153,7 @@ class World:
             for task in tasks:
                 task.cancel()
             self.loop.call_later(1.0, self.loop.stop)
-            with warnings.catch_warnings():
-                # of an attempt whose process was killed before its task first ran
-                warnings.filterwarnings("ignore", "coroutine .* was never awaited")
-                self.loop.run_forever()
+            self.loop.run_forever()
         for process in self.processes.values():
             process.pool.close()
         self.loop.close()
@@ -266,8 +265,12 @@ class World:
 
     def reads(self, process: Process, call: Begin) -> None:
         """I12: what a rank reads is what was announced. When orchestrators have crashed, what an
-        earlier one granted may still land between the leader's look and the rank's."""
+        earlier one granted may still land between the leader's look and the rank's; and nobody
+        cares any more what is read for an attempt that the leader has forgotten."""
         assert call.delivery is not None
+        assert process.leader is not None
+        if (call.request, call.attempt) not in process.leader.engine._attempts:
+            return
         try:
             header = header_of(process.pool, call.delivery.slots)
             check_header(memoryview(header), call.request, call.attempt, call.delivery)
@@ -442,7 +445,8 @@ class World:
     def _quiet(self) -> bool:
         core = self.orchestrator
         assert core is not None
-        idle = all(p.leader is None or p.leader.engine.idle.is_set() for p in self.living)
+        leaders = [process.leader for process in self.living if process.leader is not None]
+        idle = all(leader.engine.idle.is_set() and not leader._draining for leader in leaders)
         return idle and core.machine.idle and not core.open
 
     def stories(self) -> list[str]:
@@ -470,5 +474,7 @@ class World:
                     found.append(f"{instance}: {lease.generation} is {lease.state}")
             if instance.outbox or any(post.load for post in instance.posts.values()):
                 found.append(f"{instance}: holds requests")
-        found += [f"{ghost} haunts" for ghost in registry.ghosts.values() if ghost.borrowed.keys() - unsettled]
+        for ghost in registry.ghosts.values():
+            if ghost.borrowed.keys() - unsettled:
+                found.append(f"{ghost} may still write {list(ghost.borrowed)}")
         return found
