@@ -77,6 +77,15 @@ class Process:
     def alive(self) -> bool:
         return self.life.alive
 
+    @property
+    def at_rest(self) -> bool:
+        """It is registered, or still loads its model, and nothing is under way in it."""
+        leader = self.leader
+        if leader is None or leader.keeper.info is None:
+            return True
+        idle = leader.engine.idle.is_set() and leader.control.registered.is_set()
+        return idle and not leader._draining and not leader._exit.done()
+
     def start(self) -> None:
         loop = self.world.loop
         self.main = loop.create_task(self._run(), context=self.life.context)

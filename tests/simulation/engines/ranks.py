@@ -1,5 +1,6 @@
 """Rank processes with scripted compute: they take virtual time, fail, hang and die."""
 
+import asyncio
 import signal
 from collections import deque
 from collections.abc import Callable
@@ -94,9 +95,8 @@ class Rank:
         self.die(f"died of {number.name}")
 
     async def gone(self, seconds: float) -> bool:
-        if not self._world.over:
-            await self._gone
-        return True
+        await asyncio.wait([self._gone], timeout=seconds)
+        return self._gone.done()
 
     def die(self, how: str) -> None:
         """At once; the leader hears of it in its own time."""

@@ -11,6 +11,7 @@ from tests.simulation.runs import Failure, commit
 from transfer.messages import Beat, Heartbeat
 
 TOLD = 80  # of the last events
+SHOWN = 600  # characters of each
 
 
 class Recorded(World):
@@ -26,7 +27,7 @@ class Recorded(World):
         line = f"{self.loop.now:9.4f} {who!s:14} {shown!r}"
         self.digest.update(line.encode())
         if not isinstance(shown, Beat | Heartbeat | Tick):
-            self.latest.append(line[:400])
+            self.latest.append(line[:SHOWN])
 
 
 def live(world: World) -> None:

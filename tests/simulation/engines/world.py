@@ -445,8 +445,7 @@ class World:
     def _quiet(self) -> bool:
         core = self.orchestrator
         assert core is not None
-        leaders = [process.leader for process in self.living if process.leader is not None]
-        idle = all(leader.engine.idle.is_set() and not leader._draining for leader in leaders)
+        idle = all(process.at_rest for process in self.living)
         return idle and core.machine.idle and not core.open
 
     def stories(self) -> list[str]:
