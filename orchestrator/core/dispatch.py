@@ -108,13 +108,14 @@ def _place(books: Books, attempt: Attempt, role: Role) -> bool:
 
 def shuns(books: Books, attempt: Attempt, role: Role) -> Set[str]:
     """The instances that the attempt must not go to, because the request failed there before; none
-    if there is no other one that is ready."""
+    if there is no other one that is ready, and could ever take its payload."""
     avoid = attempt.request.avoid
-    if not avoid:
+    others = (
+        post for post in books.registry.rosters[role].ready() if post.instance.name not in avoid
+    )
+    if not avoid or any(post.holds(attempt.nbytes) for post in others):
         return avoid
-    ready = [books.registry.by_name.get(name) for name in avoid]
-    shunned = sum(each is not None and each.available and role in each.posts for each in ready)
-    return avoid if books.registry.rosters[role].available > shunned else frozenset()
+    return frozenset()
 
 
 def _start(books: Books, attempt: Attempt, post: Post) -> None:

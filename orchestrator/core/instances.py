@@ -52,6 +52,11 @@ class Post:
         slots = self.instance.slots
         return self.role not in RECEIVERS or slots.need(nbytes) <= slots.free
 
+    def holds(self, nbytes: int) -> bool:
+        """A payload of that size would find its slots some time, without anybody's death."""
+        slots = self.instance.slots
+        return self.role not in RECEIVERS or slots.need(nbytes) <= slots.total - slots.pinned
+
     def forget(self, attempt: Attempt) -> None:
         """Nothing comes or waits any more; `working` ends only by the instance's word."""
         self.parked.pop(attempt, None)

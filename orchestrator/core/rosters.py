@@ -56,6 +56,11 @@ class Roster:
         """How many instances may be given work."""
         return len(self._ready)
 
+    def ready(self) -> Iterator[Post]:
+        """The instances that may be given work, in any order."""
+        posts = (self.places[order].post for order in self._ready)
+        return (post for post in posts if post is not None)
+
     @property
     def largest_pool(self) -> int:
         """Bytes of the largest payload that any live instance could ever take; 0: none lives."""

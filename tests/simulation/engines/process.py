@@ -84,7 +84,12 @@ class Process:
         if leader is None or leader.keeper.info is None:
             return True
         idle = leader.engine.idle.is_set() and leader.control.registered.is_set()
-        return idle and not leader._draining and not leader._exit.done()
+        return idle and not leader._draining and not self.leaving
+
+    @property
+    def leaving(self) -> bool:
+        """It ends, whatever happens."""
+        return self.leader is not None and self.leader._exit.done()
 
     def start(self) -> None:
         loop = self.world.loop

@@ -154,7 +154,9 @@ class Rank:
             self._on_frame(self.rank, one)
 
     def _accident(self, call: Call) -> bool:
-        if self._poisoned(call) or (not isinstance(call, Load) and self._world.strikes("rank death")):
+        if self._poisoned(call) or (
+            not isinstance(call, Load) and self._world.strikes("rank death")
+        ):
             self.die("died of SIGSEGV")
         elif not isinstance(call, Load) and self._world.strikes("rank hang"):
             self.hang()

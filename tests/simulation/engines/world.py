@@ -242,6 +242,8 @@ class World:
         self._later(self.dice.choice([0.01, 1.0, 10.0]), self._boot)
 
     def _boot(self) -> None:
+        if self.orchestrator is not None:
+            return
         self.orchestrator = Orchestrator(self, self.crashes, self.policy)
         for link in list(self.network.links.values()):
             link.deliver(Link.UP)
@@ -252,10 +254,14 @@ class World:
         self.note(write.backend.process, f"writes {write.generation} to {write.receiver}")
 
     def lands(self, write: Write) -> None:
-        """Law 3: nothing is written into slots that are free, or somebody else's."""
+        """Law 3: nothing is written into slots that are free, or somebody else's. What an earlier
+        orchestrator granted may be: there the payload's check protects the receiver. And who has
+        said goodbye reads nothing any more."""
         core = self.orchestrator
         if self.over or core is None or write.generation // LIFETIME != core.life:
-            return  # an earlier orchestrator granted it: the payload's check protects the receiver
+            return
+        if write.receiver.leaving:
+            return
         table = core.table(write.receiver)
         lease = None if table is None else table.leases.get(write.generation)
         if lease is None or lease.state not in LANDS:
@@ -406,8 +412,7 @@ class World:
         """No more faults: everything that was accepted ends, and everything comes home."""
         self.faults = False
         self.note("world", "the faults stop")
-        if self.orchestrator is None:
-            self._boot()
+        self._boot()
         for process in self.living:
             process.life.wake(self.loop)
         self._heal(self.living[0]) if self.living else None
