@@ -4,6 +4,7 @@ PROMPT ?= a red circle above a blue square
 export PROMPT
 
 SEEDS ?= 2000
+ENGINES ?= 200
 
 READY := .venv/.ready
 PYTHON_IN := .venv/bin/python
@@ -16,7 +17,8 @@ STRICT := transfer orchestrator roles launch/cli $(wildcard launch/*.py)
 help: ## what can be made
 	@echo 'make demo [PROMPT="…"]  a picture from a prompt, through all three roles, into demo.png'
 	@echo 'make test               every test'
-	@echo 'make simulate SEEDS=100000   the core and the jobs under random faults, for a night'
+	@echo 'make simulate SEEDS=100000 ENGINES=10000   the core and the jobs under random faults, then'
+	@echo '                        the core with real leaders, for a night'
 	@echo 'make lint               ruff and mypy'
 	@echo 'make bench              the figures of docs/benchmarks.md'
 	@echo 'make clean              remove .venv and all that was made'
@@ -32,6 +34,7 @@ test: $(READY)
 
 simulate: $(READY)
 	@$(PYTHON_IN) -m tests.simulation --seeds $(SEEDS)
+	@$(PYTHON_IN) -m tests.simulation --engines --seeds $(ENGINES)
 
 lint: $(READY)
 	@$(PYTHON_IN) -m ruff check .

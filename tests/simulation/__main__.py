@@ -1,8 +1,8 @@
 """`python -m tests.simulation --seeds 100000`: many runs; the first that fails tells its story.
 
-`--engines` puts real leaders around the core, with real engines, in virtual time, instead of doubles
-around the core and the desk. `--seed N` runs one and tells of it, `--mutations` shows which deliberate bugs are found, and after
-how many seeds.
+`--engines` puts real leaders with real engines around the core, in virtual time, instead of doubles
+around the core and the desk. `--seed N` runs one and tells of it, `--mutations` shows which
+deliberate bugs are found, and after how many seeds.
 """
 
 import argparse

@@ -274,7 +274,6 @@ LEADERS = [
         f"{ROLES}/handover.py",
         "                self.may_land.append(grant.generation)\n",
         "                pass\n",
-        rare=True,
     ),
     Mutation(
         "free the outbox before the write has ended",

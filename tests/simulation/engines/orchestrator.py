@@ -80,7 +80,7 @@ class Orchestrator:
                 link = self.world.network.links.get(connection)
                 if link is not None:
                     self.world.note(link.process, message)
-                    self.world.ordered(link.process, message)
+                    self.world.accidents.ordered(link.process, message)
                     link.carry(Link.DOWN, encode(message))
                 elif self.world.dice.random() < 0.5:  # not always told at once
                     self._soon(Disconnected(connection))

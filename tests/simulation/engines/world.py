@@ -3,36 +3,31 @@
 import asyncio
 import itertools
 import random
-import signal
 import traceback
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
 from orchestrator.core.commands import Completed
-from orchestrator.core.events import DrainInstance, Event, Received, RemoveInstance, SenderGone
+from orchestrator.core.events import Event, Received, SenderGone
 from roles.calls import Begin, MediaFile
 from tests.simulation.engines import compute
+from tests.simulation.engines.accidents import Accidents
 from tests.simulation.engines.clock import VirtualLoop
 from tests.simulation.engines.memory import Write, header_of
 from tests.simulation.engines.network import Link, Network
 from tests.simulation.engines.orchestrator import LIFETIME, Orchestrator
 from tests.simulation.engines.process import Process
 from tests.simulation.engines.ranks import POISON
-from transfer.codec import encode
 from transfer.errors import PayloadError
 from transfer.header import check_header
 from transfer.messages import (
     SPLIT_ROUTE,
-    Abort,
     ErrorInfo,
     Inputs,
     Media,
-    Push,
-    Release,
     Role,
-    Work,
     from_instance,
 )
 
@@ -71,13 +66,14 @@ class World:
         self.seconds = seconds
         drawn = self.dice.choice([0.0, 0.3, 1.0, 3.0])
         self.weather = drawn if weather is None else weather
-        self.accident_s = self.dice.choice([0.3, 1.0, 3.0])  # between two accidents
-        self.crashing = self.dice.random() < 0.3
+        self.accident_s = self.dice.choice([0.3, 1.0, 3.0])  # between two of them
+        self.crashing = self.dice.random() < 0.3  # the orchestrator, too
         self.policy = self.dice.choice(["round_robin", "least_loaded"])
         self.faults = self.weather > 0
         self.over = False
         self.failure: str | None = None
         self.network = Network()
+        self.accidents = Accidents(self)
         self.processes: dict[int, Process] = {}  # by pid, the dead ones too
         self.results: Counter[str] = Counter()
         self.crashes = 0
@@ -86,7 +82,6 @@ class World:
         self._drawn: dict[int, str] = {}  # descriptor of a rank → what is in the file
         self._files: dict[str, tuple[Process, str]] = {}
         self._watched: dict[int, SenderGone] = {}
-        self._orders: deque[tuple[Process, Any]] = deque(maxlen=40)
         self.orchestrator: Orchestrator | None = Orchestrator(self, 0, self.policy)
         for role in SPLIT_ROUTE:
             for index in range(self.dice.randint(1, 2)):
@@ -122,7 +117,7 @@ class World:
 
     async def _live(self) -> None:
         await asyncio.sleep(1.5)  # for most to have registered
-        accidents = self.loop.create_task(self._accidents())
+        accidents = self.loop.create_task(self.accidents.happen())
         until = self.loop.now + self.seconds
         while self.loop.now < until:
             await asyncio.sleep(self.dice.expovariate(2.0))
@@ -133,8 +128,9 @@ class World:
     def _surprise(self, loop: object, context: dict[str, Any]) -> None:
         """What a callback raised. That a killed process leaves things undone is none."""
         if "Exception in callback" in context["message"]:
-            raised = traceback.format_exception(context["exception"])
-            self.wrong(f"a callback raised:\n{''.join(raised)}")
+            error = context["exception"]
+            raised = "".join(traceback.format_exception(error))
+            self.wrong(f"{type(error).__name__}: {error}\n{raised}")
 
     def _put_away(self) -> None:
         """No task and no descriptor outlives the world."""
@@ -336,76 +332,6 @@ class World:
                 self.wrong(f"{id} is another picture than it has to be")
         self.release(result.media)
 
-    # ------------------------------------------------------------ accidents
-
-    async def _accidents(self) -> None:
-        while self.faults:
-            await asyncio.sleep(self.dice.expovariate(1.0 / self.accident_s))
-            victims = self.living
-            if victims:
-                self._accident(self.dice.choice(victims))
-
-    def _accident(self, victim: Process) -> None:
-        kinds: list[Callable[[Process], None]] = [self.kill, self._stop, self._wake, self._wake]
-        kinds += [self._break, self._partition, self._partition, self._heal, self._heal]
-        kinds += [self._drain, self._remove, self._kill_rank, self._late_order, self._late_order]
-        kind = self.dice.choice(kinds)
-        if self.crashing and self.dice.random() < 0.1:
-            self.crash()
-            return
-        self.note(victim, kind.__name__)
-        kind(victim)
-
-    def _stop(self, victim: Process) -> None:
-        victim.life.stop()
-
-    def _wake(self, victim: Process) -> None:
-        for process in self.living:
-            process.life.wake(self.loop)
-
-    def _break(self, victim: Process) -> None:
-        if victim.dealer is not None:
-            victim.dealer.reconnect()
-
-    def _partition(self, victim: Process) -> None:
-        link = victim.dealer and victim.dealer.link
-        if link is not None:
-            link.closed = self.dice.choice([[True, True], [True, False], [False, True]])
-
-    def _heal(self, victim: Process) -> None:
-        for process in self.living:
-            link = process.dealer and process.dealer.link
-            if link is not None:
-                link.heal()
-
-    def _drain(self, victim: Process) -> None:
-        if self.dice.random() < 0.5:
-            self.post(DrainInstance(victim.name))
-        elif signal.SIGTERM in victim.life.signals:
-            self.loop.call_soon(victim.life.signals[signal.SIGTERM], context=victim.life.context)
-
-    def _remove(self, victim: Process) -> None:
-        self.post(RemoveInstance(victim.name))
-
-    def _kill_rank(self, victim: Process) -> None:
-        if victim.ranks:
-            self.dice.choice(victim.ranks).die("died of SIGKILL")
-
-    def ordered(self, process: Process, message: Any) -> None:
-        """The orchestrator has said something; it may come once more, much later."""
-        if isinstance(message, Work | Push | Release | Abort):
-            self._orders.append((process, message))
-
-    def _late_order(self, victim: Process) -> None:
-        """F8: an order of an epoch that has ended comes again."""
-        for process, order in list(self._orders):
-            link = process.dealer and process.dealer.link
-            leader = process.leader
-            if not process.alive or link is None or leader is None:
-                continue
-            if order.epoch < leader.control.epoch:
-                link.carry(Link.DOWN, encode(order))
-
     # ------------------------------------------------------------ the end
 
     async def _quiesce(self) -> None:
@@ -415,7 +341,7 @@ class World:
         self._boot()
         for process in self.living:
             process.life.wake(self.loop)
-        self._heal(self.living[0]) if self.living else None
+        self.accidents.heal()
         for role in SPLIT_ROUTE:
             self.start(f"fresh-{role}", (role,))
         await self._until(lambda: self._quiet(), "what was accepted does not end")
