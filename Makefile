@@ -5,6 +5,7 @@ export PROMPT
 
 SEEDS ?= 2000
 ENGINES ?= 200
+REQUESTS ?= 20000
 
 READY := .venv/.ready
 PYTHON_IN := .venv/bin/python
@@ -12,13 +13,14 @@ PYTHON_IN := .venv/bin/python
 # What has to be clean under mypy --strict: all but the training of the demo model and the benchmarks.
 STRICT := transfer orchestrator roles launch/cli $(wildcard launch/*.py)
 
-.PHONY: help demo test simulate lint bench clean
+.PHONY: help demo test simulate leaks lint bench clean
 
 help: ## what can be made
 	@echo 'make demo [PROMPT="…"]  a picture from a prompt, through all three roles, into demo.png'
 	@echo 'make test               every test'
 	@echo 'make simulate SEEDS=100000 ENGINES=10000   the core and the jobs under random faults, then'
 	@echo '                        the core with real leaders, for a night'
+	@echo 'make leaks REQUESTS=20000    so many requests among random kills, and what is left of them'
 	@echo 'make lint               ruff and mypy'
 	@echo 'make bench              the figures of docs/benchmarks.md'
 	@echo 'make clean              remove .venv and all that was made'
@@ -36,6 +38,9 @@ simulate: $(READY)
 	@$(PYTHON_IN) -m tests.simulation --seeds $(SEEDS)
 	@$(PYTHON_IN) -m tests.simulation --engines --seeds $(ENGINES)
 
+leaks: $(READY)
+	@$(PYTHON_IN) -m tests.support.leak_hunt --requests $(REQUESTS)
+
 lint: $(READY)
 	@$(PYTHON_IN) -m ruff check .
 	@$(PYTHON_IN) -m ruff format --check .
@@ -48,6 +53,7 @@ bench: $(READY)
 	@$(PYTHON_IN) -m benchmarks.hostile_bytes
 	@$(PYTHON_IN) -m benchmarks.control_plane
 	@$(PYTHON_IN) -m benchmarks.core
+	@$(PYTHON_IN) -m benchmarks.recovery
 
 clean:
 	rm -rf .venv *.egg-info build dist demo.png

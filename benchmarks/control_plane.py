@@ -7,6 +7,8 @@ Caller, orchestrator and three roles are separate processes. Rows:
 - core: requests come through a small socket in the orchestrator's process straight to its service:
   control channel, codec, core and scripted roles;
 - http: `POST /v1/images/generations` to the real front door, the picture's bytes in the reply;
+- jobs: as http, each with an Idempotency-Key: journalled before it begins, its file stored and its
+  end journalled before the reply;
 - leaders: as http, but with real leaders and ranks whose program does nothing.
 
 Each at 1, 8 and 64 requests at a time. Beside the rates stands the processor time of one request
@@ -28,9 +30,10 @@ from benchmarks.environment import describe
 from benchmarks.scripted.echo import round_trips
 from benchmarks.scripted.processes import Started, ready, started
 from roles.options import RoleOptions
+from transfer.codec import PROTOCOL
 from transfer.messages import SPLIT_ROUTE
 
-ROWS = ("trivial", "core", "http", "leaders")
+ROWS = ("trivial", "core", "http", "jobs", "leaders")
 CONCURRENCIES = (1, 8, 64)
 TARGET_RPS, TARGET_P50_MS = 3000.0, 1.0
 CAPACITY = 64
@@ -71,7 +74,8 @@ def leader(control: str, role: Any) -> list[str]:
         slots=2 * CAPACITY,
         slot_bytes=1 << 16,
     )
-    return ["tests.support.leader_process", msgspec.json.encode(options).decode(), PROGRAM]
+    plain = msgspec.json.encode((None, PROTOCOL)).decode()  # no fault
+    return ["tests.support.leader_process", msgspec.json.encode(options).decode(), PROGRAM, plain]
 
 
 def processes(row: str) -> contextlib.AbstractContextManager[list[Started]]:
@@ -90,7 +94,10 @@ def measure(row: str, seconds: float) -> list[Row]:
 
 def ask(row: str, running: list[Started], concurrency: int, seconds: float) -> Row:
     """One caller's figures, and the processor time of a request in microseconds by process."""
-    arguments = (running[0].facts["http"], str(concurrency), str(WARM_S), str(seconds))
+    url = running[0].facts["http"]
+    if row == "jobs":
+        url = url.replace("http://", "jobs://")
+    arguments = (url, str(concurrency), str(WARM_S), str(seconds))
     with started("caller", "benchmarks.scripted.caller", *arguments) as caller:
         assert caller.line() == "begin"
         before = [process.processor_s() for process in running]

@@ -21,7 +21,7 @@ from orchestrator.core.events import Broken, Disconnected, Event, Received, Send
 from orchestrator.core.machine import Machine
 from orchestrator.options import OrchestratorOptions
 from orchestrator.witness import Witness
-from transfer.codec import MAX_FRAME_BYTES, ProtocolError, encode
+from transfer.codec import MAX_FRAME_BYTES, ProtocolError, encode, parting
 from transfer.guard import SEAL_BYTES, Guard
 from transfer.keys import KeyPair, cluster_keys
 from transfer.messages import RegisterAgain, Role, from_instance
@@ -50,8 +50,8 @@ class Control:
     Only who has the cluster's `keys` (None: see `cluster_keys`) gets to say anything.
 
     Whatever bytes come in cost at most a counter and a line in the log. `counters` are those of
-    the machine and these: protocol_errors_{frames,size,magic,version,message}, control_unsent,
-    control_overlong, control_errors, handshakes_refused_{key,mechanism,bytes}.
+    the machine and these: protocol_errors_{frames,size,magic,version,parting,message},
+    control_unsent, control_overlong, control_errors, handshakes_refused_{key,mechanism,bytes}.
     """
 
     def __init__(self, config: Config, keys: KeyPair | None = None) -> None:
@@ -176,6 +176,8 @@ class Control:
             message = from_instance.decode(frames[1])
         except ProtocolError as error:
             self._garbage(error.reason, str(error))
+            if error.reason == "version":
+                self._part(frames[0], frames[1])
             return True
         self._process(Received(frames[0], message))  # type: ignore[arg-type]
         return True
@@ -253,6 +255,11 @@ class Control:
     def _garbage(self, reason: str, detail: str) -> None:
         self._counters[f"protocol_errors_{reason}"] += 1
         self._complaints.add(f"garbage on the control port ({reason})", detail)
+
+    def _part(self, connection: bytes, frame: bytes) -> None:
+        """Tells a peer of another version why nobody answers it, in words that every one knows."""
+        with contextlib.suppress(zmq.ZMQError):  # it is gone, or does not read
+            self._socket.send_multipart([connection, parting(frame)], zmq.NOBLOCK)
 
     def _refused(self, reason: Reason, why: str) -> None:
         self._counters[f"handshakes_refused_{reason}"] += 1

@@ -1,5 +1,7 @@
 """What Prometheus reads at GET /metrics. Names begin with `triptych_` and end with their unit."""
 
+import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
@@ -97,6 +99,7 @@ class ClusterCollector(Collector):
         yield _ready(self._service.missing())
         yield from _instances(view)
         yield _slots(view)
+        yield from _tasks()
         yield from _events(self._service.counters())
 
 
@@ -144,6 +147,13 @@ def _slots(view: ClusterView) -> Metric:
         slots.update({(each.name, "leased"): each.slots.leased})
         slots.update({(each.name, "quarantined"): each.slots.quarantined})
     return _counted("triptych_slots", "Slots by instance and state", slots, "instance")
+
+
+def _tasks() -> Iterator[Metric]:
+    """What grows when something is forgotten. Absent outside of an event loop."""
+    with contextlib.suppress(RuntimeError):
+        count = len(asyncio.all_tasks())
+        yield GaugeMetricFamily("triptych_tasks", "Coroutines that run in this process", count)
 
 
 def _counted(

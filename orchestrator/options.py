@@ -43,7 +43,7 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     request_timeout_s: float = 600.0
     max_queue: int = 1000
     max_attempts: int = 3
-    stall_timeout_s: float = 600.0
+    stall_timeout_s: float = 300.0
     max_pixels: int = 1 << 23
     api_keys: str | None = None
     supervisor_key: str | None = None

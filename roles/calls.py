@@ -221,6 +221,8 @@ class Frames:
             yield body
 
 
-def shorten(traceback: str) -> str:
-    """The end of a traceback, short enough for every message that carries it."""
-    return traceback if len(traceback) <= MAX_TRACEBACK else "…" + traceback[-MAX_TRACEBACK:]
+def shorten(text: str) -> str:
+    """The end of a text of somebody else, a traceback mostly: short enough for every message that
+    carries it, and with nothing in it that cannot be encoded."""
+    text = text.encode("utf-8", "replace").decode()
+    return text if len(text) <= MAX_TRACEBACK else "…" + text[-MAX_TRACEBACK:]

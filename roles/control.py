@@ -274,17 +274,26 @@ class ControlClient:
             self.send(Heartbeat(self.epoch))
 
     async def _hear(self) -> Message | None:
-        """The next message; None for what is none."""
+        """The next message; None for what is none. Raises `RegistrationRefused` if the orchestrator
+        says that it does not understand us."""
         frames = await self._dealer.receive()
         try:
             if len(frames) != 1:
                 raise ProtocolError("message", f"{len(frames)} frames")
             return from_orchestrator.decode(frames[0])
         except ProtocolError as error:
+            if error.reason == "parting":
+                raise RegistrationRefused(self._parted(str(error))) from error
             self.counters["garbage"] += 1
             if _is_power_of_two(self.counters["garbage"]):  # so that a flood fills no disk
                 log.warning("garbage (%d so far): %s", self.counters["garbage"], error)
             return None
+
+    def _parted(self, why: str) -> str:
+        return (
+            f"the orchestrator at {self._endpoint} is of another version of Triptych: {why}; "
+            "install the same version on both sides"
+        )
 
 
 def _is_power_of_two(number: int) -> bool:

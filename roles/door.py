@@ -8,11 +8,10 @@ from msgspec.structs import replace
 
 from roles.attempt import Attempt, AttemptFailed
 from roles.calls import Begin, Call, Drop, Outcome, Outcomes, Pause, Run, Store, Stored
+from roles.options import RANK_TIMEOUT_S
 from roles.pool import Death, PoolResult, describe
 from roles.scheduler import Plan
 from transfer.messages import ErrorInfo
-
-UNIT_S = 600.0  # a rank that says nothing for so long is hung, and is killed
 
 
 class Pool(Protocol):
@@ -37,7 +36,7 @@ class Door:
     and the door is shut until the next `attach`.
     """
 
-    def __init__(self, on_lost: Callable[[Death], None], unit_s: float = UNIT_S) -> None:
+    def __init__(self, on_lost: Callable[[Death], None], unit_s: float = RANK_TIMEOUT_S) -> None:
         self.open = asyncio.Event()
         self._on_lost = on_lost
         self._unit_s = unit_s

@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from roles.attempt import Attempt, AttemptFailed, Stopped
 from roles.calls import Key, Outcome, Unit
-from roles.door import UNIT_S, Door
+from roles.door import Door
 from roles.handover import Handover, Publisher, Sender, about
+from roles.options import RANK_TIMEOUT_S
 from roles.outbox import Kept, OutboxLine
 from roles.pool import Death
 from roles.scheduler import Arrived, Ended, Plan, Ran, Scheduler
@@ -60,7 +61,7 @@ class Engine:
         publisher: Publisher,
         send: Callable[[Message], None],
         on_lost: Callable[[str], None],
-        unit_s: float = UNIT_S,
+        unit_s: float = RANK_TIMEOUT_S,
     ) -> None:
         self.name = name
         self.counters: Counter[str] = Counter()
@@ -160,8 +161,8 @@ class Engine:
 
     def release(self, release: Release) -> None:
         """Payloads that need not be kept any longer."""
-        for request, attempt in release.kept:
-            self._outbox.release((request, attempt))
+        for role, request, attempt in release.kept:
+            self._outbox.release(role, (request, attempt))
 
     def abort(self, abort: Abort, epoch: int) -> None:
         """Nobody wants the attempt any more. `Aborted` follows, once nothing of it goes on."""
@@ -266,9 +267,9 @@ class Engine:
         if attempt.forgotten.done():
             return
         del self._attempts[attempt.key]
-        self._say_last(attempt, last)
         if not self._attempts:
             self.idle.set()
+        self._say_last(attempt, last)
 
     def _say_last(self, attempt: Attempt, last: Message | ErrorInfo | None) -> None:
         if attempt.aborted:
@@ -295,7 +296,8 @@ class Engine:
             attempt.in_ranks = False
             beside = f"; request {attempt.work.request} was in its memory"
             message = cause if attempt in at_work else cause + beside
-            error = ErrorInfo("rank_died", message, rank=death.rank)
+            bystander = attempt not in at_work
+            error = ErrorInfo("rank_died", message, rank=death.rank, bystander=bystander)
             self._interrupt(attempt, AttemptFailed(error))
 
     def _during(self) -> str:

@@ -126,6 +126,7 @@ class Leader:
             Gallery(media, self._endpoint, options.media_store),
             self.control.send,
             lambda cause: self._change("starting", cause),
+            options.rank_timeout_s,
         )
         self.keeper = Keeper(options, program, pool.fd, self.engine.door, self._ready_again)
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()

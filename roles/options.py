@@ -12,6 +12,7 @@ SLOTS = 32
 SLOT_BYTES = 4 << 20
 SLICE_S = 0.25
 MAX_BATCH = 4
+RANK_TIMEOUT_S = 600.0
 
 
 class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +49,9 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds for which one request is denoised before another one has its turn; one forward at
     least, and no further one when anything else is wanted. A rank that is one of several takes one
     forward at a time, so that all of them take the same."""
+    rank_timeout_s: float = RANK_TIMEOUT_S
+    """Seconds for one unit of work (an encode, a slice of steps, a decode); a rank that has not
+    answered by then is hung, and is killed and started again."""
     advertise: str = "127.0.0.1"
     """The host name or address under which others reach this process."""
     endpoint: str | None = None

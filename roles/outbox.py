@@ -91,17 +91,16 @@ class OutboxLine:
         """A kept payload is somebody's again, with its slots; None if it is not there any more."""
         return self._kept.get(role, {}).pop(key, None)
 
-    def release(self, key: Key) -> None:
+    def release(self, role: Role, key: Key) -> None:
         """Nobody will ask for it again."""
-        for role in self._kept:
-            if (kept := self.take(role, key)) is not None:
-                self._outboxes[role].free(kept.slots)
-                self._serve(role)
+        if (kept := self.take(role, key)) is not None:
+            self._outboxes[role].free(kept.slots)
+            self._serve(role)
 
     def release_all(self) -> None:
-        for kept in self._kept.values():
+        for role, kept in self._kept.items():
             for key in list(kept):
-                self.release(key)
+                self.release(role, key)
 
     def _serve(self, role: Role) -> None:
         line = self._lines[role]
@@ -116,6 +115,9 @@ class OutboxLine:
 
     def _allocate(self, role: Role, nbytes: int) -> list[int] | None:
         outbox, kept = self._outboxes[role], self._kept[role]
+        room = outbox.free_slots + sum(len(each.slots) for each in kept.values())
+        if outbox.need(nbytes) > room:
+            return None
         while (slots := outbox.allocate(nbytes)) is None and kept:
             outbox.free(kept.pop(next(iter(kept))).slots)
         return slots

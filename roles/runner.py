@@ -216,13 +216,13 @@ def error_info(error: Exception) -> ErrorInfo:
     """What is told about an error of one request. Only a surprise has a traceback."""
     match error:
         case BadInput():
-            return ErrorInfo("invalid_request", str(error), param=error.param)
+            return ErrorInfo("invalid_request", shorten(str(error)), param=error.param)
         case Unencodable():
-            return ErrorInfo("invalid_request", str(error), param="output_format")
+            return ErrorInfo("invalid_request", shorten(str(error)), param="output_format")
         case Unsplittable():
-            return ErrorInfo("unsupported", str(error))
+            return ErrorInfo("unsupported", shorten(str(error)))
         case PayloadError():
-            return ErrorInfo("payload", str(error))
+            return ErrorInfo("payload", shorten(str(error)))
     text = "".join(traceback.format_exception(error))
     message = f"{type(error).__name__}: {error}"
-    return ErrorInfo("rank_failed", message, traceback=shorten(text))
+    return ErrorInfo("rank_failed", shorten(message), traceback=shorten(text))

@@ -147,6 +147,6 @@ def _error(error: Exception) -> RankError:
     return RankError(
         kind="raised",
         type=type(error).__name__,
-        message=str(error),
+        message=shorten(str(error)),
         traceback=None if isinstance(error, ModelError) else shorten(text),
     )

@@ -70,6 +70,7 @@ class ErrorInfo(Record, frozen=True):
     cancelled 499, payload_too_large 413, internal 500.
 
     `history`: what became of the attempts before the one that failed so, a line each.
+    `bystander`: the request was in the memory of a rank that died while it worked on another one.
     """
 
     kind: Literal[
@@ -92,6 +93,7 @@ class ErrorInfo(Record, frozen=True):
     rank: int | None = None
     traceback: str | None = None
     history: list[str] = []  # msgspec copies it
+    bystander: bool = False
 
     def but(self, **changes: object) -> "ErrorInfo":
         """The same error with some fields changed."""
@@ -419,10 +421,10 @@ class Push(Message, frozen=True, tag="push"):
 
 
 class Release(Message, frozen=True, tag="release"):
-    """Nobody will ask for these kept payloads again: pairs of request and attempt."""
+    """Nobody will ask for these kept payloads again: the role that made each, request, attempt."""
 
     epoch: int
-    kept: list[tuple[str, int]]
+    kept: list[tuple[Role, str, int]]
 
 
 class Abort(Message, frozen=True, tag="abort"):

@@ -165,6 +165,10 @@ class Outbox:
     def free_slots(self) -> int:
         return len(self._free)
 
+    def need(self, nbytes: int) -> int:
+        """How many slots a payload of that size takes."""
+        return max(1, -(-nbytes // self._slot_bytes))
+
     def allocate(self, nbytes: int) -> list[int] | None:
         """Slots for a payload, neighbours where there are; None if others hold too many now.
 
@@ -172,7 +176,7 @@ class Outbox:
         """
         if nbytes > self.limit:
             raise PayloadTooLarge(nbytes, self.limit)
-        count = max(1, -(-nbytes // self._slot_bytes))
+        count = self.need(nbytes)
         if count > len(self._free):
             return None
         taken = _neighbours(sorted(self._free), count)

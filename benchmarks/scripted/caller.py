@@ -4,8 +4,9 @@
 
 http://HOST:PORT: `POST /v1/images/generations` over CONCURRENCY connections that are kept alive.
 The HTTP client is written here, on asyncio's own protocols: it finds the end of the head, the
-status and the length, and nothing else. feeder://HOST:PORT: `benchmarks.scripted.feeder`, over one
-connection.
+status and the length, and nothing else. jobs://HOST:PORT: the same, each request with an
+idempotency key of its own, so that it is a durable job. feeder://HOST:PORT:
+`benchmarks.scripted.feeder`, over one connection.
 
 Says "begin" when it is warm, and then its figures: {"requests", "seconds", "p50_ms", "p99_ms",
 "processor_s"}.
@@ -15,6 +16,7 @@ import asyncio
 import gc
 import itertools
 import json
+import os
 import statistics
 import sys
 import time
@@ -31,8 +33,9 @@ from transfer.messages import Inputs
 BODY = json.dumps({"prompt": "a red circle above a blue square", "seed": 7}).encode()
 HEAD = (
     "POST /v1/images/generations HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
-    "content-length: {length}\r\n\r\n"
+    "content-length: {length}\r\n"
 )
+KEYS = map(f"{os.getpid()}-{{}}".format, itertools.count())
 INPUTS = Inputs({"prompt": "a red circle above a blue square"}, seed=7)
 
 
@@ -61,9 +64,10 @@ class Tally:
 class HttpCaller(asyncio.Protocol):
     """One connection, one request at a time."""
 
-    def __init__(self, tally: Tally, host: str) -> None:
+    def __init__(self, tally: Tally, host: str, keyed: bool) -> None:
         self._tally = tally
-        self._request = HEAD.format(host=host, length=len(BODY)).encode() + BODY
+        self._head = HEAD.format(host=host, length=len(BODY)).encode()
+        self._keyed = keyed
         self._reply = b""
         self._began = 0.0
         self._transport: Any = None
@@ -91,7 +95,8 @@ class HttpCaller(asyncio.Protocol):
     def _ask(self) -> None:
         self._reply = b""
         self._began = time.perf_counter()
-        self._transport.write(self._request)
+        key = f"idempotency-key: {next(KEYS)}\r\n".encode() if self._keyed else b""
+        self._transport.write(self._head + key + b"\r\n" + BODY)
 
 
 class FeederCaller(asyncio.Protocol):
@@ -128,10 +133,10 @@ class FeederCaller(asyncio.Protocol):
 async def call(url: str, concurrency: int, warm_s: float, seconds: float) -> dict[str, float]:
     tally, place = Tally(), urlsplit(url)
     make: Callable[[], asyncio.Protocol] = lambda: FeederCaller(tally, concurrency)  # noqa: E731
-    if place.scheme == "http":
-        make = lambda: HttpCaller(tally, place.netloc)  # noqa: E731
+    if place.scheme != "feeder":
+        make = lambda: HttpCaller(tally, place.netloc, place.scheme == "jobs")  # noqa: E731
     loop = asyncio.get_running_loop()
-    for _ in range(concurrency if place.scheme == "http" else 1):
+    for _ in range(1 if place.scheme == "feeder" else concurrency):
         await loop.create_connection(make, place.hostname, place.port)
     await asyncio.sleep(warm_s)
     tally.open = True

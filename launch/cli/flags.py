@@ -8,7 +8,7 @@ import click
 
 from launch.addresses import DEFAULT_HTTP, DEFAULT_URL
 from launch.cli.values import BYTES, HOST_PORT, RATE
-from roles.options import MAX_BATCH, SLOT_BYTES, SLOTS
+from roles.options import MAX_BATCH, RANK_TIMEOUT_S, SLOT_BYTES, SLOTS
 
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
@@ -96,7 +96,7 @@ def front_flags(function: Wrapped) -> Wrapped:
         click.option(
             "--stall-timeout",
             type=click.FloatRange(min=0, min_open=True),
-            default=600,
+            default=300,
             show_default=True,
             metavar="SECONDS",
             help="Without a sign of progress for so long, a request is tried elsewhere.",
@@ -198,6 +198,15 @@ def compute_flags(function: Wrapped) -> Wrapped:
             show_default=True,
             metavar="N",
             help="Requests that one instance denoises in turns.",
+        ),
+        click.option(
+            "--rank-timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            default=RANK_TIMEOUT_S,
+            show_default=True,
+            metavar="SECONDS",
+            help="A rank that works for so long on one encode, slice of steps or decode is hung: "
+            "it is killed and started again, and its requests are tried elsewhere.",
         ),
         click.option(
             "--media-store",

@@ -29,7 +29,7 @@ def submit(books: Books, event: Submit) -> None:
         min(event.attempts, books.config.max_attempts - 1),  # one is always left
     )
     books.ledger.queued += 1
-    books.commands.append(Progress(event.request, attempt.number, "queued", None, 0, 0))
+    books.commands.append(Progress(event.request, attempt.request.tries + 1, "queued", None, 0, 0))
     dispatch.join(books, attempt)
 
 

@@ -63,15 +63,19 @@ class Attempt:
     payload, under the attempt number `held`; None while queued, while delivered, and when nothing
     is held any more. `incoming` is the lease in which the stage's payload lies until it is read;
     `outgoing` the lease that the worker was granted for the next stage, `generation` the number of
-    the last one that it was granted. `started`: an instance was given work for it.
+    the last one that it was granted. `started`: an instance was given work for it. `origin`: the
+    stage and the maker of the kept payload that it began with. `blamed`: receivers that could not
+    be written to.
     """
 
     __slots__ = (
+        "blamed",
         "generation",
         "held",
         "incoming",
         "nbytes",
         "number",
+        "origin",
         "outgoing",
         "pushes",
         "request",
@@ -100,6 +104,8 @@ class Attempt:
         self.held = number
         self.nbytes = 0  # of the staged payload
         self.pushes = 0  # grants tried for it
+        self.origin: tuple[int, str] | None = None
+        self.blamed: set[str] = set()
         self.step = self.steps = 0
 
     def __repr__(self) -> str:
@@ -147,4 +153,5 @@ class Attempt:
         """Begins with a payload that an earlier attempt has computed: staged at its maker."""
         self.stage, self.worker, self.held, self.nbytes = stage, worker, held, nbytes
         self.state = State.STAGED
+        self.origin = stage, worker.name
         self.request.note(now, f"#{self.number} resumed ({self.role}) from {worker}")

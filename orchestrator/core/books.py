@@ -32,7 +32,7 @@ class Books:
         self.stirred: dict[Instance, None] = {}
         self.calls: dict[Role, None] = {}
         self.heard: OrderedDict[Instance, float] = OrderedDict()
-        self._releases: dict[Instance, list[tuple[str, int]]] = {}
+        self._releases: dict[Instance, list[tuple[Role, str, int]]] = {}
         self.unchecked = False  # something has changed since the last integrity check
         self._generation = config.first_generation - 1
         self._sizes: dict[Role, deque[int]] = {role: deque(maxlen=RECENT) for role in ROLES}
@@ -46,9 +46,9 @@ class Books:
     def send(self, instance: Instance, message: FromOrchestrator) -> None:
         self.commands.append(Send(instance.connection, message))
 
-    def release(self, instance: Instance, request: str, attempt: int) -> None:
+    def release(self, instance: Instance, role: Role, request: str, attempt: int) -> None:
         """Tells the instance, soon, that it need not keep a payload any longer."""
-        self._releases.setdefault(instance, []).append((request, attempt))
+        self._releases.setdefault(instance, []).append((role, request, attempt))
         if len(self._releases[instance]) >= RELEASES:
             self.flush_releases()
 

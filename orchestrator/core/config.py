@@ -12,8 +12,11 @@ class Config(Record, frozen=True):
     by an earlier orchestrator never matches. An Abort that is not answered is sent again every
     `abort_again_s` seconds. `max_pushes` grants at most are tried for one staged payload.
     A request is tried `max_attempts` times at most; from the second retry on it waits `backoff_s`
-    seconds first, then twice as long each time, up to `max_backoff_s`. An attempt has failed when
-    an instance computes on it for `stall_s` seconds without a sign of progress.
+    seconds first, then twice as long each time, up to `max_backoff_s`; so do grants when a write
+    failed and there is no other receiver. Attempts that were lost because a rank died at work on
+    another request do not count, `max_spared` of them. A request looks for another instance than
+    the one at which it failed for `patience_s` seconds. An attempt has failed when its instance
+    gives no sign of progress for `stall_s` seconds.
     The other bounds keep what strangers register from growing us without limit.
     """
 
@@ -25,9 +28,11 @@ class Config(Record, frozen=True):
     abort_again_s: float = 5.0
     max_pushes: int = 8
     max_attempts: int = 3
+    max_spared: int = 16
     backoff_s: float = 0.1
     max_backoff_s: float = 5.0
-    stall_s: float = 600.0
+    patience_s: float = 30.0
+    stall_s: float = 300.0
     first_generation: int = 1
     max_instances: int = 20_000
     max_slots: int = 65_536

@@ -4,7 +4,7 @@ All of it happens in `settle`, at the end of each event, when the books say how 
 Between two events it holds that a line's head fits nowhere.
 """
 
-from collections.abc import Set
+from collections.abc import Callable
 
 from orchestrator.core import ending
 from orchestrator.core.attempts import Attempt, State
@@ -36,9 +36,19 @@ def settle(books: Books) -> None:
 def join(books: Books, attempt: Attempt) -> None:
     """The attempt waits for room in its first role, or, staged, in the next one."""
     role, ledger = attempt.waits_for, books.ledger
-    lines = ledger.wary if attempt.request.avoid else ledger.lines
+    lines = ledger.lines
+    if attempt.request.avoid:
+        lines = ledger.wary
+        ledger.patience.put(books.now + books.config.patience_s, attempt.serial, attempt)
     lines[role].put(attempt.request.order, attempt.serial, attempt)
     books.calls[role] = None
+
+
+def settle_for_any(books: Books, attempt: Attempt) -> None:
+    """It has looked for another instance for long enough."""
+    books.ledger.step_out(attempt)
+    attempt.request.avoid.clear()
+    join(books, attempt)
 
 
 def park(books: Books, attempt: Attempt, lease: Lease) -> None:
@@ -91,10 +101,8 @@ def _place(books: Books, attempt: Attempt, role: Role) -> bool:
     if attempt.state is State.STAGED and (error := too_large(books, attempt)):
         ending.fail(books, attempt, error)
         return True
-    roster, shunned = books.registry.rosters[role], shuns(books, attempt, role)
-    post = roster.pick(
-        roster.now, lambda post: post.fits(attempt.nbytes) and post.instance.name not in shunned
-    )
+    roster, likes = books.registry.rosters[role], choice(books, attempt, role)
+    post = roster.pick(roster.now, lambda post: post.fits(attempt.nbytes) and likes(post))
     if post is None:
         return False
     books.ledger.step_out(attempt)
@@ -106,16 +114,30 @@ def _place(books: Books, attempt: Attempt, role: Role) -> bool:
     return True
 
 
-def shuns(books: Books, attempt: Attempt, role: Role) -> Set[str]:
-    """The instances that the attempt must not go to, because the request failed there before; none
-    if there is no other one that is ready, and could ever take its payload."""
+def choice(books: Books, attempt: Attempt, role: Role) -> Callable[[Post], bool]:
+    """Where the attempt may go: anywhere at first. After a failure to no instance at which the
+    request failed, and to none that is suspect, as long as there is a better one that is ready."""
     avoid = attempt.request.avoid
-    others = (
-        post for post in books.registry.rosters[role].ready() if post.instance.name not in avoid
-    )
-    if not avoid or any(post.holds(attempt.nbytes) for post in others):
-        return avoid
-    return frozenset()
+    if not avoid:
+        return _anywhere
+
+    def new(post: Post) -> bool:
+        return post.instance.name not in avoid and post.could_take(attempt.nbytes)
+
+    def good(post: Post) -> bool:
+        return new(post) and not post.suspect
+
+    roster = books.registry.rosters[role]
+    return good if roster.has(good) else new if roster.has(new) else _anywhere
+
+
+def choosy(books: Books, attempt: Attempt, role: Role) -> bool:
+    """Whether there are instances that it prefers to others."""
+    return choice(books, attempt, role) is not _anywhere
+
+
+def _anywhere(post: Post) -> bool:
+    return True
 
 
 def _start(books: Books, attempt: Attempt, post: Post) -> None:
@@ -156,13 +178,23 @@ def watch(books: Books, attempt: Attempt) -> None:
     books.ledger.stalls.put(due, attempt.serial, attempt)
 
 
+def only_waits(books: Books, attempt: Attempt) -> bool:
+    """Whether it may be silent because it waits inside its instance: for its first turn, or with
+    its payload for room in the outbox. Then somebody else gets on there, or is staged."""
+    worker = attempt.worker
+    if worker is None or attempt.state is not State.COMPUTING or 0 < attempt.step < attempt.steps:
+        return False
+    moved_at = worker.posts[attempt.role].moved_at
+    return bool(worker.outbox) or moved_at + books.config.stall_s > books.now
+
+
 def _promise(books: Books, attempt: Attempt) -> Grant | None:
     """Slots for a payload of the size that is usual; but whoever waits there goes first, and as
     much must stay free, so that a slow stage does not keep others from its receiver."""
     role = attempt.next_role
-    if books.ledger.lines[role] or books.ledger.wary[role]:
+    if books.ledger.lines[role]:
         return None
-    usual, shunned = books.expect(attempt.role), shuns(books, attempt, role)
+    usual, likes = books.expect(attempt.role), choice(books, attempt, role)
     tried = 0
 
     def roomy(post: Post) -> bool:
@@ -170,7 +202,7 @@ def _promise(books: Books, attempt: Attempt) -> Grant | None:
         tried += 1
         instance = post.instance
         roomy = 2 * instance.slots.need(usual) <= instance.slots.free
-        return tried > PROMISES_TRIED or (roomy and instance.name not in shunned)
+        return tried > PROMISES_TRIED or (roomy and likes(post))
 
     roster = books.registry.rosters[role]
     post = roster.pick(roster.ahead, roomy)
@@ -188,6 +220,7 @@ def _push(books: Books, attempt: Attempt, post: Post) -> None:
     assert sender is not None
     attempt.pushes += 1
     post.pushing[attempt] = None
+    watch(books, attempt)
     attempt.move(State.PUSHING, books.now, str(post.instance))
     grant = _grant(books, attempt, post, attempt.nbytes)
     books.send(

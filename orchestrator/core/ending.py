@@ -143,7 +143,7 @@ def _close(books: Books, attempt: Attempt, state: State) -> None:
         _unpark(books, attempt)
     elif attempt.state is State.STAGED and attempt.worker is not None:
         # what was delivered before, and kept, is no attempt that the worker could abort
-        books.release(attempt.worker, attempt.id, attempt.held)
+        books.release(attempt.worker, attempt.role, attempt.id, attempt.held)
     books.ledger.step_out(attempt)
     attempt.move(state, books.now)
     for role in attempt.request.route:

@@ -5,6 +5,7 @@ from orchestrator.core.slots import Borrowed, SlotTable
 from transfer.messages import InstanceState, RankInfo, Register, Role
 
 Key = tuple[str, int]  # (endpoint, epoch)
+SUSPECT = 3  # requests
 RECEIVERS: frozenset[Role] = frozenset({"denoiser", "decoder"})
 
 
@@ -15,7 +16,8 @@ class Post:
     `parked`: payload in its slots, waiting for capacity. `pushing`: payload being written.
     `promised`: a grant travelled with the work of the role before; the payload will come.
     A promise holds slots, but those that are ready now go first: a denoiser that takes a minute
-    must not keep a decoder idle.
+    must not keep a decoder idle. `moved_at`: when it said something of any attempt. `failed`: the
+    requests that failed here, one after the other, by order; a success clears them.
     """
 
     def __init__(self, instance: "Instance", role: Role, capacity: int, order: int) -> None:
@@ -27,6 +29,13 @@ class Post:
         self.parked: dict[Attempt, None] = {}
         self.pushing: dict[Attempt, None] = {}
         self.promised: dict[Attempt, None] = {}
+        self.moved_at = 0.0
+        self.failed: set[int] = set()
+
+    @property
+    def suspect(self) -> bool:
+        """Different requests failed here, and none succeeded since: others are preferred."""
+        return len(self.failed) >= SUSPECT
 
     @property
     def imminent(self) -> int:
@@ -52,10 +61,12 @@ class Post:
         slots = self.instance.slots
         return self.role not in RECEIVERS or slots.need(nbytes) <= slots.free
 
-    def holds(self, nbytes: int) -> bool:
-        """A payload of that size would find its slots some time, without anybody's death."""
+    def could_take(self, nbytes: int) -> bool:
+        """It is ready, and such a payload would find its slots some time, without anybody's death:
+        those that are pinned come back only with the end of a process."""
         slots = self.instance.slots
-        return self.role not in RECEIVERS or slots.need(nbytes) <= slots.total - slots.pinned
+        fits = self.role not in RECEIVERS or slots.need(nbytes) <= slots.total - slots.pinned
+        return self.instance.available and fits
 
     def forget(self, attempt: Attempt) -> None:
         """Nothing comes or waits any more; `working` ends only by the instance's word."""

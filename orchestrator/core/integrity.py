@@ -51,9 +51,9 @@ def _counts(books: Books) -> Iterator[str]:
     waiting = sum(x.state in (State.QUEUED, State.STAGED) for x in current)
     if lined != waiting:
         yield f"{waiting} attempts wait, {lined} stand in line"
-    computing = sum(x.state is State.COMPUTING for x in current)
-    if computing != len(ledger.stalls):
-        yield f"{computing} attempts compute, {len(ledger.stalls)} are watched"
+    busy = sum(x.state in (State.COMPUTING, State.PUSHING) for x in current)
+    if busy != len(ledger.stalls):
+        yield f"{busy} attempts compute or write, {len(ledger.stalls)} are watched"
 
 
 def _current(books: Books) -> Iterator[Attempt]:
@@ -89,7 +89,7 @@ def _post(books: Books, post: Post) -> Iterator[str]:
         yield "has capacity for what is parked"
     for line in (books.ledger.lines[post.role], books.ledger.wary[post.role]):
         head = line.head()
-        if head is None or post.instance.name in dispatch.shuns(books, head, post.role):
+        if head is None or not dispatch.choice(books, head, post.role)(post):
             continue
         if post.room[0] and post.fits(head.nbytes):
             yield f"has room for {head}, which waits"
@@ -99,7 +99,7 @@ def _request(books: Books, request: Request) -> Iterator[str]:
     attempt = request.attempt
     if attempt is None or attempt.over:
         yield f"under way, but {attempt} is over"
-    if request.tries > books.config.max_attempts:
+    if request.tries - request.spared > books.config.max_attempts:
         yield f"{request.tries} attempts were made, {books.config.max_attempts} are allowed"
 
 

@@ -16,9 +16,9 @@ class Ledger:
 
     `lines` are the attempts that wait for room in each role, oldest request first. `wary` are
     lines for those that failed at some instance before and look for another one: they go first,
-    and hold nobody up. `deadlines` of requests, `backoffs` of attempts that have still to wait
-    before they stand in line, `stalls` of those that compute, and `reminders` of unanswered
-    Aborts are in order of time.
+    and the others do not wait for them. `deadlines` of requests, `backoffs` of attempts that have
+    still to wait before they stand in line, `patience` of those in the wary lines, `stalls` of
+    those that compute or write, and `reminders` of unanswered Aborts are in order of time.
     """
 
     def __init__(self, max_past: int) -> None:
@@ -28,6 +28,7 @@ class Ledger:
         self.wary: dict[Role, Line[Attempt]] = {role: Line() for role in ROLES}
         self.deadlines: Line[Request] = Line()
         self.backoffs: Line[Attempt] = Line()
+        self.patience: Line[Attempt] = Line()
         self.stalls: Line[Attempt] = Line()
         self.reminders: Line[Attempt] = Line()
         self.ended = {State.COMPLETED: 0, State.FAILED: 0, State.CANCELLED: 0}
@@ -44,8 +45,9 @@ class Ledger:
 
     @property
     def alarm(self) -> float | None:
-        """When the next deadline, backoff or stall is due."""
-        times = (self.deadlines.first(), self.backoffs.first(), self.stalls.first())
+        """When the next of deadlines, backoffs, patience and stalls is due."""
+        lines = (self.deadlines, self.backoffs, self.patience, self.stalls)
+        times = [line.first() for line in lines]
         return min((time for time in times if time is not None), default=None)
 
     def open(
@@ -92,6 +94,7 @@ class Ledger:
             if not attempt.last:
                 line[attempt.next_role].discard(attempt.serial)
         self.backoffs.discard(attempt.serial)
+        self.patience.discard(attempt.serial)
         self.stalls.discard(attempt.serial)
 
     def linger(self, attempt: Attempt) -> None:

@@ -74,7 +74,7 @@ class Machine:
 
     @property
     def alarm(self) -> float | None:
-        """When the next deadline, backoff or stall is due."""
+        """When something is due."""
         return self.books.ledger.alarm
 
     @property
@@ -181,7 +181,12 @@ class Machine:
         while request := books.ledger.deadlines.pop_until(books.now):
             text = f"no result within {request.asked_s:g} s: {_whereabouts(request.attempt)}"
             ending.fail_for_good(books, request, ErrorInfo("deadline", text))
+        while hasty := books.ledger.patience.pop_until(books.now):
+            dispatch.settle_for_any(books, hasty)
         while stuck := books.ledger.stalls.pop_until(books.now):
+            if dispatch.only_waits(books, stuck):
+                dispatch.watch(books, stuck)
+                continue
             name = stuck.worker.name if stuck.worker else None
             text = f"no progress for {books.config.stall_s:g} s: {_whereabouts(stuck)}"
             ending.fail(books, stuck, ErrorInfo("stalled", text, instance=name))

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from orchestrator.core.instances import Instance
 
 
+LONGEST_LINE = 500  # characters of the history that clients are told
+
+
 class Kept:
     """A computed payload that still lies in its maker's outbox, under the attempt that it was
     written for, so that a later attempt need not compute it again."""
@@ -27,9 +30,10 @@ class Request:
     """One accepted request, until its client has the answer.
 
     `order` counts accepted requests, `tries` the attempts for which an instance was given work,
-    those of an earlier orchestrator included. `kept` has the payloads that a further attempt can
-    start from, by stage; `avoid` the names of instances at which an attempt failed through their
-    own fault; `history` what became of the attempts before this one, a line each.
+    those of an earlier orchestrator included, and `spared` how many of them do not count against
+    it, because they were lost through another request. `kept` has the payloads that a further
+    attempt can start from, by stage; `avoid` the names of instances at which an attempt failed
+    through their own fault; `history` what became of the attempts before this one, a line each.
     """
 
     __slots__ = (
@@ -45,6 +49,7 @@ class Request:
         "queue_s",
         "reports",
         "route",
+        "spared",
         "story",
         "submitted",
         "tries",
@@ -68,6 +73,7 @@ class Request:
         self.asked_s = deadline_s
         self.deadline = now + deadline_s
         self.tries = tries
+        self.spared = 0
         self.attempt: Attempt | None = None
         self.kept: dict[int, Kept] = {}
         self.avoid: set[str] = set()
@@ -89,10 +95,11 @@ class Request:
         for at, text in self.story:
             yield f"  +{at - self.submitted:.3f} {text}".rstrip()
 
-    def remember(self, error: ErrorInfo, number: int) -> None:
+    def remember(self, error: ErrorInfo) -> None:
         """An attempt has failed, and another one follows."""
         where = f" at {error.instance}" if error.instance else ""
-        self.history.append(f"attempt {number}{where}: {error.kind}: {error.message}")
+        text = f"attempt {self.tries}{where}: {error.kind}: {error.message}"
+        self.history.append(text[:LONGEST_LINE])
 
     def report(self, role: Role, report: StageReport) -> None:
         """Keeps what a stage took. A payload that was staged is reported again when it is

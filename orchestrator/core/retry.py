@@ -6,6 +6,7 @@ denoiser dies, its requests go on at another one from the encodings that their e
 
 from orchestrator.core.attempts import Attempt
 from orchestrator.core.books import Books
+from orchestrator.core.commands import Progress
 from orchestrator.core.instances import Instance
 from orchestrator.core.requests import Kept, Request
 from transfer.messages import ErrorInfo
@@ -19,11 +20,15 @@ OWN_FAULT = frozenset({"rank_failed", "rank_died", "stalled", "payload", "intern
 def again(books: Books, failed: Attempt, error: ErrorInfo) -> bool:
     """Begins the next attempt, if there may be one."""
     request, config = failed.request, books.config
-    if error.kind in FINAL or request.tries >= config.max_attempts or failed.number >= 2**31:
+    if error.bystander and request.spared < config.max_spared:
+        request.spared += failed.started
+    elif error.kind in OWN_FAULT and error.instance is not None:
+        _blame(books, failed, error.instance)
+    if error.kind in FINAL or request.tries - request.spared >= config.max_attempts:
         return False
-    if error.kind in OWN_FAULT and error.instance is not None:
-        request.avoid.add(error.instance)
-    request.remember(error, failed.number)
+    if error.kind == "payload":
+        _distrust_payload(books, failed)
+    request.remember(error)
     books.count("attempts_failed")
     books.count(f"retried_{error.kind}")
     text = f"request {request.id}, attempt {failed.number} failed ({error.kind}): {error.message}"
@@ -34,7 +39,36 @@ def again(books: Books, failed: Attempt, error: ErrorInfo) -> bool:
         books.ledger.queued += 1
     due = books.now + backoff_s(books, request.tries)
     books.ledger.backoffs.put(due, attempt.serial, attempt)
+    books.commands.append(Progress(request.id, request.tries + 1, "queued", None, 0, 0))
     return True
+
+
+def trust(books: Books, attempt: Attempt, instance: Instance) -> None:
+    """The instance has done what it was asked for."""
+    post = instance.posts[attempt.role]
+    if post.failed:
+        post.failed.clear()
+        books.stir(instance)
+
+
+def _blame(books: Books, failed: Attempt, name: str) -> None:
+    """The request avoids the instance; when different ones do, all of them rather go elsewhere."""
+    failed.request.avoid.add(name)
+    instance = books.registry.by_name.get(name)
+    post = instance.posts.get(failed.role) if instance is not None else None
+    if post is not None and not post.suspect:
+        post.failed.add(failed.request.order)
+        books.stir(post.instance)
+
+
+def _distrust_payload(books: Books, failed: Attempt) -> None:
+    """It was not what its sender described. Once that may have happened on its way; twice, and it
+    is the sender's copy that is wrong."""
+    origin, request = failed.origin, failed.request
+    if origin is not None and origin[0] == failed.stage - 1:
+        request.avoid.add(origin[1])
+        if origin[0] in request.kept:
+            let_go(books, request, origin[0])
 
 
 def backoff_s(books: Books, tries: int) -> float:
@@ -49,15 +83,15 @@ def backoff_s(books: Books, tries: int) -> float:
 def with_history(request: Request, error: ErrorInfo) -> ErrorInfo:
     if not request.history:
         return error
-    text = f"{error.message} (after {request.tries} attempts)"
+    attempts = f"{request.tries} attempt{'s' if request.tries != 1 else ''}"
+    text = f"{error.message} (after {attempts})"
     return error.but(message=text, history=list(request.history))
 
 
 def keep(books: Books, attempt: Attempt, sender: Instance, nbytes: int) -> None:
     """The attempt's stage was delivered, and its payload stays with its sender."""
     request, stage = attempt.request, attempt.stage
-    if stage in request.kept:
-        let_go(books, request, stage)
+    assert stage not in request.kept
     request.kept[stage] = Kept(sender, attempt.number, nbytes)
 
 
@@ -65,7 +99,7 @@ def let_go(books: Books, request: Request, stage: int) -> None:
     """Nobody will ask for that payload again."""
     kept = request.kept.pop(stage)
     if kept.instance.live:
-        books.release(kept.instance, request.id, kept.attempt)
+        books.release(kept.instance, request.route[stage], request.id, kept.attempt)
 
 
 def superseded(books: Books, attempt: Attempt) -> None:

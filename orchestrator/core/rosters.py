@@ -11,6 +11,8 @@ from orchestrator.core.instances import Instance, Post
 from orchestrator.core.policies import Policy, Turns
 from transfer.messages import Role
 
+LAST_CHOICE = 1e9  # more than any policy's number
+
 
 class Place:
     """`post` is the last one that stood here; its instance may be lost."""
@@ -56,11 +58,6 @@ class Roster:
         """How many instances may be given work."""
         return len(self._ready)
 
-    def ready(self) -> Iterator[Post]:
-        """The instances that may be given work, in any order."""
-        posts = (self.places[order].post for order in self._ready)
-        return (post for post in posts if post is not None)
-
     @property
     def largest_pool(self) -> int:
         """Bytes of the largest payload that any live instance could ever take; 0: none lives."""
@@ -98,7 +95,7 @@ class Roster:
         """To be called whenever the post's load, its slots or its instance's state changed."""
         if not self._stands(post):
             return
-        order, number = post.order, self._policy(post)
+        order, number = post.order, self._policy(post) + post.suspect * LAST_CHOICE
         now, ahead = post.room
         self._put(self.now, now, order, number)
         self._put(self.ahead, ahead, order, number)
@@ -116,6 +113,11 @@ class Roster:
                 self._last = order
                 return post
         return None
+
+    def has(self, fits: Callable[[Post], bool]) -> bool:
+        """Whether there is a ready instance like that, with room or without."""
+        ready = (self.places[order].post for order in self._ready)
+        return any(post is not None and fits(post) for post in ready)
 
     def posts(self) -> Iterator[Post]:
         """Everyone to be shown, in registered endpoint order."""

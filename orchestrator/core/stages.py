@@ -34,6 +34,7 @@ def handle(books: Books, instance: Instance, message: Stage) -> None:
     attempt = _addressed(books, instance, message)
     if attempt is None:
         return
+    instance.posts[attempt.role].moved_at = books.now
     handler: Callable[..., bool] = HANDLERS[type(message)]
     if not handler(books, attempt, instance, message):
         books.count("dropped_unexpected")
@@ -84,7 +85,7 @@ def delivered(books: Books, attempt: Attempt, instance: Instance, message: Deliv
         # Written before our Abort came. The sender is done with the slots, and with the attempt.
         if attempt.outgoing is not None and attempt.outgoing.generation != message.generation:
             return False
-        books.release(instance, attempt.id, attempt.number)
+        books.release(instance, attempt.role, attempt.id, attempt.number)
         ending.confirm(books, attempt, message.generation)
         return True
     if attempt.generation != message.generation or attempt.state not in SENDING:
@@ -94,6 +95,7 @@ def delivered(books: Books, attempt: Attempt, instance: Instance, message: Deliv
         text = f"said to have written {message.nbytes} bytes into slots of {lease and lease.room}"
         return _breach(books, attempt, instance, text)
     attempt.request.report(attempt.role, message.report)
+    retry.trust(books, attempt, instance)
     books.learn(attempt.role, message.nbytes)
     if lease is None or lease.state != "granted":
         return _delivered_to_nobody(books, attempt, instance, message)
@@ -132,6 +134,7 @@ def staged(books: Books, attempt: Attempt, instance: Instance, message: Staged) 
     if attempt.last or message.nbytes <= 0:
         return _breach(books, attempt, instance, f"staged {message.nbytes} bytes")
     attempt.request.report(attempt.role, message.report)
+    retry.trust(books, attempt, instance)
     books.learn(attempt.role, message.nbytes)
     if released:
         _give_back(books, attempt)
@@ -164,6 +167,7 @@ def push_failed(books: Books, attempt: Attempt, instance: Instance, message: Pus
     books.count("pushes_failed")
     if lease is not None and lease.table.owner is not None and message.nbytes > 0:
         # else there was nothing to write any more, which says nothing about the receiver
+        attempt.blamed.add(lease.table.owner.name)
         attempt.request.avoid.add(lease.table.owner.name)
     error = _signed(message.error, instance)
     if message.nbytes <= 0 or attempt.last:
@@ -187,6 +191,7 @@ def finished(books: Books, attempt: Attempt, instance: Instance, message: Finish
         ending.confirm(books, attempt, None)
         return _breach(books, attempt, instance, f"finished with {len(message.media)} media")
     attempt.request.report(attempt.role, message.report)
+    retry.trust(books, attempt, instance)
     ending.complete(books, attempt, message.media)
     return True
 
@@ -230,7 +235,14 @@ def _wait_for_room(
     elif attempt.pushes >= books.config.max_pushes:
         text = f"{instance.name} could not hand on its payload in {attempt.pushes} grants"
         last = f"; the last time: {error.message}" if error else ""
+        # so many receivers cannot all be at fault
+        attempt.request.avoid -= attempt.blamed
+        attempt.request.avoid.add(instance.name)
         ending.fail(books, attempt, ErrorInfo("transfer_failed", text + last, None, instance.name))
+    elif error is not None and not dispatch.choosy(books, attempt, attempt.next_role):
+        # there is nobody else: a receiver that has just died will be known to be lost in a while
+        due = books.now + retry.backoff_s(books, attempt.pushes + 1)
+        books.ledger.backoffs.put(due, attempt.serial, attempt)
     else:
         dispatch.join(books, attempt)
     return True

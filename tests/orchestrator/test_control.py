@@ -24,7 +24,7 @@ from orchestrator.options import OrchestratorOptions
 from orchestrator.service import Completed, RequestFailed, Service
 from tests.support.bench import INPUTS
 from tests.support.scripted_dealer import dealers
-from transfer.codec import MAX_FRAME_BYTES, encode
+from transfer.codec import MAGIC, MAX_FRAME_BYTES, encode
 from transfer.keys import KeyPair, cluster_keys, make
 from transfer.messages import (
     SPLIT_ROUTE,
@@ -162,6 +162,29 @@ async def test_t2_garbage_storm_while_requests_pass(caplog: pytest.LogCaptureFix
 
 def _garbage(control: Control) -> dict[str, int]:
     return {k: v for k, v in control.counters.items() if k.startswith("protocol_errors")}
+
+
+async def test_f17_a_peer_of_another_version_is_told_why_nobody_answers() -> None:
+    async with _running() as (control, service), dealers(control.endpoint, *SPLIT_ROUTE):
+        context = zmq.asyncio.Context()
+        later = context.socket(zmq.DEALER)
+        later.setsockopt(zmq.LINGER, 0)
+        cluster_keys().of_client(later)
+        later.connect(control.endpoint)
+        for number in (2, 255):
+            await later.send(bytes([MAGIC, number]) + b"whatever that version says")
+            async with asyncio.timeout(DEADLINE_S):
+                answer = await later.recv()
+            assert answer[:2] == bytes([MAGIC, 0])
+            assert answer[2:].decode().endswith(f"and this instance protocol {number}")
+        await later.send(answer)  # to which nothing is answered: two versions would never end
+        await later.send(bytes([MAGIC, 3, 0]))
+        async with asyncio.timeout(DEADLINE_S):
+            assert b"protocol 3" in await later.recv()
+        assert control.counters["protocol_errors_parting"] == 1
+        assert await _generate(service, "beside it")
+        later.close()
+        await asyncio.to_thread(context.term)
 
 
 async def test_half_open_connections_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:

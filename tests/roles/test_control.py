@@ -13,7 +13,7 @@ import zmq.asyncio
 from roles import control
 from roles.control import ControlClient, RegistrationRefused
 from tests.support.scripted_orchestrator import ScriptedOrchestrator, work
-from transfer.codec import Message
+from transfer.codec import Message, parting
 from transfer.keys import KeyPair, make
 from transfer.messages import (
     Abort,
@@ -180,6 +180,18 @@ async def test_a_refusal_is_final() -> None:
         await them.hear(Register)
         await them.say("a", Refused("the name a is taken"))
         with pytest.raises(RegistrationRefused, match="the name a is taken"):
+            await asyncio.wait_for(running, 20)
+        await us.leave("refused")
+
+
+async def test_an_orchestrator_of_another_version_is_final_and_says_so() -> None:
+    async with ScriptedOrchestrator() as them:
+        them.welcoming = False
+        us = ControlClient(them.endpoint, Orders())
+        running = asyncio.create_task(us.run())
+        await them.hear(Register)
+        await them.say_bytes("a", parting(b"T\x09"))
+        with pytest.raises(RegistrationRefused, match="install the same version on both sides"):
             await asyncio.wait_for(running, 20)
         await us.leave("refused")
 

@@ -142,7 +142,7 @@ async def test_requests_take_turns() -> None:
 # ---------------------------------------------------------------- failures
 
 
-async def test_one_request_s_error_is_its_own() -> None:
+async def test_v10_one_request_s_error_is_its_own() -> None:
     async with EngineRoom() as room:
         room.ranks.errors[0, "bad"] = ErrorInfo("invalid_request", "too long", param="prompt")
         room.accept(room.work("bad", "denoiser", room.grant("bad")))
@@ -403,6 +403,7 @@ async def test_a_death_fails_what_was_in_the_ranks_and_nothing_else() -> None:
             assert told.error.kind == "rank_died"
             assert told.error.rank == 0
             assert told.error.message.startswith("rank 0 (pid 1000) of box died of SIGKILL during")
+            assert told.error.bystander == (told.request not in told.error.message.split(";")[0])
         assert len(room.lost) == 1
         room.ranks = type(room.ranks)()  # the next generation of ranks
         room.engine.door.attach(room.ranks)
@@ -425,7 +426,7 @@ async def test_the_error_tells_the_step_and_the_request() -> None:
         assert room.outbox.free_slots == 4
 
 
-async def test_an_idle_death_is_noticed() -> None:
+async def test_v9_an_idle_death_is_noticed() -> None:
     async with EngineRoom() as room:
         room.ranks.die()
         await asyncio.sleep(0)
@@ -532,7 +533,9 @@ async def test_released_payloads_are_not_kept() -> None:
         await _delivered(room, "a")
         await _delivered(room, "b")
         assert (room.line.kept, room.outbox.free_slots) == (2, 2)
-        room.engine.release(Release(5, [("a", 1), ("b", 1), ("unknown", 1)]))
+        room.engine.release(Release(5, [("denoiser", "a", 1), ("encoder", "unknown", 1)]))
+        assert room.line.kept == 2
+        room.engine.release(Release(5, [("encoder", "a", 1), ("encoder", "b", 1)]))
         assert (room.line.kept, room.outbox.free_slots) == (0, 4)
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image as Pillow
 
-from roles.calls import Begin, Key, Outcome, Outcomes, Run, Store, Unit
-from roles.runner import Runner
+from roles.calls import Begin, Key, Outcome, Outcomes, Reply, Run, Store, Unit
+from roles.runner import Runner, error_info
 from tests.support.scripted_program import ScriptedProgram
+from transfer.codec import encode
 from transfer.messages import Delivery, Inputs, Output, Role, Scalar
 from transfer.payload import unpack
 from transfer.pool import SlotPool
@@ -188,3 +189,10 @@ def test_short_steps_share_a_slice() -> None:
     outcome = bench.run("step", "d")
     assert (outcome.step, outcome.done) == (5, True)
     bench.close()
+
+
+def test_errors_of_others_can_always_be_told() -> None:
+    """Half of a surrogate pair, as in the name of a file that is not UTF-8; and a very long one."""
+    told = error_info(OSError("cannot read \udcff" + "x" * 5_000_000))
+    assert told.kind == "rank_failed"
+    assert len(encode(Reply(1, False, Outcomes([Outcome("r", 1, told)])))) < 100_000

@@ -104,7 +104,7 @@ async def test_a_rank_that_ends_is_told_at_once(what: str, how: str) -> None:
         assert kinds(await ranks.call(Drop("fine", 1), 600)) == ["closed", "closed", "died"]
 
 
-async def test_an_idle_rank_s_death_is_seen() -> None:
+async def test_v9_an_idle_rank_s_death_is_seen() -> None:
     async with pool(2) as ranks:
         os.kill(ranks.pids[1], signal.SIGSEGV)
         death = await asyncio.wait_for(ranks.died, SOON_S)

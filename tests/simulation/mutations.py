@@ -167,7 +167,7 @@ MUTATIONS = [
     Mutation(
         "try for ever",
         f"{CORE}/retry.py",
-        "request.tries >= config.max_attempts or ",
+        "counted >= config.max_attempts or ",
         "",
     ),
     Mutation(

@@ -85,7 +85,9 @@ class Process:
     jobs: dict[Key, Job] = field(default_factory=dict)
     memory: dict[int, int] = field(default_factory=dict)  # slot → generation of what lies there
     may_land: list[Grant] = field(default_factory=list)
-    kept: dict[Key, Job] = field(default_factory=dict)  # delivered, and still in the outbox
+    kept: dict[tuple[Role, str, int], Job] = field(
+        default_factory=dict
+    )  # delivered, and still in the outbox
     inbox: deque[Any] = field(default_factory=deque)
     outbox: deque[Any] = field(default_factory=deque)
 
@@ -149,8 +151,8 @@ class Process:
             case Push():
                 self.push(message)
             case Release(kept=kept):
-                for request, attempt in kept:
-                    self.kept.pop((request, attempt), None)
+                for role, request, attempt in kept:
+                    self.kept.pop((role, request, attempt), None)
             case Abort():
                 self.abort(message)
             case Drain():
@@ -174,7 +176,10 @@ class Process:
 
     def push(self, push: Push) -> None:
         job = self.jobs.get((push.request, push.attempt))
-        if job is None and (kept := self.kept.pop((push.request, push.held), None)) is not None:
+        if (
+            job is None
+            and (kept := self.kept.pop((push.role, push.request, push.held), None)) is not None
+        ):
             work = replace(kept.work, attempt=push.attempt, role=push.role)
             job = Job(work, 0, read=True, nbytes=kept.nbytes, staged=True, computing=False)
             self.jobs[push.request, push.attempt] = job
@@ -299,7 +304,7 @@ class Process:
             self._end(job, Aborted(self.epoch, *self._key(job), grant.generation))
             return
         about = self._about(job)
-        self.kept[self._key(job)] = job
+        self.kept[(job.work.role, *self._key(job))] = job
         while len(self.kept) > self.world.random.randint(1, 6):
             del self.kept[next(iter(self.kept))]  # it needs the room
         self._end(job, Delivered(*about, grant.generation, job.nbytes, 1, StageReport()))

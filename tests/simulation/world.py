@@ -42,6 +42,12 @@ from transfer.messages import (
 )
 
 TRIO: tuple[Role, ...] = ("encoder", "denoiser", "decoder")
+SEVERAL: list[tuple[Role, ...]] = [
+    ("encoder", "decoder"),
+    ("encoder", "denoiser"),
+    ("denoiser", "decoder"),
+    TRIO,
+]
 POISON = Inputs({"prompt": "poison"}, seed=1)
 MAX_ATTEMPTS = 3
 SILENCE_S = 4.0  # then a leader looks for another orchestrator
@@ -87,8 +93,8 @@ class World:
         for role in TRIO:
             for index in range(self.random.randint(1, 3)):
                 self.start(f"{role}-{index}", (role,))
-        if self.random.random() < 0.3:
-            self.start("both-0", ("encoder", "decoder"))
+        if self.random.random() < 0.4:
+            self.start("several-0", self.random.choice(SEVERAL))
 
     def _boot(self) -> Orchestrator:
         config = Config(
@@ -96,6 +102,7 @@ class World:
             policy=self.policy,
             max_attempts=MAX_ATTEMPTS,
             backoff_s=0.02,
+            patience_s=2.0,
             stall_s=30.0,
             first_generation=1 + 1_000_000 * self.crashes,
         )

@@ -5,14 +5,18 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
+from roles import control
 from roles.options import RoleOptions
+from tests.support.faulty_writes import install
+from transfer.codec import MAGIC, PROTOCOL, encode
 
 ROOT = Path(__file__).parents[2]
 SCRIPTED = "tests.support.scripted_program:load"
@@ -22,8 +26,9 @@ DEADLINE_S = 60.0
 class LeaderProcess:
     """`ready` is its ready line, decoded; `stderr` what it logged, once it has ended."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: IO[bytes]) -> None:
         self.process = process
+        self._log = log
         self.ready: dict[str, Any] = {}
         self.stderr = ""
 
@@ -42,29 +47,51 @@ class LeaderProcess:
     async def ended(self) -> int:
         """Its exit code; all output has been read by then."""
         async with asyncio.timeout(DEADLINE_S):
-            _, stderr = await self.process.communicate()
-        self.stderr = stderr.decode()
+            await self.process.communicate()
+        self._log.seek(0)
+        self.stderr = self._log.read().decode()
         assert self.process.returncode is not None
         return self.process.returncode
 
 
 @asynccontextmanager
 async def leader(
-    orchestrator: str, *, program: str = SCRIPTED, ready: bool = True, **settings: Any
+    orchestrator: str,
+    *,
+    program: str = SCRIPTED,
+    ready: bool = True,
+    faults: Path | None = None,
+    within: tuple[str, ...] = (),
+    protocol: int = PROTOCOL,
+    **settings: Any,
 ) -> AsyncIterator[LeaderProcess]:
-    """Starts a leader, and sees to it that nothing of it is left."""
+    """Starts a leader, and sees to it that nothing of it is left.
+
+    `faults`: the file in which it is told what goes wrong with its writes (`faulty_writes`).
+    `within`: words before its command line. `protocol`: the version that it says it speaks.
+    """
     given = {"model": "fine", "threads": 1, "transfer": "shm", "slots": 4, "slot_bytes": 1 << 16}
     given["slice_s"] = 0.0  # every step is heard of
     options = RoleOptions(orchestrator=orchestrator, **{**given, **settings})
+    twist = msgspec.json.encode((faults and str(faults), protocol)).decode()
+    log = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would fill
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", __name__, msgspec.json.encode(options).decode(), program),
+        *(
+            *within,
+            sys.executable,
+            "-m",
+            __name__,
+            msgspec.json.encode(options).decode(),
+            program,
+            twist,
+        ),
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stderr=log,
         limit=1 << 20,
     )
-    made = LeaderProcess(process)
+    made = LeaderProcess(process, log)
     try:
         if ready:
             await made.wait_ready()
@@ -75,6 +102,7 @@ async def leader(
             await process.communicate()
         for pid in made.pids:
             await gone(pid)
+        log.close()
 
 
 async def gone(pid: int) -> None:
@@ -92,7 +120,15 @@ def alive(pid: int) -> bool:
     return True
 
 
+def _twist(faults: str | None, protocol: int) -> None:
+    if faults is not None:
+        install(Path(faults))
+    prefix = bytes([MAGIC, protocol])  # of what it says to the orchestrator; its ranks are its own
+    setattr(control, "encode", lambda message: prefix + encode(message)[2:])  # noqa: B010
+
+
 if __name__ == "__main__":
     from roles.leader import serve
 
+    _twist(*msgspec.json.decode(sys.argv[3], type=tuple[str | None, int]))
     sys.exit(serve(msgspec.json.decode(sys.argv[1], type=RoleOptions), sys.argv[2]))

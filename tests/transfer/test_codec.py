@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transfer import messages
-from transfer.codec import MAGIC, MAX_FRAME_BYTES, PROTOCOL, Decoder, ProtocolError, encode
+from transfer.codec import (
+    MAGIC,
+    MAX_FRAME_BYTES,
+    PROTOCOL,
+    Decoder,
+    ProtocolError,
+    encode,
+    parting,
+)
 from transfer.messages import Heartbeat, MediaChunk, Work, from_instance, to_media
 
 UNIONS: list[tuple[Decoder, typing.Any]] = [
@@ -70,12 +78,23 @@ def reason(frame: bytes, decoder: Decoder = from_instance) -> str:
         (bytes([MAGIC]), "magic"),
         (bytes([MAGIC, PROTOCOL + 1, 0xC0]), "version"),
         (bytes([MAGIC, PROTOCOL, 0xC0]), "message"),
+        (bytes([MAGIC, 0]) + b"no", "parting"),
         (bytes([MAGIC, PROTOCOL]) + b"\x91" * 5000, "message"),
         (bytes(MAX_FRAME_BYTES + 1), "size"),
     ],
 )
 def test_what_is_no_frame(frame: bytes, expected: str) -> None:
     assert reason(frame) == expected
+
+
+def test_a_parting_is_a_line_whatever_is_in_it() -> None:
+    with pytest.raises(ProtocolError) as error:
+        from_instance.decode(parting(bytes([MAGIC, 9, 0])))
+    assert str(error.value) == f"it speaks protocol {PROTOCOL}, and this instance protocol 9"
+    with pytest.raises(ProtocolError) as error:
+        from_instance.decode(bytes([MAGIC, 0]) + b"a\nb\x1b[31m\xff" * 1000)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) <= 500
 
 
 def test_a_message_of_another_channel_is_refused() -> None:

@@ -123,11 +123,30 @@ def test_dicts_keep_their_order() -> None:
 
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 0, 2), (2, 3), (1, 4, 1, 2)], ids=str)
 @pytest.mark.parametrize("name", sorted(DTYPES))
-def test_every_dtype_and_shape(name: str, shape: tuple[int, ...]) -> None:
+def test_t17_every_dtype_and_shape(name: str, shape: tuple[int, ...]) -> None:
     tensor = random_tensor(DTYPES[name], shape)
     came = through(tensor)
     assert same(came, tensor)
     assert came.stride() == tensor.stride()
+
+
+@pytest.mark.parametrize("near", [-1, 0, 1], ids=["just below", "at", "just above"])
+@pytest.mark.parametrize("power", [10, 16, 20, 25])
+def test_t17_a_payload_near_a_power_of_two_costs_its_own_size(power: int, near: int) -> None:
+    size = (1 << power) + near
+    value = {"none in a list": [None, torch.zeros(size, dtype=torch.uint8)], "empty": []}
+    assert size < pack(value).nbytes < size + 4096
+    assert same(through(value), value)
+
+
+def test_v11_what_a_user_writes_is_never_taken_for_a_tensor() -> None:
+    """Keys and values that look like any codec's own marks stay the plain values that they are."""
+    marks = ["__tensor__", "tensor", "$ref", "type", "dtype", "data", "shape", "offset", "t", "k"]
+    params: dict[str, object] = {mark: True for mark in marks}
+    params |= {"nested": [{mark: mark} for mark in marks], "0": 0, "": None}
+    manifest_like = {"kind": "tensor", "index": 0, "dtype": "float32", "shape": [4], "offset": 0}
+    for value in (params, manifest_like, [manifest_like, torch.ones(4)]):
+        assert same(through(value), value)
 
 
 def test_every_dtype_of_this_torch_is_known_or_has_no_plain_bytes() -> None:

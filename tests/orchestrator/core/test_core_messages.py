@@ -7,7 +7,7 @@ import pytest
 from orchestrator.core.commands import Completed
 from orchestrator.core.events import Received, Tick
 from orchestrator.core.integrity import IntegrityError, check
-from tests.support.bench import PICTURE, Bench, Scripted
+from tests.support.bench import KIB, PICTURE, Bench, Scripted
 from transfer.messages import (
     ROLES,
     Abort,
@@ -146,6 +146,40 @@ def test_t2_repeated_staged_is_not_the_answer_to_a_later_push(bench: Bench) -> N
     encoder.stages(work, released=work.grant.generation)
     assert not encoder.got(Push)
     assert bench.count("dropped_unexpected") == 1
+
+
+def test_t4_slot_sizes_are_conserved_over_1000_mixed_requests(bench: Bench) -> None:
+    """Payloads of 1 byte to all slots, delivered at once or pushed, some of which fail."""
+    encoder, denoiser, decoder = bench.trio()
+    dice = random.Random(4)
+    for number in range(1000):
+        bench.submit(f"r{number}")
+        _hand_on(encoder, encoder.take(Work), dice.randint(1, 8 * KIB))
+        work = denoiser.take(Work)
+        denoiser.accepts(work)
+        if dice.random() < 0.1:
+            denoiser.fails(work, released=work.grant and work.grant.generation)
+            assert bench.error(f"r{number}").kind == "rank_failed"
+            continue
+        _hand_on(denoiser, work, dice.choice([1, KIB, KIB + 1, 8 * KIB]))
+        work = decoder.take(Work)
+        decoder.accepts(work)
+        decoder.finishes(work)
+        assert isinstance(bench.result(f"r{number}"), Completed)
+    bench.wait(1.0)
+    bench.assert_home()
+    assert [leader.seen.slots.total for leader in (denoiser, decoder)] == [8, 8]
+
+
+def _hand_on(sender: Scripted, work: Work, nbytes: int) -> None:
+    """Delivers into the grant that came with the work, or stages and is granted what it needs."""
+    grant = work.grant
+    if grant is None or nbytes > len(grant.slots) * KIB:
+        sender.stages(work, nbytes, released=grant and grant.generation)
+        grant = sender.take(Push).grant
+        assert len(grant.slots) == -(-nbytes // KIB)
+    assert grant.pool.slot_bytes == KIB
+    sender.delivers(work, nbytes, grant=grant)
 
 
 def test_work_on_something_unknown_is_aborted(bench: Bench) -> None:

@@ -8,11 +8,15 @@ from tests.support.bench import INPUTS, Bench, Scripted
 from transfer.messages import (
     Abort,
     Delivered,
+    ErrorInfo,
+    Failed,
     Finished,
     Grant,
     Heartbeat,
+    Progressed,
     Push,
     Release,
+    Role,
     StageReport,
     Work,
 )
@@ -23,7 +27,7 @@ def bench() -> Bench:
     return Bench(max_attempts=3, backoff_s=1.0, max_backoff_s=8.0)
 
 
-def _released(leader: Scripted) -> list[tuple[str, int]]:
+def _released(leader: Scripted) -> list[tuple[Role, str, int]]:
     return [pair for message in leader.got(Release) for pair in message.kept]
 
 
@@ -83,8 +87,8 @@ def test_t6_a_dead_denoiser_s_request_goes_on_from_the_kept_encoding(bench: Benc
     decoder.finishes(decoder.take(Work))
     assert bench.result("a").attempts == 2
     bench.wait(0.1)
-    assert _released(encoder) == [("a", 2)]
-    assert _released(other) == [("a", 2)]
+    assert _released(encoder) == [("encoder", "a", 2)]
+    assert _released(other) == [("denoiser", "a", 2)]
     bench.assert_home()
 
 
@@ -153,6 +157,23 @@ def test_i8_a_poison_request_costs_at_most_max_attempts_workers(bench: Bench) ->
     assert [line[:9] for line in error.history] == ["attempt 1", "attempt 2"]
     assert "encoder-0" in error.history[0]
     assert bench.count("attempts_failed") == 2
+    bench.assert_home()
+
+
+def test_i8_who_was_only_beside_a_poison_request_is_not_failed_with_it(bench: Bench) -> None:
+    """As often as that happens, up to a bound: nothing is tried for ever."""
+    encoder, _, _ = bench.trio()
+    bench.submit("a", deadline_s=1000.0)
+    allowed = bench.machine.books.config.max_spared + 3
+    for number in range(1, allowed + 1):
+        assert not bench.results["a"]
+        work = encoder.take(Work)
+        about = (encoder.epoch, "a", number, "encoder")
+        error = ErrorInfo("rank_died", "scripted", bystander=True)
+        encoder.say(Failed(*about, error, work.grant.generation))
+        assert work.attempt == number
+        bench.beat(9.0, *bench.scripted.values())
+    assert f"after {allowed} attempts" in bench.error("a").message
     bench.assert_home()
 
 
@@ -268,11 +289,151 @@ def test_cancelling_a_resumed_attempt_lets_go_of_what_was_kept(bench: Bench) -> 
     bench.cancel("a")
     encoder.aborted(Work(**_fields(work, attempt=2)))  # type: ignore[arg-type]
     bench.wait(0.1)
-    assert ("a", 1) in _released(encoder)
+    assert ("encoder", "a", 1) in _released(encoder)
     bench.assert_home()
 
 
+def test_bystanders_of_a_poison_request_are_not_worn_out(bench: Bench) -> None:
+    """One denoiser, a request that kills its ranks, and one that is in their memory each time."""
+    encoder, denoiser, decoder = bench.trio()
+    bench.submit("poison")
+    bench.submit("good")
+    for _ in range(2):
+        encoder.delivers(encoder.take(Work))
+    for attempt in (1, 2, 3):
+        works = [denoiser.take(Work) for _ in denoiser.got(Work)]
+        for work in works:
+            denoiser.accepts(work)
+        for work in sorted(works, key=lambda work: work.request):
+            error = ErrorInfo("rank_died", "scripted", None, "denoiser-0")
+            error = error.but(bystander=work.request == "good")
+            about = (denoiser.epoch, work.request, work.attempt, "denoiser")
+            denoiser.say(Failed(*about, error, work.grant and work.grant.generation))
+        bench.beat(10.0, encoder, denoiser, decoder)
+        for push in encoder.got(Push):
+            encoder.inbox.remove(push)
+            about = (1, push.request, push.attempt, "encoder", push.grant.generation)
+            encoder.say(Delivered(*about, 100, 1, StageReport()))
+        assert bool(bench.results["poison"]) == (attempt == 3)
+    denoiser.delivers(denoiser.take(Work))
+    decoder.finishes(decoder.take(Work))
+    assert isinstance(bench.result("good"), Completed)
+
+
+def test_an_instance_that_fails_everybody_is_the_last_choice() -> None:
+    bench = Bench(max_attempts=3, policy="least_loaded")
+    broken, *_ = bench.trio(capacity=8)
+    good = bench.join("encoder-1", "encoder", capacity=8)
+    for number in range(20):
+        bench.submit(f"r{number}")
+        if broken.got(Work):
+            _fail(broken)
+        if good.got(Work):
+            work = good.take(Work)
+            good.stages(work, released=work.grant and work.grant.generation)
+    assert bench.count("attempts_failed") == 3
+
+
+def test_a_small_instance_is_no_alternative_for_a_large_payload(bench: Bench) -> None:
+    encoder, *_ = bench.trio()
+    bench.join("denoiser-1", "denoiser", slots=1)
+    bench.submit("a")
+    work = encoder.take(Work)
+    encoder.stages(work, 4000, released=work.grant.generation)
+    push = encoder.take(Push)
+    assert push.grant.receiver == "denoiser-0"
+    encoder.push_fails(work, push.grant, may_land=False, nbytes=4000)
+    bench.beat(1.0, *bench.scripted.values())
+    assert encoder.take(Push).grant.receiver == "denoiser-0"
+
+
+def test_it_looks_for_another_instance_with_patience_but_not_for_ever() -> None:
+    bench = Bench(max_attempts=3, patience_s=5.0)
+    encoder, *others = bench.trio(capacity=1)
+    busy = bench.join("encoder-1", "encoder", capacity=1)
+    bench.submit("a")
+    bench.submit("b")
+    _fail(encoder)
+    everybody = (encoder, busy, *others)
+    bench.beat(4.0, *everybody)
+    assert not encoder.got(Work)
+    bench.beat(2.0, *everybody)
+    assert encoder.take(Work).request == "a"
+
+
+def test_a_receiver_that_died_unnoticed_costs_pauses_and_no_computing(bench: Bench) -> None:
+    """Until its silence tells: every write is refused at once."""
+    encoder, _, decoder = bench.trio()
+    bench.submit("a", deadline_s=600.0)
+    work = encoder.take(Work)
+    encoder.push_fails(work, work.grant, may_land=False)
+    for _ in range(40):
+        for push in encoder.got(Push):
+            encoder.inbox.remove(push)
+            encoder.push_fails(work, push.grant, may_land=False)
+        bench.beat(0.1, encoder, decoder)
+    assert bench.count("pushes_failed") < 8
+    other = bench.join("denoiser-1", "denoiser")
+    bench.beat(9.0, encoder, decoder, other)
+    assert encoder.take(Push).grant.receiver == "denoiser-1"
+    assert not encoder.got(Work)
+
+
+def test_a_sender_that_can_write_to_nobody_is_avoided(bench: Bench) -> None:
+    encoder, *_ = bench.trio()
+    other = bench.join("encoder-1", "encoder")
+    bench.submit("a", deadline_s=600.0)
+    work = encoder.take(Work)
+    encoder.push_fails(work, work.grant, may_land=False)
+    while not other.got(Work):
+        bench.beat(10.0, *bench.scripted.values())
+        if encoder.got(Push):
+            encoder.push_fails(work, encoder.take(Push).grant, may_land=False)
+    assert other.take(Work).attempt == 2
+
+
+def test_a_payload_that_is_wrong_twice_is_made_again_elsewhere(bench: Bench) -> None:
+    encoder, denoiser, _ = bench.trio()
+    another = bench.join("encoder-1", "encoder")
+    bench.submit("a")
+    first = encoder.take(Work)
+    encoder.delivers(first)
+    _fail(denoiser, "payload")
+    push = encoder.take(Push)  # once it may have been the way
+    resumed = Work(**_fields(first, attempt=2))  # type: ignore[arg-type]
+    encoder.delivers(resumed, grant=push.grant)
+    _fail(denoiser, "payload")
+    bench.beat(2.0, *bench.scripted.values())
+    assert ("encoder", "a", 2) in _released(encoder)
+    assert another.take(Work).attempt == 3
+
+
 # ---------------------------------------------------------------- stalls
+
+
+def test_who_waits_for_its_turn_has_not_stalled() -> None:
+    bench = Bench(max_attempts=1, stall_s=10.0)
+    encoder, *others = bench.trio()
+    bench.submit("a", deadline_s=1000.0)
+    bench.submit("b", deadline_s=1000.0)
+    encoder.take(Work)
+    for step in range(1, 12):
+        encoder.say(Progressed(encoder.epoch, "a", 1, "encoder", step, 20))
+        bench.beat(5.0, encoder, *others)
+    assert not bench.results["b"]
+    bench.beat(25.0, encoder, *others)  # and now nobody moves
+    assert bench.error("b").kind == "stalled"
+
+
+def test_a_write_that_nobody_hears_of_has_stalled() -> None:
+    bench = Bench(max_attempts=1, stall_s=10.0)
+    encoder, *others = bench.trio()
+    bench.submit("a", deadline_s=1000.0)
+    work = encoder.take(Work)
+    encoder.stages(work, 100, released=work.grant.generation)
+    assert encoder.got(Push)
+    bench.beat(11.0, encoder, *others)
+    assert bench.error("a").kind == "stalled"
 
 
 def test_an_instance_that_makes_no_progress_is_given_up() -> None:
@@ -316,7 +477,8 @@ def test_kept_payloads_of_finished_requests_are_released_with_the_next_tick(benc
     for leader in (encoder, denoiser, decoder):
         leader.say(Heartbeat(leader.epoch))
     bench.wait(0.1)
-    assert _released(encoder) == _released(denoiser) == [("a", 1)]
+    assert _released(encoder) == [("encoder", "a", 1)]
+    assert _released(denoiser) == [("denoiser", "a", 1)]
     assert not decoder.got(Release)
 
 
