@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.simulation.engines.world import World
     from transfer.messages import Role
 
+UNIT_S = 4.0  # the ranks' deadline, instead of minutes
 RECEIVERS = ("denoiser", "decoder", "monolithic")
 
 
@@ -57,6 +58,7 @@ class Process:
             slot_bytes=4096,
             max_batch=dice.randint(1, 3),
             threads=1,
+            rank_timeout_s=UNIT_S,
         )
         self.slowness = dice.choice([0.5, 1.0, 1.0, 4.0])
         self.ranks: list[Rank] = []
@@ -106,6 +108,9 @@ class Process:
             why = "exited"
         except (CannotLoad, RegistrationRefused) as error:
             why = str(error)
+        except Exception as error:
+            self.world.wrong(f"{self} crashed: {type(error).__name__}: {error}")
+            raise
         if not self.world.over:
             self.world.loop.call_soon(self.world.exited, self, why, context=self.world.nobody)
 

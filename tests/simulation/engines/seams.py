@@ -8,12 +8,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from roles.calls import MediaFile
-from roles.engine import Engine
 from tests.simulation.engines.clock import LIFE
 from tests.simulation.engines.memory import Backend
 from tests.simulation.engines.network import Dealer
@@ -23,8 +21,6 @@ from transfer.messages import HostInfo, Media
 if TYPE_CHECKING:
     from tests.simulation.engines.process import Process
     from tests.simulation.engines.world import World
-
-UNIT_S = 4.0  # the ranks' deadline, instead of ten minutes
 
 
 def current() -> "Process":
@@ -97,7 +93,6 @@ def seams(world: "World") -> Iterator[None]:
         "secrets.token_hex": lambda nbytes=16: f"{world.new_pid():x}",
         "roles.control.Dealer": Dealer,
         "roles.pool.RankProcess": Rank,
-        "roles.leader.Engine": partial(Engine, unit_s=UNIT_S),
         "roles.leader.Gallery": Gallery,
         "roles.leader.this_host": lambda: HostInfo("host", "boot", current().life.pid, 1.0),
         "roles.outbox.Outbox": lambda *args: current().outbox(*args),
