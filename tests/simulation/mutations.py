@@ -167,8 +167,8 @@ MUTATIONS = [
     Mutation(
         "try for ever",
         f"{CORE}/retry.py",
-        "counted >= config.max_attempts or ",
-        "",
+        " or request.tries - request.spared >= config.max_attempts:",
+        ":",
     ),
     Mutation(
         "never release what senders keep",
@@ -179,7 +179,7 @@ MUTATIONS = [
     Mutation(
         "keep what was staged for a request that is over",
         f"{CORE}/ending.py",
-        "        books.release(attempt.worker, attempt.id, attempt.held)",
+        "        books.release(attempt.worker, attempt.role, attempt.id, attempt.held)",
         "        pass",
     ),
     Mutation(
@@ -331,12 +331,6 @@ LEADERS = [
         "        self._lines[role] = deque(entry for entry in self._lines[role] if entry[0] is not"
         " attempt)\n",
         "",
-    ),
-    Mutation(
-        "never make room by dropping what is only kept",
-        f"{ROLES}/outbox.py",
-        "while (slots := outbox.allocate(nbytes)) is None and kept:",
-        "while (slots := outbox.allocate(nbytes)) is None and False:",
     ),
     Mutation(
         "let a place of the scheduler be lost with its request",

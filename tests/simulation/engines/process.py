@@ -89,6 +89,12 @@ class Process:
         return idle and not leader._draining and not self.leaving
 
     @property
+    def epoch(self) -> int:
+        """In which it works; 0 while it is not registered."""
+        control = self.leader and self.leader.control
+        return control.epoch if control and control.registered.is_set() else 0
+
+    @property
     def leaving(self) -> bool:
         """It ends, whatever happens."""
         return self.leader is not None and self.leader._exit.done()

@@ -76,6 +76,7 @@ class Rank:
         self._on_frame, self._on_death = on_frame, on_death
         self._frames, self._answers = Frames(), Frames()
         self._calls: deque[Call] = deque()
+        self._epochs: dict[int, int] = {}  # number of a call → the leader's epoch when it made it
         self._busy = self._hung = False
         self._gone = self._world.loop.create_future()
 
@@ -88,7 +89,9 @@ class Rank:
     def send(self, data: bytes) -> None:
         if self.death is None:
             for one in self._frames.feed(data):
-                self._calls.append(cast(Call, call_decoder.decode(one)))
+                call = cast(Call, call_decoder.decode(one))
+                self._calls.append(call)
+                self._epochs[call.call] = self._process.epoch
             self._go_on()
 
     def signal(self, number: signal.Signals) -> None:
@@ -210,7 +213,8 @@ class Rank:
             self._world.wrong(f"{self._process}: {key} begins again")
         live = self.live[key] = Live(call.role, call.inputs, compute.first(call.inputs))
         if call.delivery is not None:
-            self._world.reads(self._process, call)
+            if self._epochs[call.call] == self._process.epoch:
+                self._world.reads(self._process, call)
             segments = self._process.pool.segments(call.delivery.slots, call.delivery.nbytes)
             data = b"".join(segments)[HEADER_BYTES:]
             value = compute.read(data, call.delivery.checksum)
