@@ -306,12 +306,6 @@ LEADERS = [
         "            pass\n",
     ),
     Mutation(
-        "register again while something old is still written",
-        f"{ROLES}/engine.py",
-        "        if tasks:\n            await asyncio.wait(tasks)\n",
-        "",
-    ),
-    Mutation(
         "say Accepted as soon as the work comes",
         f"{ROLES}/engine.py",
         "        self._check(attempt)\n",
