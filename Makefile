@@ -4,6 +4,7 @@ PROMPT ?= a red circle above a blue square
 export PROMPT
 
 SEEDS ?= 2000
+ENGINES ?= 200
 REQUESTS ?= 20000
 
 READY := .venv/.ready
@@ -17,7 +18,8 @@ STRICT := transfer orchestrator roles launch/cli $(wildcard launch/*.py)
 help: ## what can be made
 	@echo 'make demo [PROMPT="…"]  a picture from a prompt, through all three roles, into demo.png'
 	@echo 'make test               every test'
-	@echo 'make simulate SEEDS=100000   the core and the jobs under random faults, for a night'
+	@echo 'make simulate SEEDS=100000 ENGINES=10000   the core and the jobs under random faults, then'
+	@echo '                        the core with real leaders, for a night'
 	@echo 'make leaks REQUESTS=20000    so many requests among random kills, and what is left of them'
 	@echo 'make lint               ruff and mypy'
 	@echo 'make bench              the figures of docs/benchmarks.md'
@@ -34,6 +36,7 @@ test: $(READY)
 
 simulate: $(READY)
 	@$(PYTHON_IN) -m tests.simulation --seeds $(SEEDS)
+	@$(PYTHON_IN) -m tests.simulation --engines --seeds $(ENGINES)
 
 leaks: $(READY)
 	@$(PYTHON_IN) -m tests.support.leak_hunt --requests $(REQUESTS)

@@ -6,13 +6,9 @@ import logging
 from collections import Counter, deque
 from typing import Protocol
 
-import zmq
-import zmq.asyncio
-
 from roles.backoff import Backoff
-from roles.doorstep import Doorstep
-from transfer.codec import MAX_FRAME_BYTES, Message, ProtocolError, encode
-from transfer.guard import SEAL_BYTES
+from roles.dealer import Dealer
+from transfer.codec import Message, ProtocolError, encode
 from transfer.keys import KeyPair, cluster_keys
 from transfer.messages import (
     Abort,
@@ -110,14 +106,12 @@ class ControlClient:
         self.counters: Counter[str] = Counter()
         self._endpoint = endpoint
         self._orders = orders
-        self._keys = keys or cluster_keys()
         self._welcome_s = welcome_s
-        self._context = zmq.asyncio.Context()
+        self._dealer = Dealer(endpoint, keys or cluster_keys())
         self._queue: deque[bytes] = deque()
         self._queued = asyncio.Event()
         self._heard = 0.0
         self._turned_away_since: float | None = None
-        self._socket: zmq.asyncio.Socket | None = None
 
     async def run(self) -> None:
         """Never returns. Raises `RegistrationRefused`."""
@@ -127,7 +121,7 @@ class ControlClient:
             await self._orders.forget()
             self._queue.clear()
             try:
-                await self._connect()
+                self._dealer.connect()
                 await self._talk(backoff)
             except TurnedAway as reason:
                 self._stand_outside(reason)
@@ -151,31 +145,18 @@ class ControlClient:
 
     async def leave(self, reason: str) -> None:
         """Says goodbye, and closes the connection. `run` must have been cancelled."""
-        if self._socket is not None:
+        if self._dealer.connected:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._goodbye(self._socket, reason), LINGER_MS / 1000)
-            self._socket.close(linger=LINGER_MS)
+                await asyncio.wait_for(self._goodbye(reason), LINGER_MS / 1000)
         self.registered.clear()
-        await asyncio.to_thread(self._context.term)
+        await self._dealer.close(LINGER_MS)
 
-    async def _goodbye(self, socket: zmq.asyncio.Socket, reason: str) -> None:
+    async def _goodbye(self, reason: str) -> None:
         self.send(Left(self.epoch, reason))
         while self._queue:
-            await socket.send(self._queue.popleft())
+            await self._dealer.send(self._queue.popleft())
 
     # ------------------------------------------------------------ one connection
-
-    async def _connect(self) -> None:
-        if self._socket is not None:
-            self._socket.close(linger=0)
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES + SEAL_BYTES)
-        self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
-        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
-        self._keys.of_client(self._socket)
-        self._doorstep = Doorstep(self._socket, self._endpoint, self._keys)
-        self._socket.connect(self._endpoint)
 
     async def _talk(self, backoff: Backoff) -> None:
         """One registration, from Register to the end of the connection."""
@@ -199,15 +180,14 @@ class ControlClient:
 
     async def _welcome(self) -> Welcome:
         """Raises `RegistrationRefused`, `TurnedAway`, or `LinkLost` if nobody answers."""
-        assert self._socket is not None
-        with contextlib.closing(self._doorstep):
-            await self._socket.send(encode(self._orders.register(self.epoch)))
-            hearing = asyncio.ensure_future(self._first_word())
-            try:
-                return await self._wait_for(hearing)
-            finally:
-                hearing.cancel()
-                await asyncio.wait({hearing})
+        await self._dealer.send(encode(self._orders.register(self.epoch)))
+        hearing = asyncio.ensure_future(self._first_word())
+        try:
+            return await self._wait_for(hearing)
+        finally:
+            self._dealer.welcomed()
+            hearing.cancel()
+            await asyncio.wait({hearing})
 
     async def _wait_for(self, hearing: "asyncio.Future[Welcome]") -> Welcome:
         """What it hears; while it hears nothing, it is looked why."""
@@ -217,7 +197,7 @@ class ControlClient:
             await asyncio.wait({hearing}, timeout=min(LOOK_S, self._welcome_s))
             if hearing.done():
                 return hearing.result()
-            if refusal := self._doorstep.refusal():
+            if refusal := self._dealer.refusal():
                 raise TurnedAway(refusal)
             if loop.time() - complained >= COMPLAIN_S:
                 complained = loop.time()
@@ -275,12 +255,11 @@ class ControlClient:
                 orders.close(reason)
 
     async def _speak(self) -> None:
-        assert self._socket is not None
         while True:
             await self._queued.wait()
             self._queued.clear()
             while self._queue:
-                await self._socket.send(self._queue.popleft())
+                await self._dealer.send(self._queue.popleft())
 
     async def _keep_alive(self, heartbeat_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -297,8 +276,7 @@ class ControlClient:
     async def _hear(self) -> Message | None:
         """The next message; None for what is none. Raises `RegistrationRefused` if the orchestrator
         says that it does not understand us."""
-        assert self._socket is not None
-        frames = await self._socket.recv_multipart()
+        frames = await self._dealer.receive()
         try:
             if len(frames) != 1:
                 raise ProtocolError("message", f"{len(frames)} frames")

@@ -218,6 +218,7 @@ class WorkerPool:
     def _answer(self, number: int, missing: RankError | None = None) -> None:
         """Resolves a call; ranks without a result get `missing`."""
         pending = self._pending.pop(number)
+        pending.timer.cancel()  # here, for it may be due in this very turn of the loop
         seconds = time.monotonic() - pending.began
         results = (
             pending.results.get(rank.rank) or self._missing(rank, missing, seconds)

@@ -71,6 +71,8 @@ def pin(books: Books, lease: Lease) -> None:
     if not lease.pinned:
         books.count("slots_pinned")
     lease.quarantine(pinned=True)
+    if lease.table.owner is not None:
+        books.stir(lease.table.owner)  # who waits for room there may have to look elsewhere
 
 
 def part(books: Books, attempt: Attempt) -> None:

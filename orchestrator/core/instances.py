@@ -62,8 +62,10 @@ class Post:
         return self.role not in RECEIVERS or slots.need(nbytes) <= slots.free
 
     def could_take(self, nbytes: int) -> bool:
-        """It is ready, and its slots hold such a payload when all of them are free."""
-        fits = self.role not in RECEIVERS or nbytes <= self.instance.slots.nbytes
+        """It is ready, and such a payload would find its slots some time, without anybody's death:
+        those that are pinned come back only with the end of a process."""
+        slots = self.instance.slots
+        fits = self.role not in RECEIVERS or slots.need(nbytes) <= slots.total - slots.pinned
         return self.instance.available and fits
 
     def forget(self, attempt: Attempt) -> None:

@@ -136,6 +136,11 @@ class SlotTable:
     def leased(self) -> int:
         return self.total - len(self._free) - self.quarantined
 
+    @property
+    def pinned(self) -> int:
+        """Those in quarantine for as long as their sender's process lives."""
+        return sum(len(lease.slots) for lease in self.leases.values() if lease.pinned)
+
     def need(self, nbytes: int) -> int:
         """How many slots a payload of that size takes."""
         return max(1, -(-nbytes // self.slot_bytes))

@@ -165,7 +165,8 @@ def push_failed(books: Books, attempt: Attempt, instance: Instance, message: Pus
     if attempt.state not in SENDING:
         return False
     books.count("pushes_failed")
-    if lease is not None and lease.table.owner is not None:
+    if lease is not None and lease.table.owner is not None and message.nbytes > 0:
+        # else there was nothing to write any more, which says nothing about the receiver
         attempt.blamed.add(lease.table.owner.name)
         attempt.request.avoid.add(lease.table.owner.name)
     error = _signed(message.error, instance)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import signal
 import sys
 import time
@@ -68,6 +69,23 @@ async def test_one_rank_that_raises_fails_the_call_and_is_named() -> None:
         assert result.failures[0].error is not None
         assert result.failures[0].error.traceback == "Traceback: scripted"
         assert (await ranks.call(Drop("fine", 2), SOON_S)).ok  # and the ranks go on
+
+
+async def test_an_answer_counts_that_comes_in_one_turn_with_the_deadline() -> None:
+    """As for a leader that was stopped for longer than the deadline, and woken."""
+    loop, surprises = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: surprises.append(context))
+    async with pool(1) as ranks:
+        calling = asyncio.create_task(ranks.call(Drop("fine", 42), 0.05))
+        until = time.monotonic() + 0.1
+        await asyncio.sleep(0)  # it is asked
+        transport = ranks._ranks[0]._transport
+        assert transport is not None
+        assert select.select([transport.get_extra_info("socket").fileno()], [], [], SOON_S)[0]
+        while time.monotonic() < until:
+            time.sleep(0.01)
+        assert (await calling).ok
+    assert not surprises
 
 
 @pytest.mark.parametrize(

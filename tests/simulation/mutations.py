@@ -1,4 +1,5 @@
-"""Deliberate bugs in the core and the desk, each of which the simulation has to find.
+"""Deliberate bugs, each of which a simulation has to find: in the core and the desk the one with
+doubles for leaders, in a leader's code the one with real leaders.
 
 A mutation is a piece of source and what stands there instead. It is made in a copy of our code, in
 which a process of its own runs seeds until one fails.
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
+PACKAGES = ("orchestrator", "roles", "transfer", "tests/simulation", "tests/support")
 CORE, JOBS = "orchestrator/core", "orchestrator/jobs"
+ROLES = "roles"
 RUN = """
-import json, sys
-from tests.simulation.runs import first_failure
+import importlib, json, sys
+first_failure = importlib.import_module(sys.argv[2]).first_failure
 failure = first_failure(range(int(sys.argv[1])))
 print(json.dumps(None if failure is None else [failure.seed, failure.error]))
 """
@@ -33,6 +36,12 @@ class Mutation:
     new: str
     also: tuple[tuple[str, str, str], ...] = ()
     rare: bool = False
+
+    @property
+    def runs(self) -> str:
+        """The simulation that has to find it."""
+        engines = self.file.startswith(ROLES)
+        return "tests.simulation.engines.runs" if engines else "tests.simulation.runs"
 
     @property
     def edits(self) -> tuple[tuple[str, str, str], ...]:
@@ -158,8 +167,8 @@ MUTATIONS = [
     Mutation(
         "try for ever",
         f"{CORE}/retry.py",
-        "counted >= config.max_attempts or ",
-        "",
+        " or request.tries - request.spared >= config.max_attempts:",
+        ":",
     ),
     Mutation(
         "never release what senders keep",
@@ -170,7 +179,7 @@ MUTATIONS = [
     Mutation(
         "keep what was staged for a request that is over",
         f"{CORE}/ending.py",
-        "        books.release(attempt.worker, attempt.id, attempt.held)",
+        "        books.release(attempt.worker, attempt.role, attempt.id, attempt.held)",
         "        pass",
     ),
     Mutation(
@@ -209,17 +218,140 @@ MUTATIONS = [
     ),
 ]
 
+LEADERS = [
+    Mutation(
+        "skip the check of a payload's header",
+        f"{ROLES}/engine.py",
+        "            check_header(segments[0], *attempt.key, delivery)\n",
+        "",
+    ),
+    Mutation(
+        "obey orders of an epoch that has ended",
+        f"{ROLES}/control.py",
+        "if isinstance(message, OF_AN_EPOCH) and message.epoch != self.epoch:",
+        "if False:",
+    ),
+    Mutation(
+        "do not wait for the end of a write when its attempt is aborted",
+        f"{ROLES}/handover.py",
+        "            sending.cancel()\n            await asyncio.wait([sending])\n",
+        "            return None\n",
+    ),
+    Mutation(
+        "keep the payload of an attempt that was aborted",
+        f"{ROLES}/engine.py",
+        "if isinstance(last, Delivered) and not (attempt.aborted or attempt.forgotten.done()):",
+        "if isinstance(last, Delivered) or (attempt.aborted and attempt.slots):\n"
+        "            last = last if isinstance(last, Delivered) else Delivered(\n"
+        "                *about(attempt), 1, 4096, 1, attempt.report)",
+    ),
+    Mutation(
+        "keep the slots of an attempt that has ended",
+        f"{ROLES}/engine.py",
+        "        self._outbox.leave(attempt)\n",
+        "        if last is not None:\n            self._outbox.leave(attempt)\n",
+    ),
+    Mutation(
+        "forget to give back the grant of an attempt that failed",
+        f"{ROLES}/engine.py",
+        "error, released = replace(last, instance=self.name), attempt.release_grant()",
+        "error, released = replace(last, instance=self.name), None",
+    ),
+    Mutation(
+        "forget to give back the grant of a payload that is staged",
+        f"{ROLES}/handover.py",
+        "        released = attempt.release_grant()\n",
+        "        attempt.release_grant()\n        released = None\n",
+    ),
+    Mutation(
+        "give back a grant whose write may still land",
+        f"{ROLES}/handover.py",
+        "        may_land=failure.may_land,\n",
+        "        may_land=False,\n",
+    ),
+    Mutation(
+        "tell nobody at a registration which writes may still land",
+        f"{ROLES}/handover.py",
+        "                self.may_land.append(grant.generation)\n",
+        "                pass\n",
+    ),
+    Mutation(
+        "free the outbox before the write has ended",
+        f"{ROLES}/handover.py",
+        "        await attempt.race(sending)\n",
+        "        self._outbox.leave(attempt)\n        await attempt.race(sending)\n",
+    ),
+    Mutation(
+        "write from other slots than the payload's",
+        f"{ROLES}/handover.py",
+        "self._sender.send(attempt.slots, nbytes, grant, attempt.grant_at)",
+        "self._sender.send(attempt.slots[::-1], nbytes, grant, attempt.grant_at)",
+    ),
+    Mutation(
+        "go on with the steps of a request that has ended",
+        f"{ROLES}/engine.py",
+        '        """Ends an attempt, wherever it is."""\n        if self._scheduled(attempt):\n',
+        '        """Ends an attempt, wherever it is."""\n        if False:\n',
+    ),
+    Mutation(
+        "confirm an abort before the ranks have let go",
+        f"{ROLES}/engine.py",
+        "        if not isinstance(last, Message):\n",
+        "        if False:\n",
+    ),
+    Mutation(
+        "do not have the ranks forget",
+        f"{ROLES}/door.py",
+        "            return self._aside(Drop(*attempt.key))\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "say Accepted as soon as the work comes",
+        f"{ROLES}/engine.py",
+        "        self._check(attempt)\n",
+        "        self._check(attempt)\n        if attempt.work.delivery is not None:\n"
+        "            generation = attempt.work.delivery.generation\n"
+        "            self._send(Accepted(*about(attempt), generation=generation))\n",
+    ),
+    Mutation(
+        "do not condemn a rank that hangs",
+        f"{ROLES}/door.py",
+        '        if worst.error.kind == "silent":\n',
+        "        if False:\n",
+    ),
+    Mutation(
+        "leave the line for the outbox as it is when somebody in it ends",
+        f"{ROLES}/outbox.py",
+        "        self._lines[role] = deque(entry for entry in self._lines[role] if entry[0] is not"
+        " attempt)\n",
+        "",
+    ),
+    Mutation(
+        "let a place of the scheduler be lost with its request",
+        f"{ROLES}/scheduler.py",
+        "        if job.key in self._places:\n            self._places.remove(job.key)\n",
+        "",
+    ),
+    Mutation(
+        "leave what was in ranks that died",
+        f"{ROLES}/engine.py",
+        "        for attempt in [a for a in self._attempts.values() if a.in_ranks]:\n",
+        "        for attempt in at_work:\n",
+    ),
+]
+EVERY = [*MUTATIONS, *LEADERS]
+
 
 def judge(mutation: Mutation, seeds: int) -> Verdict:
     """Runs so many seeds against the mutated code, or fewer until one fails."""
     with tempfile.TemporaryDirectory(prefix="triptych-mutation-") as folder:
         copy = Path(folder)
-        for package in ("orchestrator", "transfer", "tests/simulation", "tests/support"):
+        for package in PACKAGES:
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / package, copy / package, ignore=ignored)
         for edit in mutation.edits:
             _mutate(copy, *edit)
-        command = [sys.executable, "-c", RUN, str(seeds)]
+        command = [sys.executable, "-c", RUN, str(seeds), mutation.runs]
         done = subprocess.run(
             command, cwd=copy, env={"PYTHONPATH": folder}, capture_output=True, text=True
         )
@@ -238,7 +370,7 @@ def _mutate(copy: Path, file: str, old: str, new: str) -> None:
 def table(seeds: int) -> str:
     """For docs/reliability.md."""
     lines = ["| deliberate bug | in | found by seed | as |", "| --- | --- | ---: | --- |"]
-    for mutation in MUTATIONS:
+    for mutation in EVERY:
         verdict = judge(mutation, seeds)
         found = f"{verdict.seeds}" if verdict.seeds else f"not in {seeds}"
         error = verdict.error.splitlines()[0][:90].replace("|", "/") if verdict.error else ""

@@ -4,7 +4,7 @@ import hashlib
 import subprocess
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,14 +57,18 @@ def first_failure(seeds: range, steps: int = STEPS) -> Failure | None:
     return None
 
 
-def failures(seeds: range, processes: int) -> Iterator[Failure]:
-    """One for each chunk of seeds in which something failed."""
+def failures(
+    seeds: range,
+    processes: int,
+    first: Callable[[range], Failure | None] = first_failure,
+) -> Iterator[Failure]:
+    """One for each chunk of seeds in which something failed; `first` runs a chunk."""
     chunks = [seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)]
     if processes == 1:
-        yield from filter(None, map(first_failure, chunks))
+        yield from filter(None, map(first, chunks))
         return
     with ProcessPoolExecutor(processes) as pool:
-        yield from filter(None, pool.map(first_failure, chunks))
+        yield from filter(None, pool.map(first, chunks))
 
 
 def story(seed: int) -> str:

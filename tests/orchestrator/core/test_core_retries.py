@@ -11,6 +11,7 @@ from transfer.messages import (
     ErrorInfo,
     Failed,
     Finished,
+    Grant,
     Heartbeat,
     Progressed,
     Push,
@@ -479,3 +480,50 @@ def test_kept_payloads_of_finished_requests_are_released_with_the_next_tick(benc
     assert _released(encoder) == [("encoder", "a", 1)]
     assert _released(denoiser) == [("denoiser", "a", 1)]
     assert not decoder.got(Release)
+
+
+def test_a_payload_that_is_gone_says_nothing_against_its_receiver(bench: Bench) -> None:
+    encoder, taken, _ = bench.trio(slots=1)
+    receiver = bench.join("denoiser-1", "denoiser", slots=1)
+    _stage(bench, encoder, "a")
+    assert _pushed(encoder).receiver == taken.name
+    work = _stage(bench, encoder, "b")
+    grant = _pushed(encoder)
+    assert grant.receiver == receiver.name
+    encoder.push_fails(work, grant, may_land=False, nbytes=0)
+    encoder.stages(encoder.take(Work), 1000)
+    assert _pushed(encoder).receiver == receiver.name
+
+
+def test_whoever_avoids_an_instance_goes_there_if_the_others_will_have_no_slots(
+    bench: Bench,
+) -> None:
+    """A failed write may still land in the only slot of the other denoiser, for as long as its
+    sender's process lives: to wait for it would be to wait for a death."""
+    encoder, avoided, _ = bench.trio(slots=1)
+    other = bench.join("denoiser-1", "denoiser", slots=1)
+    work = _stage(bench, encoder, "a")
+    grant = _pushed(encoder)
+    assert grant.receiver == avoided.name
+    second = _stage(bench, encoder, "b")
+    pinned = _pushed(encoder)
+    assert pinned.receiver == other.name
+    encoder.push_fails(work, grant, may_land=False)
+    assert not encoder.got(Push)  # it waits for the other one
+    encoder.push_fails(second, pinned, may_land=True)
+    assert _pushed(encoder).receiver == avoided.name
+
+
+def _stage(bench: Bench, encoder: Scripted, id: str) -> Work:
+    bench.submit(id)
+    work = encoder.take(Work)
+    encoder.stages(work, 1000)
+    assert isinstance(work, Work)
+    return work
+
+
+def _pushed(encoder: Scripted) -> Grant:
+    """Where the encoder is told to write."""
+    push = encoder.take(Push)
+    assert isinstance(push, Push)
+    return push.grant

@@ -1,0 +1,45 @@
+"""What the scripted ranks compute: a chain of digests from the request's inputs to its picture.
+
+Each stage's value follows from the one before it, so whatever was computed on anything else than
+the payload of that request shows in the result (I6, I12).
+"""
+
+import xxhash
+
+from transfer.header import HEADER_BYTES
+from transfer.messages import SPLIT_ROUTE, Inputs, Role
+
+SIZES = (200, 1500, 4096, 5000, 9000)
+"""Bytes of a payload, header included: up to three slots of a page."""
+
+
+def first(inputs: Inputs) -> bytes:
+    """What every route begins with."""
+    return xxhash.xxh3_128_digest(b"inputs %d" % inputs.seed)
+
+
+def then(value: bytes, role: Role) -> bytes:
+    return xxhash.xxh3_128_digest(value + role.encode())
+
+
+def expected(inputs: Inputs) -> str:
+    """The picture that this request has to become; `monolithic` computes all stages."""
+    value = first(inputs)
+    for role in SPLIT_ROUTE:
+        value = then(value, role)
+    return value.hex()
+
+
+def size(value: bytes) -> int:
+    """The same for every computation of a stage."""
+    return SIZES[value[0] % len(SIZES)]
+
+
+def body(value: bytes) -> bytes:
+    length = size(value) - HEADER_BYTES
+    return (value * (length // len(value) + 1))[:length]
+
+
+def read(body: bytes, checksum: int) -> bytes | None:
+    """The value in a payload; None if its checksum is not the announced one."""
+    return body[:16] if xxhash.xxh3_64_intdigest(body) == checksum else None
