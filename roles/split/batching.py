@@ -73,7 +73,7 @@ def split(output: Any, counts: Sequence[int]) -> list[Any]:
     if output is None or isinstance(output, bool | int | float | str):
         return [output for _ in counts]
     if isinstance(output, torch.Tensor) and output.ndim and len(output) == sum(counts):
-        return list(output.split(list(counts)))
+        return list(torch.split(output, list(counts)))
     if isinstance(output, dict):  # diffusers' outputs too
         parts = {key: split(value, counts) for key, value in output.items()}
         return [_like(output, {k: v[i] for k, v in parts.items()}) for i in range(len(counts))]
@@ -99,8 +99,8 @@ class _Form:
         self.positional = _names(call)
         self.named = {**dict(zip(self.positional, call.args, strict=True)), **call.kwargs}
         self.latents = next((n for n in _LATENTS if self.named.get(n) is not None), "")
-        samples = self.named.get(self.latents)
-        if not isinstance(samples, list) and not _is_plain(samples):
+        samples: Any = self.named.get(self.latents)
+        if not isinstance(samples, list) and not (_is_plain(samples) and samples.ndim):
             raise Unmergeable("there are no latents to count")
         self.count = len(samples)
         self.padding = PADDED.get(kind)
@@ -135,7 +135,9 @@ class _Form:
     def is_list_of_samples(self, value: Any) -> bool:
         """Whether a list has an entry for each sample: tensors, or nested values."""
         nested = isinstance(value, list) and len(value) == self.count
-        return nested and all(isinstance(each, torch.Tensor | list | tuple | dict) for each in value)
+        return nested and all(
+            isinstance(each, torch.Tensor | list | tuple | dict) for each in value
+        )
 
     def _spreads(self, dimensions: int) -> bool:
         return dimensions == 1 or self.kind in SPREAD
@@ -270,11 +272,11 @@ def _plain_values(name: str, value: Any) -> Any:
 def _digest(tensor: torch.Tensor) -> str:
     """The hash of a tensor's contents; pipelines pass the same tensor with each step."""
     version = -1 if tensor.is_inference() else tensor._version
-    known = _digests.get(tensor)
+    known = _digests.get(tensor)  # type: ignore[no-untyped-call]
     if known is not None and known[0] == version and version >= 0:
         return str(known[1])
     data = tensor.detach().reshape(-1).contiguous().view(torch.uint8).cpu().numpy()
-    digest = hashlib.blake2b(data, digest_size=8).hexdigest()
+    digest = hashlib.blake2b(data.tobytes(), digest_size=8).hexdigest()
     _digests[tensor] = (version, digest)
     return digest
 
