@@ -54,12 +54,12 @@ class Stepper:
         key = group[0].batch_key
         most = None
         while True:
-            now = time.perf_counter()
+            before = turn.seconds
             size, limit, trial = self._step(group, turn)
             turn.seconds = time.perf_counter() - began
             most = limit or most
             if not trial and not any(turn.errors):
-                step_s = time.perf_counter() - now
+                step_s = turn.seconds - before
                 turn.fastest[size] = min(step_s, turn.fastest.get(size, step_s))
             if turn.seconds >= self._slice_s or self._wanted() or not _go_on(group, turn, most):
                 break

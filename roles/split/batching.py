@@ -32,8 +32,8 @@ How = Literal["each", "same", "both", "spread"]
 
 _LATENTS = ("hidden_states", "sample", "x")
 _TIMES = ("timestep", "t")
-_POSITIONS = re.compile(
-    r"(^|_)(img|txt|image|text|pos|position|token)_ids$|coords|rotary|freqs|(^|_)grid"
+_POSITIONS = re.compile(  # sizes and crops, which some models are conditioned on, are none
+    r"(^|_)(img|txt|image|text|pos|position|token)_ids$|(?<!crop_)coords|rotary|freqs|(^|_)grid"
 )
 _digests: WeakIdKeyDictionary = WeakIdKeyDictionary()
 

@@ -1,4 +1,4 @@
-"""Requests of one model that are denoised together, as a rank and its leader do it, without both."""
+"""Requests of one model that are denoised together, as a leader and its rank do it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -60,6 +60,7 @@ class Denoisers:
                 self.groups.append(tuple(each.key[0] for each in group))
                 turn = self._stepper.take(group)
                 assert not any(turn.errors), turn.errors
+                assert turn.measured is None or turn.measured.most is None, "a trial failed"
             for each in group:
                 ended = each.denoising.done
                 self._scheduler.handle(Ended(each.key) if ended else Ran(each.key, each.batch_key))

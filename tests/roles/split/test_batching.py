@@ -69,8 +69,9 @@ def denoise(program, calls):
     """Each call's result alone (bit for bit the plain pipeline's: test_parity), the same calls
     denoised together, and who shared forwards."""
     payloads = [program.encode(each) for each in calls]
-    alone = [drive(program.denoise(c, copy.deepcopy(p))) for c, p in zip(calls, payloads)]
-    asked = [Asked(c, program.denoise(c, p)) for c, p in zip(calls, payloads)]
+    pairs = list(zip(calls, payloads, strict=True))
+    alone = [drive(program.denoise(each, copy.deepcopy(payload))) for each, payload in pairs]
+    asked = [Asked(each, program.denoise(each, payload)) for each, payload in pairs]
     room = Denoisers(asked)
     room.run()
     return alone, [each.denoising.result() for each in asked], room.groups
