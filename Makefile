@@ -45,6 +45,7 @@ bench: $(READY)
 	@$(PYTHON_IN) -m benchmarks.hostile_bytes
 	@$(PYTHON_IN) -m benchmarks.control_plane
 	@$(PYTHON_IN) -m benchmarks.core
+	@$(PYTHON_IN) -m benchmarks.batching
 
 clean:
 	rm -rf .venv *.egg-info build dist demo.png
