@@ -81,7 +81,7 @@ async def test_pictures_that_may_share_forwards_are_as_good_as_the_same(
     them: ScriptedOrchestrator, folder: Path
 ) -> None:
     torch.set_num_threads(1)
-    made = await asyncio.gather(*(picture(them, seed, exact=False) for seed in (5, 6, 7)))
+    made = await asyncio.gather(*(picture(them, seed, exact=False) for seed in (5, 6)))
     for seed, pixels in enumerate(made, start=5):
         (expected,) = plain(folder, PARAMS[NAME], seed)
         assert np.abs(pixels.astype(int) - expected.astype(int)).max() <= 1
