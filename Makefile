@@ -55,6 +55,7 @@ bench: $(READY)
 	@$(PYTHON_IN) -m benchmarks.control_plane
 	@$(PYTHON_IN) -m benchmarks.core
 	@$(PYTHON_IN) -m benchmarks.recovery
+	@$(PYTHON_IN) -m benchmarks.batching
 
 clean:
 	rm -rf .venv *.egg-info build dist demo.png

@@ -53,8 +53,8 @@ class Run(Message, frozen=True, tag="run"):
     is one transformer call and the pipeline's own code up to the next one. A rank that is alone
     takes step after step for a while (`slice_s`), until another call waits.
 
-    The requests of a group go through one forward together. Answered with `Outcomes`, one for each
-    request in order.
+    The requests of a group share their forwards: their batch keys are equal. Answered with
+    `Outcomes`, one for each request in order.
     """
 
     unit: Unit
@@ -109,12 +109,29 @@ class MediaFile(Record, frozen=True):
     fps: float | None = None
 
 
+class Measured(Record, frozen=True):
+    """What a turn of steps told of its forwards, for whoever decides how many shall share one.
+
+    `key`: of the requests' forwards (`roles.split.batching.key_of`). `seconds`: of the fastest step
+    of all `size` requests; None if no step was clean. `most`: no more than so many may share a
+    forward, for want of memory, or because it goes wrong.
+    """
+
+    key: str
+    size: int
+    seconds: float | None
+    most: int | None = None
+
+
 class Outcome(Record, frozen=True):
     """What a unit did to one request. With an `error` the rank has already forgotten the request.
 
     When `done`, either a payload of `nbytes` waits for `Store`, or `media` wait for `Drop`.
     The seconds are those of this unit in one rank: `read_s` for copying the payload out,
-    `compute_s` in the pipeline and in encoding media.
+    `compute_s` in the pipeline and in encoding media, in full for each request of a group.
+
+    `batch_key`: requests with the same may share their next forward; None: this one runs alone.
+    `measured`: what is to be learned of the turn; in the first outcome of each group only.
     """
 
     request: str
@@ -127,6 +144,8 @@ class Outcome(Record, frozen=True):
     media: list[MediaFile] | None = None
     read_s: float = 0.0
     compute_s: float = 0.0
+    batch_key: str | None = None
+    measured: Measured | None = None
 
 
 class Loaded(Record, frozen=True, tag="loaded"):

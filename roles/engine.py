@@ -106,6 +106,8 @@ class Engine:
             self._executing = None
 
     def _update(self, unit: Unit, attempts: list[Attempt], outcomes: list[Outcome]) -> None:
+        for measured in filter(None, [outcome.measured for outcome in outcomes]):
+            self._scheduler.handle(measured)
         for attempt, outcome in zip(attempts, outcomes, strict=False):  # none if ranks were lost
             if self._scheduled(attempt):
                 self._note(unit, attempt, outcome)
@@ -121,7 +123,8 @@ class Engine:
             self._send(Accepted(*about(attempt), generation=generation))
         if stepped:
             self._send(Progressed(*about(attempt), step=outcome.step, steps=outcome.steps))
-        self._scheduler.handle(Ended(attempt.key) if outcome.done else Ran(attempt.key))
+        ran = Ran(attempt.key, outcome.batch_key)
+        self._scheduler.handle(Ended(attempt.key) if outcome.done else ran)
         if outcome.done:
             attempt.computed.set_result(outcome)
 

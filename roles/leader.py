@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
+from roles.batch_costs import BatchCosts
 from roles.control import ControlClient, RegistrationRefused
 from roles.engine import Engine
 from roles.gallery import Gallery
@@ -81,6 +82,12 @@ def _any_port(advertise: str) -> str:
     return "tcp://127.0.0.1:*" if is_loopback(advertise) else "tcp://0.0.0.0:*"
 
 
+def _costs(options: RoleOptions) -> BatchCosts | None:
+    """Several ranks do the same in the same order; each by itself might run out of memory, and
+    divide a batch otherwise than the rest. So there every forward is one request's."""
+    return BatchCosts() if options.ranks == 1 else None
+
+
 def _slots(options: RoleOptions) -> SlotPool:
     """Memory only for what these roles do: nobody writes to an encoder, no decoder sends."""
     receives = any(role in RECEIVERS for role in options.roles)
@@ -119,7 +126,7 @@ class Leader:
         self.engine = Engine(
             self.name,
             options.capacity(),
-            Scheduler(options.max_batch),
+            Scheduler(options.max_batch, _costs(options)),
             pool,
             self._outbox,
             transport,

@@ -42,7 +42,8 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     slot_bytes: int = SLOT_BYTES
     """Bytes of one slot. A payload may span several; it must fit into all of them together."""
     max_batch: int = MAX_BATCH
-    """Requests that are denoised in turns; one more is accepted, so that no rank waits for work."""
+    """Requests that are denoised at a time, in one forward where that pays, otherwise in turns; one
+    more is accepted, so that no rank waits for work."""
     threads: int | None = None
     """CPU threads of each rank. None: the usable cores divided by `ranks`."""
     slice_s: float = SLICE_S

@@ -13,7 +13,16 @@ from roles.calls import Begin, Key, Outcome, Outcomes, Run, Store, Stored, short
 from roles.media import Encoded, Unencodable, encode
 from roles.samples import Sample
 from roles.scheduler import SINGLE_UNIT
-from roles.split.program import BadInput, Call, Denoising, Program, Unsplittable
+from roles.split.batching import key_of
+from roles.split.program import (
+    BadInput,
+    Call,
+    Denoising,
+    Program,
+    TransformerCall,
+    Unsplittable,
+)
+from roles.stepping import Stepper, Turn
 from transfer.errors import PayloadError
 from transfer.messages import Delivery, ErrorInfo, Inputs, Role
 from transfer.payload import Packed, pack, unpack
@@ -31,6 +40,18 @@ class _Live:
         self.denoising: Denoising | None = None
         self.packed: Packed | None = None
         self.files: list[Encoded] = []
+        self._keyed: tuple[TransformerCall, str | None] | None = None
+
+    @property
+    def batch_key(self) -> str | None:
+        """What may share the pending forward; None: nothing, because it is to be exact, or cannot
+        be understood."""
+        pending = None if self.denoising is None else self.denoising.pending
+        if pending is None or self.call.inputs.exact:
+            return None
+        if self._keyed is None or self._keyed[0] is not pending:
+            self._keyed = pending, key_of(pending)
+        return self._keyed[1]
 
     def close(self) -> None:
         if self.denoising is not None:
@@ -84,8 +105,7 @@ class Runner:
         self._first = rank == 0
         self._threads = threads
         self._settle = settle
-        self._slice_s = slice_s
-        self._wanted = wanted
+        self._stepper = Stepper(settle, slice_s, wanted)
         self._live: dict[Key, _Live] = {}
 
     def begin(self, call: Begin) -> Outcomes:
@@ -98,7 +118,9 @@ class Runner:
         )
 
     def run(self, call: Run) -> Outcomes:
-        unit = {"encode": self._encode, "step": self._step, "decode": self._decode}[call.unit]
+        if call.unit == "step":
+            return Outcomes([told for group in call.groups for told in self._turn(group)])
+        unit = {"encode": self._encode, "decode": self._decode}[call.unit]
         keys = [key for group in call.groups for key in group]
         return Outcomes([self._guarded(key, partial(self._on, unit, key)) for key in keys])
 
@@ -149,17 +171,19 @@ class Runner:
             payload = self._program.encode(live.call)
         return self._computed(live, payload, Outcome(*live.key))
 
-    def _step(self, live: _Live, clock: _Clock) -> Outcome:
-        denoising = live.denoising
-        assert denoising is not None, "a step of a request that has none"
-        until = time.perf_counter() + self._slice_s
-        with clock.measure("compute_s"):
-            while denoising.pending is not None:
-                denoising.resume(denoising.pending.run())
-                self._settle()
-                if time.perf_counter() >= until or self._wanted():
-                    break
-        return self._progress(live, clock)
+    def _turn(self, group: tuple[Key, ...]) -> list[Outcome]:
+        """Steps of requests that share their forwards; what fails, fails alone."""
+        known = [self._live[key] for key in group if key in self._live]
+        turn = self._stepper.take(known) if known else Turn([])
+        errors = {live.key: error for live, error in zip(known, turn.errors, strict=True)}
+        told = [self._guarded(key, partial(self._stepped, key, errors)) for key in group]
+        told = [replace(o, compute_s=o.compute_s + turn.seconds) for o in told]
+        return [replace(told[0], measured=turn.measured), *told[1:]]
+
+    def _stepped(self, key: Key, errors: dict[Key, Exception | None], clock: _Clock) -> Outcome:
+        if (error := errors.get(key)) is not None:
+            raise error
+        return self._progress(self._live[key], clock)
 
     def _decode(self, live: _Live, clock: _Clock) -> Outcome:
         with clock.measure("compute_s"):
@@ -173,7 +197,7 @@ class Runner:
         assert denoising is not None
         outcome = Outcome(*live.key, step=denoising.step, steps=denoising.steps)
         if not denoising.done:
-            return outcome
+            return replace(outcome, batch_key=live.batch_key)
         result, live.denoising = denoising.result(), None
         if live.role == "monolithic":
             with clock.measure("compute_s"):

@@ -6,7 +6,8 @@ No torch, no sockets, no clock. The engine feeds it what happened and asks it fo
 from collections import deque
 from dataclasses import dataclass
 
-from roles.calls import Groups, Key, Unit
+from roles.batch_costs import BatchCosts
+from roles.calls import Groups, Key, Measured, Unit
 from transfer.messages import Role
 
 SINGLE_UNIT: dict[Role, Unit] = {"encoder": "encode", "decoder": "decode"}
@@ -22,9 +23,11 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Ran:
-    """The planned unit of this request was executed, and the request goes on."""
+    """The planned unit of this request was executed, and the request goes on. Requests with the
+    same `batch_key` may share their next forward; None: this one runs alone."""
 
     key: Key
+    batch_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -34,16 +37,12 @@ class Ended:
     key: Key
 
 
-Event = Arrived | Ran | Ended
+Event = Arrived | Ran | Ended | Measured
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the ranks do next: one unit, for groups of requests.
-
-    The requests of a group share one forward. Today each plan has one group of one request; a
-    scheduler that batches only puts more into them.
-    """
+    """What the ranks do next: one unit, for groups of requests that share their forwards."""
 
     unit: Unit
     groups: Groups
@@ -61,7 +60,9 @@ class InvalidEvent(Exception):
 class _Job:
     key: Key
     role: Role
+    round: int  # the last one in which it had its turn
     begun: bool = False
+    batch_key: str | None = None
 
     @property
     def stepped(self) -> bool:
@@ -71,8 +72,12 @@ class _Job:
 class Scheduler:
     """Takes turns between all requests of an instance.
 
-    Every runnable request gets one unit per turn, in a ring, so that between two units of one
-    request any other gets at most one. A request is
+    Every runnable request gets one turn in each round, in the order of a ring; what arrives waits
+    for the next round. Whoever has the turn takes others along that wait for theirs and may share
+    its forward, as many as `costs` says pays. So between two turns of one request any other gets
+    one, or two if it was taken along, and over time all get the same number.
+
+    Without `costs` nothing is shared. A request is
 
     - waiting: its next unit is `begin`, which frees the slots that its payload lies in;
     - begun: `encode` or `decode` ends it; a stepped one (denoiser, monolithic) waits for a place;
@@ -86,9 +91,11 @@ class Scheduler:
     After a plan, each of its keys gets exactly one `Ran` or `Ended` before the next `plan()`.
     """
 
-    def __init__(self, max_batch: int) -> None:
+    def __init__(self, max_batch: int, costs: BatchCosts | None = None) -> None:
         assert max_batch > 0
         self._max_batch = max_batch
+        self._costs = costs
+        self._round = 0
         self._jobs: dict[Key, _Job] = {}
         self._ring: deque[Key] = deque()
         self._places: deque[Key] = deque()  # stepped and begun: the first max_batch of them run
@@ -99,23 +106,35 @@ class Scheduler:
         match event:
             case Arrived(key, role):
                 self._arrive(key, role)
-            case Ran(key):
-                self._ran(self._job(key, event))
+            case Ran(key, batch_key):
+                self._ran(self._job(key, event), batch_key)
             case Ended(key):
                 self._end(self._job(key, event))
+            case Measured():
+                if self._costs is not None:
+                    self._costs.learn(event)
 
     def plan(self) -> Plan | None:
         """The next unit to run. Raises `InvalidEvent` while another one is being executed."""
         if self._planned:
             raise InvalidEvent(f"plan() before the outcome of {self._planned}; {self}")
-        for key in self._ring:
-            unit = self._unit(self._jobs[key])
-            if unit is not None:
-                self._ring.remove(key)
-                self._ring.append(key)
-                self._planned = {key}
-                return Plan(unit, ((key,),))
-        return None
+        runnable = [job for job in map(self._jobs.__getitem__, self._ring) if self._unit(job)]
+        if not runnable:
+            return None
+        waiting = [job for job in runnable if job.round < self._round]
+        if not waiting:
+            self._round += 1
+            waiting = runnable
+        unit = self._unit(waiting[0])
+        assert unit is not None
+        group = self._group(waiting) if unit == "step" else waiting[:1]
+        for job in group:
+            job.round = self._round
+            self._ring.remove(job.key)
+            self._ring.append(job.key)
+        keys = tuple(job.key for job in group)
+        self._planned = set(keys)
+        return Plan(unit, (keys,))
 
     def planned(self, key: Key) -> bool:
         """Whether the ranks are at work on this request."""
@@ -135,6 +154,14 @@ class Scheduler:
     def __str__(self) -> str:
         return f"jobs {list(self._jobs.values())}, running {self.running}, planned {self._planned}"
 
+    def _group(self, waiting: list[_Job]) -> list[_Job]:
+        """The first of those that wait for their turn, and whom it takes along."""
+        head, *others = waiting
+        if head.batch_key is None or self._costs is None:
+            return [head]
+        others = [o for o in others if o.batch_key == head.batch_key and self._unit(o) == "step"]
+        return [head, *others][: self._costs.size(head.batch_key, 1 + len(others))]
+
     def _unit(self, job: _Job) -> Unit | None:
         if not job.begun:
             return "begin"
@@ -145,13 +172,14 @@ class Scheduler:
     def _arrive(self, key: Key, role: Role) -> None:
         if key in self._jobs:
             raise InvalidEvent(f"{key} arrived again; {self}")
-        self._jobs[key] = _Job(key, role)
+        self._jobs[key] = _Job(key, role, self._round)
         self._ring.append(key)
 
-    def _ran(self, job: _Job) -> None:
+    def _ran(self, job: _Job, batch_key: str | None) -> None:
         if job.key not in self._planned:
             raise InvalidEvent(f"{job.key} ran unplanned; {self}")
         self._planned.discard(job.key)
+        job.batch_key = batch_key
         if not job.begun:
             job.begun = True
             if job.stepped:

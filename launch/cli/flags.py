@@ -197,7 +197,8 @@ def compute_flags(function: Wrapped) -> Wrapped:
             default=MAX_BATCH,
             show_default=True,
             metavar="N",
-            help="Requests that one instance denoises in turns.",
+            help="Requests that one instance denoises at a time: in one forward where that pays, "
+            "otherwise in turns.",
         ),
         click.option(
             "--rank-timeout",

@@ -4,6 +4,7 @@ One entry each, with its reason. Nothing outside of this file knows a family.
 """
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 # A stand-in poses as its component's class, but for these, while another component is beside it.
 #   unet, motion_adapter: the video pipelines on an image UNet build their own UNet out of it in the
@@ -14,3 +15,30 @@ UNPOSED = {"unet": "motion_adapter"}
 def poses(component: str, beside: Collection[str]) -> bool:
     """Whether the stand-in of this component says that it is of the component's class."""
     return UNPOSED.get(component) not in beside
+
+
+# ---------------------------------------------------------------- batching, by class
+
+# Models whose forwards run alone.
+ALONE = {
+    "UNetMotionModel": "it takes a row of text embeddings for each frame of each sample",
+    "UNetSpatioTemporalConditionModel": "it repeats its embeddings for each frame by itself",
+}
+
+# Models that take a timestep for each sample, although their pipelines give one number for all.
+#   They expand whatever they get to the number of samples.
+SPREAD = {"UNet2DConditionModel", "UNet2DModel"}
+
+
+class Padding(NamedTuple):
+    """A text argument `[samples, tokens, channels]`, and its mask `[samples, tokens]`."""
+
+    name: str
+    mask: str
+
+
+# Models that know a mask of the text, although their pipelines give texts without any padding.
+#   Two prompts hardly ever have the same number of tokens: without this they would never share.
+PADDED = {
+    "QwenImageTransformer2DModel": Padding("encoder_hidden_states", "encoder_hidden_states_mask"),
+}

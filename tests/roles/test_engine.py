@@ -139,6 +139,33 @@ async def test_requests_take_turns() -> None:
         assert steps == ["step a", "step b"] * 3
 
 
+async def test_requests_that_may_share_a_forward_do() -> None:
+    async with EngineRoom() as room:
+        room.ranks.batch_key = "k"
+        room.accept(room.work("a", "denoiser"))
+        room.accept(room.work("b", "denoiser"))
+        await room.hear(Staged)
+        await room.hear(Staged)
+        steps = [line for line in room.ranks.done if line.startswith("step")]
+        assert steps == ["step a+b"] * 3
+        told = Counter((m.request, m.step) for m in room.said if isinstance(m, Progressed))
+        assert told == Counter((name, step) for name in "ab" for step in (1, 2, 3))
+
+
+async def test_an_abort_of_one_in_a_shared_forward_leaves_the_other() -> None:
+    async with EngineRoom() as room:
+        room.ranks.batch_key, room.ranks.hold = "k", "step"
+        room.accept(room.work("a", "denoiser"))
+        room.accept(room.work("b", "denoiser"))
+        await asyncio.wait_for(room.ranks.held.wait(), 10)
+        room.engine.abort(Abort(5, "a", 1, ""), 5)
+        room.ranks.go.set()
+        await room.hear(Aborted, lambda m: m.request == "a")
+        await room.hear(Staged, lambda m: m.request == "b")
+        steps = [line for line in room.ranks.done if line.startswith("step")]
+        assert steps == ["step a+b", "step b", "step b"]
+
+
 # ---------------------------------------------------------------- failures
 
 

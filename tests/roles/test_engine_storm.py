@@ -34,6 +34,7 @@ class SlowRanks(FakeRanks):
     def __init__(self, dice: random.Random) -> None:
         super().__init__(ranks=2)
         self.dice = dice
+        self.batch_key = dice.choice([None, "shared"])
         self.turn = asyncio.Lock()
 
     async def call(self, message, seconds):  # type: ignore[no-untyped-def]

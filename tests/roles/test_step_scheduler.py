@@ -1,5 +1,6 @@
 """The step scheduler: pure, so every order of events can be tried."""
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roles.calls import Key
+from roles.batch_costs import BatchCosts
+from roles.calls import Key, Measured
 from roles.scheduler import Arrived, Ended, InvalidEvent, Plan, Ran, Scheduler
+from tests.support.batching import Eager
 from transfer.messages import Role
 
 STEPPED = ("denoiser", "monolithic")
@@ -129,6 +132,91 @@ def test_a_plan_before_the_outcome_of_the_last_is_an_error() -> None:
         made.plan()
 
 
+# ---------------------------------------------------------------- shared forwards
+
+
+def sharing(*names: str, max_batch: int = 4, costs: BatchCosts | None = None) -> Scheduler:
+    """A scheduler whose requests have begun; all may share their forwards."""
+    made = Scheduler(max_batch, Eager() if costs is None else costs)
+    for name in names:
+        made.handle(Arrived(key(name), "denoiser"))
+    for name in names:
+        assert made.plan() == Plan("begin", ((key(name),),))
+        made.handle(Ran(key(name), "k"))
+    return made
+
+
+def turns(made: Scheduler, count: int, keys: dict[str, str | None] | None = None) -> list[str]:
+    """Runs plans whose requests never end; the names of each."""
+    told = []
+    for _ in range(count):
+        plan = made.plan()
+        assert plan is not None
+        told.append("+".join(name for name, _ in plan.keys))
+        for it in plan.keys:
+            made.handle(Ran(it, (keys or {}).get(it[0], "k")))
+    return told
+
+
+def test_requests_with_the_same_key_share_a_forward() -> None:
+    assert turns(sharing("a", "b", "c"), 2) == ["a+b+c", "a+b+c"]
+
+
+def test_a_group_has_as_many_as_there_are_places() -> None:
+    assert turns(sharing("a", "b", "c", max_batch=2), 2) == ["a+b", "a+b"]
+
+
+def test_what_runs_alone_takes_its_turn_between_groups() -> None:
+    made = sharing("a", "b", "c")
+    keys: dict[str, str | None] = {"b": None}
+    assert turns(made, 5, keys) == ["a+b+c", "a+c", "b", "a+c", "b"]
+
+
+def test_different_keys_take_turns_as_groups() -> None:
+    made = sharing("a", "b", "c", "d")
+    keys: dict[str, str | None] = {"a": "x", "b": "y", "c": "x", "d": "y"}
+    turns(made, 1, keys)
+    assert turns(made, 4, keys) == ["a+c", "b+d"] * 2
+
+
+def test_without_costs_nothing_is_shared() -> None:
+    made = scheduler("a", "b")
+    run(made, 2)
+    assert turns(made, 3) == ["a", "b", "a"]
+
+
+def test_a_request_joins_between_two_steps_and_another_leaves() -> None:
+    made = sharing("a", "b")
+    assert turns(made, 1) == ["a+b"]
+    made.handle(Arrived(key("c"), "denoiser"))
+    assert turns(made, 3) == ["a+b", "c", "a+b+c"]
+    made.handle(Ended(key("a")))
+    assert turns(made, 1) == ["b+c"]
+
+
+def test_a_request_that_ends_while_its_group_runs_leaves_the_others() -> None:
+    made = sharing("a", "b")
+    assert made.plan() == Plan("step", ((key("a"), key("b")),))
+    made.handle(Ended(key("a")))
+    with pytest.raises(InvalidEvent, match="before the outcome"):
+        made.plan()
+    made.handle(Ran(key("b"), "k"))
+    assert turns(made, 1) == ["b"]
+
+
+def test_what_was_measured_decides() -> None:
+    made = sharing("a", "b", costs=BatchCosts())
+    assert turns(made, 3) == ["a", "b", "a"]  # alone has to be measured first
+    for size, seconds in ((1, 1.0), (1, 1.0), (2, 2.0), (2, 2.0)):
+        made.handle(Measured("k", size, seconds))
+    assert turns(made, 4) == ["b", "a", "b", "a"]
+    for _ in range(7):
+        made.handle(Measured("k", 2, 1.1))
+    assert turns(made, 3) == ["b", "a+b", "a+b"]  # the round of before ends first
+    made.handle(Measured("k", 2, None, most=1))
+    assert turns(made, 2) == ["a", "b"]
+
+
 # ---------------------------------------------------------------- any order of events
 
 
@@ -139,15 +227,20 @@ class Life:
     role: Role
     left: int  # units until its end, begin included
     begun: bool = False
+    batch_key: str | None = None
     overtaken: Counter[Key] = field(default_factory=Counter)  # others' turns since its own
+    ahead: Counter[Key] = field(default_factory=Counter)  # others' turns less its own
 
 
 class World:
-    """Requests that arrive, take their turns and are aborted in any order."""
+    """Requests that arrive, take their turns and are aborted in any order. `shares`: the keys of
+    their forwards, one after the other; none: nothing is shared."""
 
-    def __init__(self, max_batch: int) -> None:
+    def __init__(self, max_batch: int, shares: list[str | None]) -> None:
         self.max_batch = max_batch
-        self.made = Scheduler(max_batch)
+        self.sharing = bool(shares)
+        self.shares = itertools.cycle(shares or [None])
+        self.made = Scheduler(max_batch, Eager() if shares else None)
         self.live: dict[Key, Life] = {}
         self.ended: list[Key] = []
 
@@ -170,28 +263,52 @@ class World:
         assert (plan is not None) == bool(runnable)
         if plan is None:
             return False
-        (it,) = plan.keys
-        assert it in runnable
+        assert set(plan.keys) <= set(runnable)
         assert len(self.made.running) <= self.max_batch
-        self.take_turn(it, runnable)
-        life = self.live[it]
-        life.left, life.begun = life.left - 1, True
-        if life.left:
-            self.made.handle(Ran(it))
-        else:
-            self.end(it)
+        self.check_group(plan)
+        self.take_turns(plan.keys, runnable)
+        for it in plan.keys:
+            life = self.live[it]
+            life.left, life.begun = life.left - 1, True
+            life.batch_key = next(self.shares)
+            if life.left:
+                self.made.handle(Ran(it, life.batch_key))
+            else:
+                self.end(it)
         return True
+
+    def check_group(self, plan: Plan) -> None:
+        assert len(plan.groups) == 1
+        if len(plan.keys) > 1:
+            assert self.sharing
+            assert plan.unit == "step"
+            assert len(plan.keys) == len(set(plan.keys)) <= self.max_batch
+            (shared,) = {self.live[it].batch_key for it in plan.keys}
+            assert shared is not None
 
     def can_run(self, it: Key) -> bool:
         life = self.live[it]
         return not life.begun or life.role not in STEPPED or it in self.made.running
 
-    def take_turn(self, it: Key, runnable: list[Key]) -> None:
+    def take_turns(self, group: list[Key], runnable: list[Key]) -> None:
+        """Nobody starves: see the scheduler's promise."""
         for other, life in self.live.items():
-            life.overtaken[it] += 1
-            if other == it or other not in runnable:
+            if other not in runnable:
                 life.overtaken.clear()
-            assert life.overtaken[it] <= 1, f"{other} waits while {it} takes two turns"
+                life.ahead.clear()
+                continue
+            life.overtaken.update(group)
+            life.ahead.update(group)
+            if other in group:
+                life.overtaken.clear()
+                life.ahead.subtract(runnable)
+            for it in group:
+                most = 2 if self.sharing else 1
+                assert life.overtaken[it] <= most, f"{other} waits while {it} takes {most + 1}"
+                assert life.ahead[it] <= 2, f"{it} has taken more turns than {other}"
+        for life in self.live.values():  # who cannot run now is compared anew when he can
+            for it in set(life.ahead) - set(runnable):
+                del life.ahead[it]
 
 
 actions = st.one_of(
@@ -205,12 +322,15 @@ actions = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
-@given(st.integers(1, 4), st.lists(actions, max_size=60))
+shares = st.lists(st.sampled_from(["x", "x", "y", None]), max_size=7)
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.integers(1, 4), st.lists(actions, max_size=60), shares)
 def test_every_request_ends_once_and_turns_are_fair(
-    max_batch: int, script: list[tuple[str, Any, int]]
+    max_batch: int, script: list[tuple[str, Any, int]], shares: list[str | None]
 ) -> None:
-    world = World(max_batch)
+    world = World(max_batch, shares)
     for number, (what, a, b) in enumerate(script):
         if what == "arrive":
             world.arrive(key(f"r{number}"), a, b)

@@ -28,6 +28,7 @@ from roles.engine import Engine
 from roles.outbox import SENDERS, OutboxLine, outboxes
 from roles.pool import Death, PoolResult
 from roles.scheduler import Scheduler
+from tests.support.batching import Eager
 from tests.support.scripted_orchestrator import work
 from transfer.codec import Message
 from transfer.errors import TransferFailed
@@ -61,6 +62,7 @@ class FakeRanks:
         self.died: asyncio.Future[Death] = asyncio.get_running_loop().create_future()
         self.steps = 3
         self.nbytes = 1000
+        self.batch_key: str | None = None  # of every request's next forward
         self.errors: dict[tuple[int, str], ErrorInfo] = {}
         self.broken: RankError | None = None  # of the last rank, for every call
         self.hold: str | None = None
@@ -125,7 +127,7 @@ class FakeRanks:
         if error is not None:
             return Outcome(*key, error=error)
         if unit == "begin":
-            return Outcome(*key, steps=self.steps, read_s=0.001)
+            return Outcome(*key, steps=self.steps, read_s=0.001, batch_key=self.batch_key)
         if unit == "encode":
             return Outcome(*key, done=True, nbytes=self.nbytes, compute_s=0.001)
         if unit == "decode":
@@ -134,7 +136,10 @@ class FakeRanks:
         step = self._at[key] + (rank < len(self.pids) - 1)
         done = step == self.steps
         nbytes = self.nbytes if done else None
-        return Outcome(*key, done=done, step=step, steps=self.steps, nbytes=nbytes)
+        batch_key = None if done else self.batch_key
+        return Outcome(
+            *key, done=done, step=step, steps=self.steps, nbytes=nbytes, batch_key=batch_key
+        )
 
 
 def _name(message: Call) -> tuple[str, str]:
@@ -142,7 +147,7 @@ def _name(message: Call) -> tuple[str, str]:
         case Pause():
             return "pause", ""
         case Run(unit, groups):
-            return unit, groups[0][0][0]
+            return unit, "+".join(name for name, _ in groups[0])
         case Begin(request) | Store(request) | Drop(request):
             return type(message).__name__.lower(), request
     raise AssertionError(message)
@@ -210,7 +215,7 @@ class EngineRoom:
         self.said: list[Message] = []
         self.lost: list[str] = []
         self._news = asyncio.Event()
-        self.scheduler = Scheduler(2)
+        self.scheduler = Scheduler(2, Eager())
         self.engine = Engine(
             "box",
             capacity,

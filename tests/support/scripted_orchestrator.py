@@ -170,6 +170,7 @@ def work(
     delivery: Delivery | None = None,
     grant: Grant | None = None,
     seed: int = 1,
+    exact: bool = False,
     **params: object,
 ) -> Work:
     return Work(
@@ -178,7 +179,7 @@ def work(
         attempt=attempt,
         role=role,
         last=role in ("decoder", "monolithic"),
-        inputs=Inputs(params=params, seed=seed),  # type: ignore[arg-type]
+        inputs=Inputs(params=params, seed=seed, exact=exact),  # type: ignore[arg-type]
         seconds=seconds,
         delivery=delivery,
         grant=grant,
