@@ -13,11 +13,12 @@ PYTHON_IN := .venv/bin/python
 # What has to be clean under mypy --strict: all but the training of the demo model and the benchmarks.
 STRICT := transfer orchestrator roles launch/cli $(wildcard launch/*.py)
 
-.PHONY: help demo test simulate leaks lint bench clean
+.PHONY: help demo test chaos simulate leaks lint bench clean
 
 help: ## what can be made
 	@echo 'make demo [PROMPT="…"]  a picture from a prompt, through all three roles, into demo.png'
 	@echo 'make test               every test'
+	@echo 'make chaos              faults among real processes, at every place: some minutes'
 	@echo 'make simulate SEEDS=100000 ENGINES=10000   the core and the jobs under random faults, then'
 	@echo '                        the core with real leaders, for a night'
 	@echo 'make leaks REQUESTS=20000    so many requests among random kills, and what is left of them'
@@ -33,6 +34,9 @@ demo: $(READY)
 
 test: $(READY)
 	@$(PYTHON_IN) -m pytest -q tests
+
+chaos: $(READY)
+	@CHAOS=all $(PYTHON_IN) -m pytest -q tests/chaos
 
 simulate: $(READY)
 	@$(PYTHON_IN) -m tests.simulation --seeds $(SEEDS)

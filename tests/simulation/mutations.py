@@ -224,6 +224,7 @@ LEADERS = [
         f"{ROLES}/engine.py",
         "            check_header(segments[0], *attempt.key, delivery)\n",
         "",
+        rare=True,
     ),
     Mutation(
         "obey orders of an epoch that has ended",
@@ -268,6 +269,7 @@ LEADERS = [
         f"{ROLES}/handover.py",
         "        may_land=failure.may_land,\n",
         "        may_land=False,\n",
+        rare=True,
     ),
     Mutation(
         "tell nobody at a registration which writes may still land",
@@ -292,12 +294,14 @@ LEADERS = [
         f"{ROLES}/engine.py",
         '        """Ends an attempt, wherever it is."""\n        if self._scheduled(attempt):\n',
         '        """Ends an attempt, wherever it is."""\n        if False:\n',
+        rare=True,
     ),
     Mutation(
         "confirm an abort before the ranks have let go",
         f"{ROLES}/engine.py",
         "        if not isinstance(last, Message):\n",
         "        if False:\n",
+        rare=True,
     ),
     Mutation(
         "do not have the ranks forget",
@@ -318,6 +322,7 @@ LEADERS = [
         f"{ROLES}/door.py",
         '        if worst.error.kind == "silent":\n',
         "        if False:\n",
+        rare=True,
     ),
     Mutation(
         "leave the line for the outbox as it is when somebody in it ends",
@@ -325,6 +330,7 @@ LEADERS = [
         "        self._lines[role] = deque(entry for entry in self._lines[role] if entry[0] is not"
         " attempt)\n",
         "",
+        rare=True,
     ),
     Mutation(
         "let a place of the scheduler be lost with its request",
