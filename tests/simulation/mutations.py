@@ -231,12 +231,14 @@ LEADERS = [
         f"{ROLES}/control.py",
         "if isinstance(message, OF_AN_EPOCH) and message.epoch != self.epoch:",
         "if False:",
+        rare=True,
     ),
     Mutation(
         "do not wait for the end of a write when its attempt is aborted",
         f"{ROLES}/handover.py",
         "            sending.cancel()\n            await asyncio.wait([sending])\n",
         "            return None\n",
+        rare=True,
     ),
     Mutation(
         "keep the payload of an attempt that was aborted",
@@ -245,6 +247,7 @@ LEADERS = [
         "if isinstance(last, Delivered) or (attempt.aborted and attempt.slots):\n"
         "            last = last if isinstance(last, Delivered) else Delivered(\n"
         "                *about(attempt), 1, 4096, 1, attempt.report)",
+        rare=True,
     ),
     Mutation(
         "keep the slots of an attempt that has ended",
@@ -257,12 +260,14 @@ LEADERS = [
         f"{ROLES}/engine.py",
         "error, released = replace(last, instance=self.name), attempt.release_grant()",
         "error, released = replace(last, instance=self.name), None",
+        rare=True,
     ),
     Mutation(
         "forget to give back the grant of a payload that is staged",
         f"{ROLES}/handover.py",
         "        released = attempt.release_grant()\n",
         "        attempt.release_grant()\n        released = None\n",
+        rare=True,
     ),
     Mutation(
         "give back a grant whose write may still land",
@@ -282,12 +287,14 @@ LEADERS = [
         f"{ROLES}/handover.py",
         "        await attempt.race(sending)\n",
         "        self._outbox.leave(attempt)\n        await attempt.race(sending)\n",
+        rare=True,
     ),
     Mutation(
         "write from other slots than the payload's",
         f"{ROLES}/handover.py",
         "self._sender.send(attempt.slots, nbytes, grant, attempt.grant_at)",
         "self._sender.send(attempt.slots[::-1], nbytes, grant, attempt.grant_at)",
+        rare=True,
     ),
     Mutation(
         "go on with the steps of a request that has ended",
@@ -308,6 +315,7 @@ LEADERS = [
         f"{ROLES}/door.py",
         "            return self._aside(Drop(*attempt.key))\n",
         "            pass\n",
+        rare=True,
     ),
     Mutation(
         "say Accepted as soon as the work comes",
@@ -316,6 +324,7 @@ LEADERS = [
         "        self._check(attempt)\n        if attempt.work.delivery is not None:\n"
         "            generation = attempt.work.delivery.generation\n"
         "            self._send(Accepted(*about(attempt), generation=generation))\n",
+        rare=True,
     ),
     Mutation(
         "do not condemn a rank that hangs",
@@ -337,12 +346,14 @@ LEADERS = [
         f"{ROLES}/scheduler.py",
         "        if job.key in self._places:\n            self._places.remove(job.key)\n",
         "",
+        rare=True,
     ),
     Mutation(
         "leave what was in ranks that died",
         f"{ROLES}/engine.py",
         "        for attempt in [a for a in self._attempts.values() if a.in_ranks]:\n",
         "        for attempt in at_work:\n",
+        rare=True,
     ),
 ]
 EVERY = [*MUTATIONS, *LEADERS]
