@@ -28,7 +28,8 @@ print(json.dumps(None if failure is None else [failure.seed, failure.error]))
 @dataclass(frozen=True)
 class Mutation:
     """`old` stands in `file` exactly once. `also`: more edits, where one fence stands behind
-    another one and neither is missed alone. `rare`: it takes hundreds of seeds to find."""
+    another one and neither is missed alone. `rare`: it takes
+    long to find, and is left to `python -m tests.simulation --mutations`."""
 
     name: str
     file: str
@@ -357,6 +358,11 @@ LEADERS = [
     ),
 ]
 EVERY = [*MUTATIONS, *LEADERS]
+
+
+def can_be_made(mutation: Mutation) -> bool:
+    """What it replaces stands in our code, once."""
+    return all((ROOT / file).read_text().count(old) == 1 for file, old, _ in mutation.edits)
 
 
 def judge(mutation: Mutation, seeds: int) -> Verdict:
