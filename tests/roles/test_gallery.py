@@ -60,7 +60,7 @@ async def test_t11_a_front_door_on_the_same_host_opens_it_itself(
     gallery.discard([media])
     with pytest.raises(NotLocal):
         LocalReader.open(media.local, media.nbytes)
-    assert held_open() == before
+    assert held_open() <= before
     held.close()
 
 
@@ -79,7 +79,7 @@ async def test_all_files_or_none(server: MediaServer, held: IO[bytes]) -> None:
     with pytest.raises(MediaError, match="is not taken"):
         await gallery.publish(os.getpid(), [facts(held), facts(large), facts(held)])
     assert server.held == 0
-    assert held_open() == before
+    assert held_open() <= before
     held.close()
     large.close()
 

@@ -109,7 +109,7 @@ def test_what_does_not_fit_together_is_refused(sample: Image | Video, name: str)
     before = held_open()
     with pytest.raises(Unencodable, match=name):
         encode(sample, Output(format=name), {})  # type: ignore[arg-type]
-    assert held_open() == before
+    assert held_open() <= before
 
 
 def test_a_file_goes_with_its_last_descriptor(make: Make) -> None:

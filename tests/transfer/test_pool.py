@@ -108,7 +108,7 @@ def test_a_full_machine_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, code: 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(PoolError, match=errno.errorcode[code]):
         SlotPool.create(1, PAGE, 0)
-    assert held_open() == before
+    assert held_open() <= before
 
 
 def test_the_last_tenth_is_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,12 +151,13 @@ def test_a_pool_with_a_wrong_geometry_is_refused() -> None:
 
 def test_closing_gives_everything_back() -> None:
     gc.collect()
-    before = held_open(), len(os.listdir("/dev/shm"))
+    before, shared = held_open(), len(os.listdir("/dev/shm"))
     for _ in range(3):
         pool = SlotPool.create(4, PAGE, 4)
         pool.close()
         pool.close()
-    assert (held_open(), len(os.listdir("/dev/shm"))) == before
+    assert held_open() <= before
+    assert len(os.listdir("/dev/shm")) == shared
 
 
 def test_views_outlive_the_pool() -> None:

@@ -209,7 +209,7 @@ async def test_descriptors_come_home() -> None:
                 await sender.send(128, grant(pool.address(), [0]))
             await refused(sender, other(pool, fd=1 << 20))
     gc.collect()
-    assert held_open() == before
+    assert held_open() <= before
 
 
 async def test_remembered_peers_are_bounded(
@@ -221,7 +221,7 @@ async def test_remembered_peers_are_bounded(
     start = held_open()
     for pool in pools:
         await sender.send(128, grant(pool.address(), [0]))
-    assert held_open() == start + 2 * 2  # of each peer, its process and its memory
+    assert len(held_open() - start) == 2 * 2  # of each peer, its process and its memory
     for pool in pools:
         pool.close()
 

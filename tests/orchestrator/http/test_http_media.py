@@ -187,7 +187,7 @@ async def test_t11_on_one_host_the_channel_is_not_needed(
     media = local(deaf, "a", content)
     assert b"".join([chunk async for chunk in gateway.chunks(media, large)]) == content
     deaf.release("a")
-    assert held_open() == before
+    assert held_open() <= before
 
 
 async def test_t11_what_cannot_be_opened_comes_over_the_channel(
@@ -196,7 +196,7 @@ async def test_t11_what_cannot_be_opened_comes_over_the_channel(
     content, before = picture(1, 3_000_000), held_open()
     assert await read(gateway, elsewhere(local(instance, "a", content))) == content
     instance.release("a")
-    assert held_open() == before
+    assert held_open() <= before
 
 
 async def test_t11_what_cannot_be_had_in_any_way_is_an_error(
@@ -228,7 +228,7 @@ async def test_t11_a_release_in_the_middle_takes_nothing_away(
     first = await anext(chunks)
     deaf.release("a")
     assert first + b"".join([chunk async for chunk in chunks]) == content
-    assert held_open() == before
+    assert held_open() <= before
 
 
 async def test_t11_a_reading_given_up_leaves_no_descriptor(
@@ -240,7 +240,7 @@ async def test_t11_a_reading_given_up_leaves_no_descriptor(
         for _ in range(reads):
             await anext(chunks)
         await chunks.aclose()
-    assert held_open() == before
+    assert held_open() <= before
 
 
 @pytest.mark.parametrize("kind", ["b64_json", "url"])
@@ -280,4 +280,4 @@ async def test_t11_a_file_that_shrinks_is_never_a_shorter_picture(
                 assert reply.status_code == 503
                 assert reply.json()["error"]["code"] == "media_lost"
         deaf.release("a")
-    assert held_open() == before
+    assert held_open() <= before

@@ -49,7 +49,7 @@ async def test_t11_a_large_file_is_stored_without_the_channel(
     media, before = held(deaf), held_open()
     (file,) = await MediaKeeper(tmp_path, gateway).store("job-0", [media])
     assert (tmp_path / file.key.partition(":")[2]).read_bytes() == CONTENT
-    assert held_open() == before
+    assert held_open() <= before
     assert synced == [SYNC_BYTES, 2 * SYNC_BYTES]
     assert SYNC_BYTES % LARGE_BYTES == 0
 
@@ -64,7 +64,7 @@ async def test_t11_a_file_that_shrinks_is_not_stored(
     with pytest.raises(FileGone, match="0 bytes at"):
         await MediaKeeper(tmp_path, gateway).store("job-0", [media])
     assert list(tmp_path.iterdir()) == []
-    assert held_open() == before
+    assert held_open() <= before
 
 
 async def test_t11_a_file_that_has_shrunk_before_is_not_stored(
