@@ -61,7 +61,7 @@ class Orders:
             model=ModelInfo("m", "P", "f", "image", []),
             pool=PoolAddress(1, 4096, 4096),
             ranks=[],
-            host=HostInfo("h", "b", 1, 1.0),
+            host=HostInfo("h", "b", 1, 1),
         )
 
     async def forget(self) -> None:
