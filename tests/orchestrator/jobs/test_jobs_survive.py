@@ -74,6 +74,24 @@ async def test_killed_when_the_picture_was_made_but_not_stored(tmp_path: Path) -
         await _all_are_completed(it, jobs)
 
 
+async def test_told_to_end_while_a_job_is_computed(tmp_path: Path) -> None:
+    """It does not wait for what its next life will compute, and says so to who follows the job."""
+    async with house(tmp_path) as it:
+        it.roles.denoiser.idle = True
+        jobs = {7: await it.ask(7)}
+        await it.stage(jobs[7], "denoiser")
+        async with it.client.stream("GET", f"/v1/jobs/{jobs[7]}/events") as reply:
+            lines = reply.aiter_lines()
+            while not (await anext(lines)).startswith("data:"):
+                pass
+            assert await it.process.end() == 0
+            rest = [line async for line in lines]  # it ends as a reply should
+        assert not any('"status":"completed"' in line for line in rest)
+        it.roles.denoiser.idle = False
+        await it.process.start()
+        await _all_are_completed(it, jobs)
+
+
 async def test_killed_again_and_again_under_load(tmp_path: Path, journal_url: str) -> None:
     """Clients that come back with their keys get one job for each, whatever they missed."""
     async with house(tmp_path, journal=journal_url) as it:
