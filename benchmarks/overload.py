@@ -45,9 +45,8 @@ def cluster(work_ms: float, queue: int) -> Iterator[Started]:
         orchestrator = ready(stack.enter_context(started("orchestrator", *front)))
         control = orchestrator.facts["control"]
         for role in SPLIT_ROUTE:
-            words = ["benchmarks.scripted.role", control, role, str(CAPACITY)]
-            if role == "denoiser":
-                words = ["benchmarks.scripted.slow_role", *words[1:], str(work_ms)]
+            each_ms = work_ms if role == "denoiser" else 0.0
+            words = ("benchmarks.scripted.slow_role", control, role, str(CAPACITY), str(each_ms))
             ready(stack.enter_context(started(role, *words)))
         yield orchestrator
 
