@@ -14,6 +14,7 @@ from launch.itself import command
 from launch.machine import this_machine
 from launch.model import check_model
 from launch.plan import Member, Plan, Wish, plan
+from launch.weights import whole_bytes
 from orchestrator.api_keys import hash_of, new_key
 from transfer.addresses import is_loopback
 from transfer.errors import KeysError
@@ -56,7 +57,7 @@ class LocalCluster:
         _check_keys(flags["keys"])
         http: Address = flags["http"].settled()
         control: Address = flags["control"].settled()
-        chosen = _plan(flags)
+        chosen = _plan(model, flags)
         ports = {member.name: free_port(_ANY) for member in chosen.members}
         endpoints = {name: Address(flags["advertise"], port).tcp for name, port in ports.items()}
         key = new_key() if flags["api_keys"] is not None else None
@@ -84,10 +85,12 @@ def _check_keys(folder: str | None) -> None:
         raise LaunchError(str(error)) from error
 
 
-def _plan(flags: dict[str, Any]) -> Plan:
-    names = ("encoders", "denoisers", "decoders", "monolithic", "device", "threads")
+def _plan(model: str, flags: dict[str, Any]) -> Plan:
+    names = ("encoders", "denoisers", "decoders", "monolithic", "device", "threads", "all_in_one")
+    wish = Wish(**{name: flags[name] for name in names})
+    slots = flags["slots"] * flags["slot_bytes"]
     try:
-        return plan(this_machine(), Wish(**{name: flags[name] for name in names}))
+        return plan(this_machine(), wish, whole_bytes(model, flags["dtype"], slots))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 

@@ -18,15 +18,23 @@ NUMBER = click.IntRange(min=0)
     metavar="DIR_OR_ID",
     help="A folder in the diffusers format (it has a model_index.json), or a hub id.",
 )
-@click.option("--encoders", type=NUMBER, metavar="N", help="Encoders. [default: 1]")
+@click.option("--encoders", type=NUMBER, metavar="N", help="Encoders. [default: 1, if any count]")
 @click.option(
     "--denoisers",
     type=NUMBER,
     metavar="N",
-    help="Denoisers. [default: one for each CUDA device; without any, one for every 8 cores, "
-    "at least 1 and at most 4]",
+    help="Denoisers. [default: one for each CUDA device; without any, if any count is given, one "
+    "for every 8 cores, at least 1 and at most 4]",
 )
-@click.option("--decoders", type=NUMBER, metavar="N", help="Decoders. [default: 1]")
+@click.option("--decoders", type=NUMBER, metavar="N", help="Decoders. [default: 1, if any count]")
+@click.option(
+    "--all-in-one",
+    type=NUMBER,
+    metavar="N",
+    help="Instances that serve all three roles in one process; then the other counts are 0 unless "
+    "given. [default: without CUDA devices, and if no count is given, one for each core, as many "
+    "as the memory holds, at most 8]",
+)
 @click.option(
     "--monolithic",
     type=NUMBER,
