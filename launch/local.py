@@ -1,5 +1,6 @@
 """What `triptych up` starts: the command lines of a cluster on this machine."""
 
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -61,7 +62,9 @@ class LocalCluster:
         ports = {member.name: free_port(_ANY) for member in chosen.members}
         endpoints = {name: Address(flags["advertise"], port).tcp for name, port in ports.items()}
         key = new_key() if flags["api_keys"] is not None else None
-        shared = tuple(_flags({name: flags[name] for name in (*_OF_ROLES, *_OF_BOTH)}))
+        common = {name: flags[name] for name in (*_OF_ROLES, *_OF_BOTH)}
+        common["max_batch"] = flags["max_batch"] or chosen.max_batch
+        shared = tuple(_flags({**common, **_cores(chosen)}))
         return cls(
             http=http,
             control=control,
@@ -73,6 +76,20 @@ class LocalCluster:
             ),
             key=key,
         )
+
+
+def _cores(chosen: Plan) -> dict[str, Any]:
+    """Instances whose threads were chosen for them may use each other's cores while those idle."""
+    if not chosen.lends:
+        return {}
+    return {"cores": chosen.machine.cores, "cores_file": _cores_file()}
+
+
+@functools.cache
+def _cores_file() -> str:
+    """An empty file without a name, for as long as this process lives."""
+    fd = os.memfd_create("triptych-cores", os.MFD_CLOEXEC)
+    return f"/proc/{os.getpid()}/fd/{fd}"
 
 
 def _check_keys(folder: str | None) -> None:

@@ -16,7 +16,13 @@ is left out becomes
 
 Threads: the cores divided among all ranks of the machine, at least 1. All ranks get the same
 number, because pictures are bit-identical only at equal numbers of threads, and because ranks
-that share cores slow each other down far more than their share.
+that share cores slow each other down far more than their share. Where the number was not asked
+for, a rank also uses the cores of those that have nothing to do (`roles.cores`), but for requests
+that are to be exact.
+
+Requests at a time: for a small model on cores that were left to us, twice as many as by default.
+There a forward of eight costs each request three quarters of what one of four does; where memory
+is short, nothing but the end of the process would tell that eight were too many.
 
 docs/placement.md has the measurements behind this.
 """
@@ -27,6 +33,8 @@ CORES_PER_DENOISER = 8
 MOST_DENOISERS = 4
 MOST_WHOLE = 8
 MEMORY_SHARE = 0.8  # of what is free, for all instances together
+SMALL = 4 << 30  # bytes of one instance; a forward of eight requests then fits beside it
+BATCH_OF_SMALL = 8
 
 ALL_ROLES = "encoder,denoiser,decoder"
 
@@ -72,11 +80,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Plan:
-    """`why`: what decided, where the machine did."""
+    """`why`: what decided, where the machine did. `lends`: instances may use the cores of others
+    while those have nothing to do. `max_batch`: requests that a denoiser takes at a time; None: as
+    many as anywhere."""
 
     members: tuple[Member, ...]
     machine: Machine
     why: str = ""
+    lends: bool = False
+    max_batch: int | None = None
 
     def of(self, role: str) -> list[Member]:
         """The members that serve a role, alone or among others."""
@@ -94,10 +106,12 @@ class Plan:
             counts[member.role] = counts.get(member.role, 0) + 1
         told = ", ".join(_count(count, role) for role, count in counts.items())
         devices = sorted({member.device for member in self.members})
-        threads = f"{self.members[0].threads} thread" + "s" * (self.members[0].threads > 1)
-        cores = f"{self.machine.cores} core" + "s" * (self.machine.cores > 1)
+        threads = _plural(self.members[0].threads, "thread") + " each"
+        if self.lends:
+            threads += " and those of idle ones"
         why = f"; {self.why}" if self.why else ""
-        return f"{told} on {', '.join(devices)}, {threads} each ({cores}){why}"
+        cores = _plural(self.machine.cores, "core")
+        return f"{told} on {', '.join(devices)}, {threads} ({cores}){why}"
 
 
 def plan(machine: Machine, wish: Wish, needs: int | None = None) -> Plan:
@@ -115,7 +129,10 @@ def plan(machine: Machine, wish: Wish, needs: int | None = None) -> Plan:
         for role, count in counts.items()
         for number in range(count)
     )
-    return Plan(members, machine, why)
+    on_cpu = any(member.device == "cpu" for member in members)
+    lends = wish.threads is None and on_cpu and threads < machine.cores
+    small = bool(why) and needs is not None and needs < SMALL
+    return Plan(members, machine, why, lends, BATCH_OF_SMALL if small else None)
 
 
 def _counts(machine: Machine, wish: Wish, needs: int | None) -> tuple[dict[str, int], str]:
@@ -174,4 +191,8 @@ def _name(role: str) -> str:
 def _count(number: int, role: str) -> str:
     if role == ALL_ROLES:
         return f"{number} with all roles"
-    return f"{number} {role}" if number == 1 or role == "monolithic" else f"{number} {role}s"
+    return f"{number} {role}" if role == "monolithic" else _plural(number, role)
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -31,6 +31,7 @@ from roles.calls import (
     frame,
     shorten,
 )
+from roles.cores import Cores, OwnCores
 from roles.lifeline import tie_to
 from roles.logs import configure
 from roles.runner import Runner
@@ -73,6 +74,7 @@ class Worker:
         self._channel = channel
         self._pool = pool
         self._options = options
+        self._cores = _cores(options)
         self._runner: Runner | None = None
         self._waiting: deque[bytes] = deque()
         self._poll = select.poll()
@@ -89,13 +91,14 @@ class Worker:
                 self._channel.sendall(frame(self._answer(call)))
 
     def _wanted(self) -> bool:
-        """Whether the leader has said something more."""
-        return bool(self._waiting) or bool(self._poll.poll(0))
+        """Whether the leader has said something more, or the turn's threads are too many now."""
+        return bool(self._waiting) or bool(self._poll.poll(0)) or self._cores.changed()
 
     def _answer(self, call: Call) -> Reply:
         began = time.perf_counter()
         try:
-            value, error = self._do(call), None
+            with self._cores.busy():
+                value, error = self._do(call), None
         except Exception as reason:
             value, error = None, _error(reason)
         seconds = time.perf_counter() - began
@@ -128,6 +131,7 @@ class Worker:
             settle=torch.cuda.synchronize if on_gpu else _nothing,
             slice_s=self._options.slice,
             wanted=self._wanted,
+            cores=self._cores,
         )
         return Loaded(program.info)
 
@@ -135,6 +139,12 @@ class Worker:
         if self._runner is None:
             raise RuntimeError("no model is loaded")
         return self._runner
+
+
+def _cores(options: argparse.Namespace) -> Cores | OwnCores:
+    if options.cores_file is None or options.device != "cpu":
+        return OwnCores(options.threads)
+    return Cores(options.threads, options.cores, options.cores_file)
 
 
 def _nothing() -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from launch.cli.command import Command
 from launch.cli.flags import COUNT, compute_flags, front_flags, keys_flag
@@ -81,7 +82,8 @@ NUMBER = click.IntRange(min=0)
     help="Give up when a role has not come up after so long.",
 )
 @click.option("--end-with-stdin", is_flag=True, hidden=True, help="Stop when stdin is closed.")
-def up(**flags: Any) -> int:
+@click.pass_context
+def up(ctx: click.Context, /, **flags: Any) -> int:
     """Start orchestrator, encoders, denoisers and decoders on this machine, and look after them.
 
     It prints one JSON line on standard output when the cluster can be used. A role that dies is
@@ -95,5 +97,7 @@ def up(**flags: Any) -> int:
     from launch.local import LocalCluster
     from launch.supervisor import supervise
 
+    if ctx.get_parameter_source("max_batch") is ParameterSource.DEFAULT:
+        flags["max_batch"] = None  # for the plan to choose
     cluster = LocalCluster.planned(flags)
     return supervise(cluster, flags["start_timeout"], flags["end_with_stdin"])
