@@ -9,11 +9,9 @@ Who computes is told by locks in one file: no process has to answer, and the ker
 of one that dies. Imports no torch.
 """
 
-import contextlib
 import fcntl
 import os
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 _FLOCK = struct.Struct("hhqqi")  # type, whence, start, length, pid: Linux with 64 bits
@@ -26,25 +24,29 @@ class Cores:
     `own`: the threads that it always has. `total`: the cores that are shared. `file`: in which the
     ranks lock one byte each, at their pid, while they compute; opened for writing. Raises OSError.
 
-    A rank that computes is inside `busy()`. `threads(exact)` says how many to use now, and
-    `changed()` whether that has become another number than it was when it was last asked for.
+    A rank says `work()` when it begins to compute, and `rest()` when it has had nothing to do for
+    a moment. `threads(exact)` says how many to use now, and `changed()` whether that has become
+    another number than it was when it was last asked for.
     """
 
     def __init__(self, own: int, total: int, file: Path | str) -> None:
         self._own = own
         self._total = total
-        self._exact = False
+        self._exact = self._working = False
         self.current = own
         self._fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
 
-    @contextlib.contextmanager
-    def busy(self) -> Iterator[None]:
-        """While the block lasts, this rank computes."""
-        self._lock(fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
+    def work(self) -> None:
+        """From now on this rank computes."""
+        if not self._working:
+            self._lock(fcntl.LOCK_EX)
+            self._working = True
+
+    def rest(self) -> None:
+        """Others may have its cores."""
+        if self._working:
             self._lock(fcntl.LOCK_UN)
+            self._working = False
 
     def threads(self, exact: bool) -> int:
         """How many threads the next unit may use."""
@@ -93,8 +95,11 @@ class OwnCores:
     def __init__(self, own: int) -> None:
         self.current = own
 
-    def busy(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
+    def work(self) -> None:
+        pass
+
+    def rest(self) -> None:
+        pass
 
     def threads(self, exact: bool) -> int:
         return self.current

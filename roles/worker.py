@@ -41,6 +41,7 @@ from transfer.pool import SlotPool
 log = logging.getLogger(__name__)
 
 RECEIVE_BYTES = 1 << 16
+BREATH_MS = 5
 
 
 def work(options: argparse.Namespace) -> int:
@@ -82,13 +83,20 @@ class Worker:
 
     def serve(self) -> None:
         frames = Frames()
-        while data := self._channel.recv(RECEIVE_BYTES):
+        while data := self._receive():
             self._waiting.extend(frames.feed(data))
             while self._waiting:
                 call = cast(Call, call_decoder.decode(self._waiting.popleft()))
                 if isinstance(call, Shutdown):
                     return
                 self._channel.sendall(frame(self._answer(call)))
+
+    def _receive(self) -> bytes:
+        """What comes next. Between two units of work the leader takes a moment to decide; only who
+        waits for longer has nothing to do, or cores would change hands all the time."""
+        if not self._poll.poll(BREATH_MS):
+            self._cores.rest()
+        return self._channel.recv(RECEIVE_BYTES)
 
     def _wanted(self) -> bool:
         """Whether the leader has said something more, or the turn's threads are too many now."""
@@ -97,8 +105,7 @@ class Worker:
     def _answer(self, call: Call) -> Reply:
         began = time.perf_counter()
         try:
-            with self._cores.busy():
-                value, error = self._do(call), None
+            value, error = self._do(call), None
         except Exception as reason:
             value, error = None, _error(reason)
         seconds = time.perf_counter() - began
@@ -109,8 +116,10 @@ class Worker:
             case Load():
                 return self._load(call)
             case Begin():
+                self._cores.work()
                 return self._ready().begin(call)
             case Run():
+                self._cores.work()
                 return self._ready().run(call)
             case Store():
                 return self._ready().store(call)

@@ -28,6 +28,7 @@ from benchmarks.overhead import MODEL
 from benchmarks.throughput.load import Result, arrivals, closed, opened
 from benchmarks.throughput.plain import Loops
 from benchmarks.throughput.plain_server import PlainServer
+from benchmarks.throughput.spent import Processes, Spent, of_cluster
 from launch import Cluster
 
 CLIENTS = (1, 4, 16)
@@ -51,27 +52,39 @@ class Benchmark:
         self._steps, self._seconds = options.steps, options.seconds
         self.urls: dict[str, str] = {}
         self.plans: dict[str, str] = {}
+        self._processes: dict[str, Processes] = {}
         for name, counts in SERVED.items():
             cluster = stack.enter_context(Cluster(MODEL, **counts))
             self.urls[name] = cluster.url
             self.plans[name] = _plan_of(cluster)
+            self._processes[name] = of_cluster(cluster)
         for name, kind in ((LOCK, "lock"), (BATCH, "batch")):
-            self.urls[name] = stack.enter_context(PlainServer(kind)).url
+            server = stack.enter_context(PlainServer(kind))
+            self.urls[name] = server.url
+            self._processes[name] = Processes({"pipeline": [server.pid]})
         cores = len(os.sched_getaffinity(0))
         self._loops = {
             LOOP: stack.enter_context(Loops(1, 0, self._steps)),
             LOOPS: stack.enter_context(Loops(cores, 1, self._steps)),
         }
 
+        for name, loops in self._loops.items():
+            self._processes[name] = Processes({"pipeline": loops.pids})
+
     @property
     def names(self) -> list[str]:
         return [*SERVED, LOOP, LOCK, BATCH, LOOPS]
 
-    def measure(self, name: str, clients: int) -> Result:
-        """Loops have no clients: they do the same, however many wait."""
+    def measure(self, name: str, clients: int) -> tuple[Result, Spent]:
+        """What came of it, and the processor seconds that each picture cost. Loops have no clients:
+        they do the same, however many wait."""
+        before = self._processes[name].seconds()
         if name in self._loops:
-            return Result(*self._loops[name].run(self._seconds))
-        return closed(self.urls[name], clients, self._seconds, self._steps)
+            rate, taken = self._loops[name].run(self._seconds)
+            result = Result(rate, taken, len(taken))
+        else:
+            result = closed(self.urls[name], clients, self._seconds, self._steps)
+        return result, self._processes[name].since(before, result.made)
 
     def poisson(self, name: str, times: list[float]) -> Result:
         return opened(self.urls[name], times, self._steps)
@@ -92,17 +105,29 @@ def closed_rows(bench: Benchmark, rounds: int, clients: tuple[int, ...]) -> list
             {name: bench.measure(name, number) for name in bench.names} for _ in range(rounds)
         ]
         for name in bench.names:
-            rates = [each[name].rate for each in results]
-            taken = [second for each in results for second in each[name].taken]
-            row = {"clients": number, "name": name, "rate": statistics.median(rates)}
-            rows.append({**row, "rates": rates, "p50_s": statistics.median(taken)})
+            rows.append(_closed_row(number, name, [each[name] for each in results]))
             print(_closed_line(rows[-1]), flush=True)
     return rows
 
 
+def _closed_row(clients: int, name: str, rounds: list[tuple[Result, Spent]]) -> dict[str, Any]:
+    rates = [result.rate for result, _ in rounds]
+    taken = [second for result, _ in rounds for second in result.taken]
+    spent = {group: statistics.median(each[group] for _, each in rounds) for group in rounds[0][1]}
+    return {
+        "clients": clients,
+        "name": name,
+        "rate": statistics.median(rates),
+        "rates": rates,
+        "p50_s": statistics.median(taken),
+        "processor_s": spent,
+    }
+
+
 def _closed_line(row: dict[str, Any]) -> str:
     rates = " ".join(f"{rate:.2f}" for rate in row["rates"])
-    figures = f"{row['rate']:.2f} | {1000 * row['p50_s']:.0f} | {rates}"
+    spent = ", ".join(f"{name} {1000 * each:.0f}" for name, each in row["processor_s"].items())
+    figures = f"{row['rate']:.2f} | {1000 * row['p50_s']:.0f} | {rates} | {spent}"
     return f"| {row['clients']} | {row['name']} | {figures} |"
 
 
@@ -165,7 +190,8 @@ def main() -> None:
         print(f"{describe()}; {options.steps} steps\n")
         for name, plan in bench.plans.items():
             print(f"- {name}: {plan}")
-        print("\n| clients | | pictures/s | p50 ms | rounds |\n|---:|---|---:|---:|---|")
+        print("\n| clients | | pictures/s | p50 ms | rounds | processor ms of a picture |")
+        print("|---:|---|---:|---:|---|---|")
         rows = closed_rows(bench, options.rounds, clients)
         print_ratios(rows, clients)
         capacity = rate_of(rows, 16, BATCH)

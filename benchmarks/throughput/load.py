@@ -1,6 +1,7 @@
 """Clients: so many at all times, or as they come."""
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import Sequence
@@ -15,10 +16,12 @@ TIMEOUT_S = 300.0
 
 @dataclass(frozen=True)
 class Result:
-    """`rate`: pictures per second. `taken`: the seconds of each."""
+    """`rate`: pictures per second. `taken`: the seconds of each. `made`: how many there were, those
+    included that were not measured."""
 
     rate: float
     taken: list[float]
+    made: int
 
 
 async def _ask(client: httpx.AsyncClient, number: int, steps: int) -> None:
@@ -45,30 +48,26 @@ def closed(url: str, clients: int, seconds: float, steps: int) -> Result:
 
 
 async def _closed(url: str, clients: int, seconds: float, steps: int) -> Result:
-    counted = 0
-    over = asyncio.Event()
+    numbers = itertools.count()
+    measured = 0
 
-    async def one(client: httpx.AsyncClient, number: int) -> list[float]:
-        nonlocal counted
-        await _ask(client, number, steps)
+    async def one(client: httpx.AsyncClient) -> list[float]:
+        nonlocal measured
+        await _ask(client, next(numbers), steps)
         taken: list[float] = []
         while sum(taken) < seconds:
-            number += clients
             began = time.perf_counter()
-            await _ask(client, number, steps)
+            await _ask(client, next(numbers), steps)
             taken.append(time.perf_counter() - began)
-        counted += 1
-        if counted == clients:
-            over.set()
-        while not over.is_set():
-            number += clients
-            await _ask(client, number, steps)
+        measured += 1
+        while measured < clients:
+            await _ask(client, next(numbers), steps)
         return taken
 
     async with _client(url, clients) as client:
-        every = await asyncio.gather(*(one(client, number) for number in range(clients)))
+        every = await asyncio.gather(*(one(client) for _ in range(clients)))
     rate = sum(len(taken) / sum(taken) for taken in every)
-    return Result(rate, [second for taken in every for second in taken])
+    return Result(rate, [second for taken in every for second in taken], next(numbers))
 
 
 def arrivals(rate: float, seconds: float, seed: int = 0) -> list[float]:
@@ -98,4 +97,5 @@ async def _opened(url: str, times: Sequence[float], steps: int) -> Result:
 
     async with _client(url, len(times)) as client:
         await asyncio.gather(*(one(client, number, at) for number, at in enumerate(times)))
-    return Result(len(times) / (time.perf_counter() - began - times[0]), taken)
+    rate = len(times) / (time.perf_counter() - began - times[0])
+    return Result(rate, taken, len(times))

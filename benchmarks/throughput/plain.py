@@ -58,6 +58,10 @@ class Loops:
             for _ in range(count)
         ]
 
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._processes]
+
     def __enter__(self) -> Self:
         for process in self._processes:
             assert process.stdout

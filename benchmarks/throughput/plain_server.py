@@ -82,6 +82,10 @@ class PlainServer:
         self.url = f"http://127.0.0.1:{port}"
         self._process = subprocess.Popen([sys.executable, "-m", __name__, kind, str(port)])
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def __enter__(self) -> Self:
         until = time.monotonic() + START_S
         while time.monotonic() < until and self._process.poll() is None:

@@ -13,9 +13,12 @@ from roles.cores import Cores, OwnCores, share
 HOLDER = """
 import sys
 from roles.cores import Cores
-with Cores(1, 8, sys.argv[1]).busy():
-    print("busy", flush=True)
-    sys.stdin.readline()
+cores = Cores(1, 8, sys.argv[1])
+cores.work()
+print("busy", flush=True)
+for line in sys.stdin:
+    cores.rest()
+    print("idle", flush=True)
 """
 
 
@@ -65,8 +68,8 @@ def test_cores_are_divided_among_those_that_compute(
 
 
 def test_one_that_is_alone_has_all_cores(cores: Cores) -> None:
-    with cores.busy():
-        assert cores.threads(exact=False) == 8
+    cores.work()
+    assert cores.threads(exact=False) == 8
 
 
 def test_each_that_computes_takes_its_share(file: str, cores: Cores) -> None:
@@ -75,6 +78,15 @@ def test_each_that_computes_takes_its_share(file: str, cores: Cores) -> None:
             stack.enter_context(computing(file))
         assert cores.threads(exact=False) == 2
     assert cores.threads(exact=False) == 8
+
+
+def test_who_rests_gives_its_cores(file: str, cores: Cores) -> None:
+    with computing(file) as other:
+        assert other.stdin
+        assert other.stdout
+        print("rest", file=other.stdin, flush=True)
+        assert other.stdout.readline() == "idle\n"
+        assert cores.threads(exact=False) == 8
 
 
 def test_it_tells_when_the_number_has_become_another(file: str, cores: Cores) -> None:
@@ -110,8 +122,9 @@ def test_costs_are_told_apart_by_threads(file: str, cores: Cores) -> None:
 
 def test_who_shares_with_nobody_has_its_own() -> None:
     cores = OwnCores(3)
-    with cores.busy():
-        assert (cores.threads(exact=False), cores.threads(exact=True)) == (3, 3)
+    cores.work()
+    assert (cores.threads(exact=False), cores.threads(exact=True)) == (3, 3)
+    cores.rest()
     assert not cores.changed()
     assert cores.label("form:values") == "form:values"
 
