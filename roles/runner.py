@@ -22,6 +22,7 @@ from roles.split.program import (
     Denoising,
     Program,
     TransformerCall,
+    Unavailable,
     Unsplittable,
 )
 from roles.stepping import Stepper, Turn
@@ -29,6 +30,7 @@ from transfer.errors import PayloadError
 from transfer.messages import Delivery, ErrorInfo, Inputs, Role
 from transfer.payload import Packed, pack, unpack
 from transfer.pool import SlotPool
+from transfer.speed import told
 
 
 class _Live:
@@ -114,6 +116,10 @@ class Runner:
         self._stepper = Stepper(settle, slice_s, wanted)
         self._cores = cores or OwnCores(threads)
         self._live: dict[Key, _Live] = {}
+
+    def warm(self) -> None:
+        self._program.warm()
+        self._settle()
 
     def begin(self, call: Begin) -> Outcomes:
         key = (call.request, call.attempt)
@@ -203,9 +209,10 @@ class Runner:
         return self._progress(self._live[key], clock)
 
     def _decode(self, live: _Live, clock: _Clock) -> Outcome:
+        speed = live.payload.get("speed") if isinstance(live.payload, dict) else None
         with clock.measure("compute_s"):
             samples = self._program.decode(live.call, live.payload)
-            return self._made(live, samples, Outcome(*live.key))
+            return self._made(live, samples, Outcome(*live.key), speed)
 
     # ------------------------------------------------------------ outcomes
 
@@ -217,28 +224,33 @@ class Runner:
             return replace(outcome, batch_key=live.batch_key)
         result, live.denoising = denoising.result(), None
         if live.role == "monolithic":
+            speed = told(self._program.info.speed, live.call.inputs.step_cache)
             with clock.measure("compute_s"):
-                return self._made(live, result, outcome)
+                return self._made(live, result, outcome, speed)
         return self._computed(live, result, outcome)
 
     def _computed(self, live: _Live, payload: Any, outcome: Outcome) -> Outcome:
         live.payload, live.packed = None, pack(payload)
         return replace(outcome, done=True, nbytes=live.packed.nbytes)
 
-    def _made(self, live: _Live, samples: list[Sample], outcome: Outcome) -> Outcome:
+    def _made(
+        self, live: _Live, samples: list[Sample], outcome: Outcome, speed: str | None
+    ) -> Outcome:
         live.payload = None
-        inputs, text = live.call.inputs, self._text(live.call.inputs)
+        inputs, text = live.call.inputs, self._text(live.call.inputs, speed)
         for sample in samples if self._first else []:
             live.files.append(encode(sample, inputs.output, text, self._threads))
-        return replace(outcome, done=True, media=[file.facts for file in live.files])
+        media = [replace(file.facts, speed=speed) for file in live.files]
+        return replace(outcome, done=True, media=media)
 
-    def _text(self, inputs: Inputs) -> dict[str, str]:
+    def _text(self, inputs: Inputs, speed: str | None) -> dict[str, str]:
         """What a PNG tells about how it was made."""
         known = {
             "prompt": inputs.params.get("prompt"),
             "seed": inputs.seed,
             "steps": inputs.params.get("num_inference_steps"),
             "model": self._program.info.name,
+            "speed": speed,
         }
         return {name: str(value) for name, value in known.items() if value is not None}
 
@@ -260,6 +272,8 @@ def error_info(error: Exception) -> ErrorInfo:
             return ErrorInfo("invalid_request", shorten(str(error)), param=error.param)
         case Unencodable():
             return ErrorInfo("invalid_request", shorten(str(error)), param="output_format")
+        case Unavailable():
+            return ErrorInfo("unsupported", shorten(str(error)), param=error.param)
         case Unsplittable():
             return ErrorInfo("unsupported", shorten(str(error)))
         case PayloadError():

@@ -27,6 +27,7 @@ from roles.calls import (
     Shutdown,
     Store,
     Value,
+    Warm,
     call_decoder,
     frame,
     shorten,
@@ -115,6 +116,8 @@ class Worker:
         match call:
             case Load():
                 return self._load(call)
+            case Warm():
+                self._ready().warm()
             case Begin():
                 self._cores.work()
                 return self._ready().begin(call)
@@ -130,7 +133,8 @@ class Worker:
     def _load(self, call: Load) -> Loaded:
         module, _, function = self._options.program.partition(":")
         load = getattr(importlib.import_module(module), function)
-        program: Program = load(call.model, call.roles, call.dtype, self._options.device)
+        own = {} if call.speed is None else {"speed": call.speed}
+        program: Program = load(call.model, call.roles, call.dtype, self._options.device, **own)
         on_gpu = self._options.device.startswith("cuda")
         self._runner = Runner(
             program,
