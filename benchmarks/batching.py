@@ -6,8 +6,8 @@ A denoiser's scheduler and steps in this process, one thread, no sockets and no 
 requests run at all times, and whoever ends is replaced at once. *turns*: every forward is one
 request's. *batched*: what is served by default, the learning of whether it pays included.
 *forward*: one request's call of the transformer against the same for `n`, nothing else; no engine
-can gain more. The three are measured in turns, and seconds are processor time of the one thread: what
-it would take if nobody else computed on this machine.
+can gain more. The three are measured in turns, and seconds are processor time of the one thread:
+what it would take if nobody else computed on this machine.
 
 `--family` is demo, or a name of `tests.support.pipelines` (tiny random models).
 """
