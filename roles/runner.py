@@ -156,8 +156,9 @@ class Runner:
 
     def _spread(self, group: list[_Live]) -> None:
         """Over as many cores as are free now; over its own for what has to be exact."""
+        before = self._cores.current
         threads = self._cores.threads(any(live.call.inputs.exact for live in group))
-        if threads != torch.get_num_threads():
+        if threads != before:
             torch.set_num_threads(threads)
 
     def close(self) -> None:
