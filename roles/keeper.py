@@ -139,6 +139,7 @@ def rank_command(options: RoleOptions, rank: int, program: str, pool_fd: int) ->
         "threads": options.thread_count(),
         "slice": options.slice_s if options.ranks == 1 else 0.0,
         "device": options.rank_device(rank),
+        "encoder-cache": options.encoder_cache,
         "program": program,
     }
     argv = [f"--{name}={value}" for name, value in flags.items()]

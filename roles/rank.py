@@ -28,6 +28,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--slice", type=float, required=True, help="seconds of denoising at a time")
     parser.add_argument("--device", required=True)
+    parser.add_argument("--encoder-cache", type=int, default=0, help="bytes of the encoder's cache")
     parser.add_argument(
         "--program",
         default=PROGRAM,

@@ -87,6 +87,8 @@ class Images:
             "x-triptych-timings": _slowest(results),
             "x-triptych-seed": str(plan.seed),
         }
+        if spared := {media.decoded_in for media in files.media} - {None}:
+            headers["x-triptych-decoded-in"] = "tiles" if "tiles" in spared else "slices"
         reply = _describe(plan, files.media[0], model)
         if plan.as_url:
             return await self._linked(request, reply, headers, files)
