@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from roles.calls import MediaFile
-from roles.provenance import Making, as_json, exif, png_chunks
+from roles.provenance import JPEG_HEADER, Making, as_json, exif, png_chunks
 from roles.samples import Audio, Image, Sample, Video
 from transfer.messages import Output
 
@@ -79,7 +79,7 @@ def _image(file: IO[bytes], sample: Image, output: Output, making: Making) -> di
     if output.format == "png":
         pixels.save(file, "PNG", compress_level=PNG_LEVEL, pnginfo=png_chunks(making))
     elif output.format == "jpeg":
-        pixels.convert("RGB").save(file, "JPEG", quality=quality, exif=exif(making))
+        pixels.convert("RGB").save(file, "JPEG", quality=quality, exif=JPEG_HEADER + exif(making))
     else:
         lossless = quality == LOSSLESS
         pixels.save(file, "WEBP", quality=quality, lossless=lossless, exif=exif(making))

@@ -8,10 +8,10 @@
 """
 
 import json
+import struct
 from collections.abc import Mapping
 
-from PIL.ExifTags import IFD, Base
-from PIL.Image import Exif
+from PIL.ExifTags import Base
 from PIL.PngImagePlugin import PngInfo
 
 from transfer.messages import Scalar
@@ -20,6 +20,12 @@ Making = Mapping[str, Scalar | list[Scalar | list[Scalar]]]
 
 MOST_EXIF_BYTES = 60_000  # a JPEG has room for 65,533 in all
 UNICODE = b"UNICODE\0"  # the character code of a UserComment in UTF-16
+JPEG_HEADER = b"Exif\0\0"  # what a JPEG has before the block
+
+_ASCII, _LONG, _UNDEFINED = 2, 4, 7  # types of TIFF's
+_HEADER = 8
+_SOFTWARE = b"Triptych\0"
+_PADDED = 10  # offsets are even
 
 
 def png_chunks(making: Making) -> PngInfo:
@@ -31,14 +37,30 @@ def png_chunks(making: Making) -> PngInfo:
 
 
 def exif(making: Making) -> bytes:
-    """An EXIF block; texts that are longer than it has room for end in an ellipsis."""
+    """An EXIF block, as a WebP has it; texts longer than it has room for end in an ellipsis."""
     limit = MOST_EXIF_BYTES
-    while len(comment := UNICODE + as_json(making, limit).encode("utf-16-le")) > MOST_EXIF_BYTES:
+    while len(comment := UNICODE + as_json(making, limit).encode("utf-16-be")) > MOST_EXIF_BYTES:
         limit //= 2
-    block = Exif()
-    block[Base.Software] = "Triptych"
-    block.get_ifd(IFD.Exif)[Base.UserComment] = comment
-    return block.tobytes()
+    # a TIFF file with two directories, each followed by what does not fit into its entries
+    software = _SOFTWARE.ljust(_PADDED, b"\0")
+    second_at = _HEADER + _directory_size(2) + _PADDED
+    first = _directory(
+        (Base.Software, _ASCII, len(_SOFTWARE), second_at - _PADDED),
+        (Base.ExifOffset, _LONG, 1, second_at),
+    )
+    comment_at = second_at + _directory_size(1)
+    second = _directory((Base.UserComment, _UNDEFINED, len(comment), comment_at))
+    return struct.pack(">2sHI", b"MM", 42, _HEADER) + first + software + second + comment
+
+
+def _directory(*entries: tuple[int, int, int, int]) -> bytes:
+    """Entries are (tag, type, count, the value or where it is)."""
+    packed = b"".join(struct.pack(">HHII", *entry) for entry in entries)
+    return struct.pack(">H", len(entries)) + packed + struct.pack(">I", 0)
+
+
+def _directory_size(entries: int) -> int:
+    return 2 + 12 * entries + 4
 
 
 def as_json(making: Making, limit: int | None = None) -> str:
