@@ -23,6 +23,7 @@ from transfer.messages import (
     ModelInfo,
     Record,
     Role,
+    Speed,
 )
 
 Key = tuple[str, int]
@@ -36,11 +37,19 @@ MAX_TRACEBACK = 16_000  # characters; the end of it is what tells
 
 class Load(Message, frozen=True, tag="load"):
     """The first call: load the model's part for these roles, each rank onto its own device.
-    Answered with `Loaded`."""
+    `speed`: None runs it as the plain pipeline does. Answered with `Loaded`."""
 
     model: str
     roles: list[Role]
     dtype: str
+    call: int = 0
+    speed: Speed | None = None
+
+
+class Warm(Message, frozen=True, tag="warm"):
+    """Run the transformer once with made-up inputs, for one request and for two, so that what is
+    compiled is compiled, and what cannot run here is found. Answered with None."""
+
     call: int = 0
 
 
@@ -127,6 +136,7 @@ class MediaFile(Record, frozen=True):
     height: int | None = None
     frames: int | None = None
     fps: float | None = None
+    speed: str | None = None
     decoded_in: DecodedIn = None
 
 
@@ -224,7 +234,7 @@ class RankResult(Record, frozen=True):
     seconds: float = 0.0
 
 
-Call = Load | Begin | Run | Store | Collect | Drop | Pause | Shutdown
+Call = Load | Warm | Begin | Run | Store | Collect | Drop | Pause | Shutdown
 
 call_decoder = Decoder(Call)
 reply_decoder = Decoder(Reply)

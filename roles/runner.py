@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import torch
 from msgspec.structs import replace
 
 from roles.calls import Begin, Key, Outcome, Outcomes, Run, Store, Stored, shorten
+from roles.cores import Cores, OwnCores
 from roles.finisher import Finisher, Pending
 from roles.media import Encoded, Unencodable, encode
 from roles.provenance import Making
@@ -22,6 +24,7 @@ from roles.split.program import (
     Denoising,
     Program,
     TransformerCall,
+    Unavailable,
     Unsplittable,
 )
 from roles.split.sparing import NoRoom
@@ -30,17 +33,17 @@ from transfer.errors import PayloadError
 from transfer.messages import Delivery, ErrorInfo, Inputs, Output, Role
 from transfer.payload import Packed, pack, unpack
 from transfer.pool import SlotPool
+from transfer.speed import told
 
 MEDIA_THREADS = 2  # at most; beside a device that decodes faster than one of them encodes
-
-
 _SHORT = {"num_inference_steps": "steps"}
 
 
 class _Live:
     """One request in this rank."""
 
-    def __init__(self, key: Key, call: Call, role: Role) -> None:
+    def __init__(self, key: Key, call: Call, role: Role, cores: Cores | OwnCores) -> None:
+        self._cores = cores
         self.key = key
         self.call = call
         self.role = role
@@ -58,7 +61,8 @@ class _Live:
             return None
         if self._keyed is None or self._keyed[0] is not pending:
             self._keyed = pending, key_of(pending)
-        return self._keyed[1]
+        key = self._keyed[1]
+        return None if key is None else self._cores.label(key)
 
     def close(self) -> None:
         if self.denoising is not None:
@@ -92,7 +96,8 @@ class Runner:
 
     Whatever a request raises becomes its own `Outcome` with an error, and the request is forgotten;
     the others of the same call go on. Rank 0 writes payloads and files; the others compute the same
-    and keep nothing of it. `wanted` tells whether another call waits.
+    and keep nothing of it. `wanted` tells whether another call waits; `cores`, how many threads to
+    use now (None: `threads`).
     """
 
     def __init__(
@@ -104,6 +109,7 @@ class Runner:
         settle: Callable[[], None],
         slice_s: float,
         wanted: Callable[[], bool],
+        cores: Cores | OwnCores | None = None,
     ) -> None:
         self._program = program
         self._pool = pool
@@ -112,13 +118,19 @@ class Runner:
         self._settle = settle
         self._stepper = Stepper(settle, slice_s, wanted)
         self._finisher = Finisher(min(threads, MEDIA_THREADS))
+        self._cores = cores or OwnCores(threads)
         self._live: dict[Key, _Live] = {}
+
+    def warm(self) -> None:
+        self._program.warm()
+        self._settle()
 
     def begin(self, call: Begin) -> Outcomes:
         key = (call.request, call.attempt)
         if key in self._live:
             raise RuntimeError(f"{key} has begun already")
-        live = self._live[key] = _Live(key, Call(call.request, call.inputs), call.role)
+        inner = Call(call.request, call.inputs)
+        live = self._live[key] = _Live(key, inner, call.role, self._cores)
         return Outcomes(
             [self._guarded(key, lambda clock: self._take_in(live, call.delivery, clock))]
         )
@@ -149,7 +161,14 @@ class Runner:
             live.close()
 
     def _on(self, unit: Callable[[_Live, _Clock], Outcome], key: Key, clock: _Clock) -> Outcome:
+        self._spread([self._live[key]])
         return unit(self._live[key], clock)
+
+    def _spread(self, group: list[_Live]) -> None:
+        """Over as many cores as are free now; over its own for what has to be exact."""
+        threads = self._cores.threads(any(live.call.inputs.exact for live in group))
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
 
     def close(self) -> None:
         """Forgets everything."""
@@ -160,6 +179,7 @@ class Runner:
     # ------------------------------------------------------------ units
 
     def _take_in(self, live: _Live, delivery: Delivery | None, clock: _Clock) -> Outcome:
+        self._spread([live])
         if delivery is not None:
             with clock.measure("read_s"):
                 segments = self._pool.segments(delivery.slots, delivery.nbytes)
@@ -189,6 +209,7 @@ class Runner:
     def _turn(self, group: tuple[Key, ...]) -> list[Outcome]:
         """Steps of requests that share their forwards; what fails, fails alone."""
         known = [self._live[key] for key in group if key in self._live]
+        self._spread(known)
         turn = self._stepper.take(known) if known else Turn([])
         errors = {live.key: error for live, error in zip(known, turn.errors, strict=True)}
         told = [self._guarded(key, partial(self._stepped, key, errors)) for key in group]
@@ -201,9 +222,10 @@ class Runner:
         return self._progress(self._live[key], clock)
 
     def _decode(self, live: _Live, clock: _Clock) -> Outcome:
+        speed = live.payload.get("speed") if isinstance(live.payload, dict) else None
         with clock.measure("compute_s"):
             samples = self._program.decode(live.call, live.payload)
-        return self._made(live, samples, Outcome(*live.key))
+        return self._made(live, samples, Outcome(*live.key), speed)
 
     # ------------------------------------------------------------ outcomes
 
@@ -215,25 +237,30 @@ class Runner:
             return replace(outcome, batch_key=live.batch_key)
         result, live.denoising = denoising.result(), None
         if live.role == "monolithic":
-            return self._made(live, result, outcome)
+            speed = told(self._program.info.speed, live.call.inputs.step_cache)
+            return self._made(live, result, outcome, speed)
         return self._computed(live, result, outcome)
 
     def _computed(self, live: _Live, payload: Any, outcome: Outcome) -> Outcome:
         live.payload, live.packed = None, pack(payload)
         return replace(outcome, done=True, nbytes=live.packed.nbytes)
 
-    def _made(self, live: _Live, samples: list[Sample], outcome: Outcome) -> Outcome:
+    def _made(
+        self, live: _Live, samples: list[Sample], outcome: Outcome, speed: str | None
+    ) -> Outcome:
         live.payload = None
         inputs = live.call.inputs
         wanted = samples if self._first else []
-        make = partial(_files, wanted, inputs.output, self._making(inputs), self._threads)
+        making = self._making(inputs, speed)
+        make = partial(_files, wanted, inputs.output, making, self._threads, speed)
         self._finisher.begin(live.key, make)
         return replace(outcome, done=True)
 
-    def _making(self, inputs: Inputs) -> Making:
+    def _making(self, inputs: Inputs, speed: str | None) -> Making:
         """What a file tells about how it was made: the request, and the model."""
         params = {_SHORT.get(name, name): value for name, value in inputs.params.items()}
-        known = {**params, "seed": inputs.seed, "model": self._program.info.name}
+        model = self._program.info.name
+        known: Making = {**params, "seed": inputs.seed, "model": model, "speed": speed}
         return {name: value for name, value in known.items() if value is not None}
 
     def _guarded(self, key: Key, unit: Callable[[_Clock], Outcome]) -> Outcome:
@@ -247,11 +274,15 @@ class Runner:
         return replace(outcome, **clock.spent)
 
 
-def _files(samples: list[Sample], output: Output, making: Making, threads: int) -> list[Encoded]:
+def _files(
+    samples: list[Sample], output: Output, making: Making, threads: int, speed: str | None
+) -> list[Encoded]:
     files: list[Encoded] = []
     try:
         for sample in samples:
-            files.append(encode(sample, output, making, threads))
+            file = encode(sample, output, making, threads)
+            files.append(file)
+            file.facts = replace(file.facts, speed=speed)
     except BaseException:
         for file in files:
             file.close()
@@ -276,6 +307,8 @@ def error_info(error: BaseException) -> ErrorInfo:
             return ErrorInfo("invalid_request", shorten(str(error)), param=error.param)
         case Unencodable():
             return ErrorInfo("invalid_request", shorten(str(error)), param="output_format")
+        case Unavailable():
+            return ErrorInfo("unsupported", shorten(str(error)), param=error.param)
         case Unsplittable():
             return ErrorInfo("unsupported", shorten(str(error)))
         case NoRoom():

@@ -21,6 +21,7 @@ from orchestrator.http.ports import MediaSource, Service
 from orchestrator.http.schema import ImageItem, ImagesReply, decode_request
 from orchestrator.http.seconds import timings_json
 from orchestrator.http.shelf import Shelf
+from orchestrator.http.speed import speed_header
 from orchestrator.http.streamed import StreamedImages
 from orchestrator.metrics import Metrics
 from orchestrator.service import Completed
@@ -86,6 +87,7 @@ class Images:
         headers = {
             "x-triptych-timings": _slowest(results),
             "x-triptych-seed": str(plan.seed),
+            **speed_header([media.speed for media in files.media]),
         }
         if spared := {media.decoded_in for media in files.media} - {None}:
             headers["x-triptych-decoded-in"] = "tiles" if "tiles" in spared else "slices"

@@ -63,9 +63,10 @@ class Encodings:
         return name not in self._idle
 
     def key(self, name: str, *seen: Any) -> bytes | None:
-        """The key of a call that can see these values; None if they cannot be known again."""
+        """The key of a call that can see these values; None if they cannot be known again. Numbers
+        differ by rounding with the number of threads: what was computed with others is no hit."""
         try:
-            return identity(self._model, name, *seen)
+            return identity(self._model, torch.get_num_threads(), name, *seen)
         except Unidentified:
             return None
 

@@ -106,6 +106,19 @@ def test_what_an_encoding_depends_on_is_part_of_its_key(name, changes, cached) -
     assert again == written(encoder.encode(other))
 
 
+def test_what_other_threads_computed_is_no_hit(cached) -> None:
+    encoder = cached("sd15")
+    encoder.encode(call(PARAMS["sd15"]))
+    torch.set_num_threads(2)
+    try:
+        encoder.encode(call(PARAMS["sd15"]))
+    finally:
+        torch.set_num_threads(1)
+    assert encoder.encodings.report.hits == 0
+    encoder.encode(call(PARAMS["sd15"]))
+    assert encoder.encodings.report.hits > 0
+
+
 def test_a_prompt_that_is_too_long_is_refused_each_time(cached) -> None:
     encoder = cached("sd15")
     request = call({**PARAMS["sd15"], "prompt": "a red circle " * 100})
