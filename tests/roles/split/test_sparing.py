@@ -110,12 +110,13 @@ def test_other_errors_are_no_reason_to_try_again() -> None:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
-    """Lets a program's VAE have no memory to decode more than 16 latents at once."""
+    """Lets a program's VAE have no memory to decode more than four latents at once."""
 
     def make(program: Any) -> Any:
         vae = program.pipeline.vae
         monkeypatch.setattr(vae, "tile_latent_min_size", 2, raising=False)
         monkeypatch.setattr(vae, "tile_sample_min_size", 16, raising=False)
+        monkeypatch.setattr(vae, "tile_overlap_factor", 0)
         decode = vae.decoder.forward
 
         def forward(sample: Any, *args: Any, **kwargs: Any) -> Any:
