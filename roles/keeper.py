@@ -164,6 +164,7 @@ def rank_command(options: RoleOptions, rank: int, program: str, pool_fd: int) ->
         "threads": options.thread_count(),
         "slice": options.slice_s if options.ranks == 1 else 0.0,
         "device": options.rank_device(rank),
+        "encoder-cache": options.encoder_cache,
         "program": program,
     }
     if options.cores_file is not None and options.ranks == 1:  # ranks of one do all the same

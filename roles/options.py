@@ -14,6 +14,7 @@ SLOT_BYTES = 4 << 20
 SLICE_S = 0.25
 MAX_BATCH = 4
 RANK_TIMEOUT_S = 600.0
+ENCODER_CACHE = 256 << 20
 
 
 class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +64,9 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     rank_timeout_s: float = RANK_TIMEOUT_S
     """Seconds for one unit of work (an encode, a slice of steps, a decode); a rank that has not
     answered by then is hung, and is killed and started again."""
+    encoder_cache: int = ENCODER_CACHE
+    """Bytes of device memory in which an encoder keeps what it has encoded, for requests with the
+    same text; 0: it keeps nothing."""
     advertise: str = "127.0.0.1"
     """The host name or address under which others reach this process."""
     endpoint: str | None = None
@@ -104,6 +108,8 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def capacity(self) -> dict[Role, int]:
         """Requests of each role that this instance takes at a time: those that compute, and one
-        that waits, so that the ranks are never idle between two."""
+        that waits, so that the ranks are never idle between two. In a decoder also one whose files
+        are being made while the next is decoded."""
         stepped = self.max_batch + 1
-        return {role: 2 if role in ("encoder", "decoder") else stepped for role in self.roles}
+        places: dict[Role, int] = {"encoder": 2, "decoder": 3}
+        return {role: places.get(role, stepped) for role in self.roles}

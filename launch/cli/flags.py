@@ -8,7 +8,7 @@ import click
 
 from launch.addresses import DEFAULT_HTTP, DEFAULT_URL
 from launch.cli.values import BYTES, HOST_PORT, RATE
-from roles.options import MAX_BATCH, RANK_TIMEOUT_S, SLOT_BYTES, SLOTS
+from roles.options import ENCODER_CACHE, MAX_BATCH, RANK_TIMEOUT_S, SLOT_BYTES, SLOTS
 
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
@@ -209,6 +209,15 @@ def compute_flags(function: Wrapped) -> Wrapped:
             metavar="SECONDS",
             help="A rank that works for so long on one encode, slice of steps or decode is hung: "
             "it is killed and started again, and its requests are tried elsewhere.",
+        ),
+        click.option(
+            "--encoder-cache",
+            type=BYTES,
+            default=f"{ENCODER_CACHE >> 20}MiB",
+            show_default=True,
+            metavar="SIZE",
+            help="Device memory in which an encoder keeps what it has encoded: a text that comes "
+            "again is not encoded again. 0: nothing is kept.",
         ),
         click.option(
             "--media-store",

@@ -42,6 +42,7 @@ def load(model: str, roles: list[str], dtype: str, device: str) -> Program:
 class ScriptedProgram:
     info = INFO
     device = torch.device("cpu")
+    encodings: Any = None  # what a rank gives it
 
     def encode(self, call: Call) -> Any:
         _act(call, "encode")
