@@ -14,6 +14,7 @@ SLOT_BYTES = 4 << 20
 SLICE_S = 0.25
 MAX_BATCH = 4
 RANK_TIMEOUT_S = 600.0
+QUANTIZED = ("int8", "int8-dynamic", "int4", "float8", "float8-dynamic")
 
 
 class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +41,7 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     attention: str | None = None
     """The name that diffusers has for an attention backend. None: torch's own."""
     quantize: str | None = None
-    """What the transformer's weights are quantized to (`roles.split.quantizing`). None: not."""
+    """What the transformer's weights become, one of `QUANTIZED`. None: as they are."""
     step_cache: StepCache | None = None
     """The step cache of requests that ask for none themselves."""
     ranks: int = 1

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from launch.cli.command import Command
-from launch.cli.flags import COUNT, compute_flags, front_flags, keys_flag
+from launch.cli.flags import COUNT, compute_flags, front_flags, keys_flag, speed_flags
 from launch.cli.values import DEVICE, TCP
 
 NUMBER = click.IntRange(min=0)
@@ -64,6 +64,7 @@ NUMBER = click.IntRange(min=0)
 )
 @keys_flag
 @compute_flags
+@speed_flags
 @click.option(
     "--start-timeout",
     type=click.FloatRange(min=0, min_open=True),
