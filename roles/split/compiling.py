@@ -14,6 +14,7 @@ from roles.split.program import ModelError
 # All blocks of a model are one piece of code to torch, which compiles it anew for each kind of
 # block, and for a batch of one besides others; beyond this number it would go on uncompiled.
 KINDS = 64
+BACKEND = "inductor"
 
 
 def compile_blocks(parts: Mapping[str, Any], device: torch.device) -> None:
@@ -28,7 +29,7 @@ def compile_blocks(parts: Mapping[str, Any], device: torch.device) -> None:
     for name, blocks in able.items():
         parts[name]._repeated_blocks = blocks
         # dynamic: the sizes of pictures, texts and shared forwards are not compiled into the code
-        parts[name].compile_repeated_blocks(dynamic=True)
+        parts[name].compile_repeated_blocks(dynamic=True, backend=BACKEND)
 
 
 def repeated(part: Any) -> list[str]:
