@@ -166,6 +166,8 @@ def rank_command(options: RoleOptions, rank: int, program: str, pool_fd: int) ->
         "device": options.rank_device(rank),
         "program": program,
     }
+    if options.cores_file is not None and options.ranks == 1:  # ranks of one do all the same
+        flags |= {"cores": options.cores, "cores-file": options.cores_file}
     argv = [f"--{name}={value}" for name, value in flags.items()]
     # -P: a file in the working directory that is called like a module must not be taken for it
     return RankCommand([sys.executable, "-P", "-m", "roles.rank", *argv], _environment(), [pool_fd])

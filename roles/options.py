@@ -70,6 +70,11 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Where finished media are served: tcp://HOST:PORT. None: a free port of every interface."""
     keys: str | None = None
     """The folder of the cluster's key pair. None: see `transfer.keys.cluster_keys`."""
+    cores: int = 0
+    """Cores that this instance shares with others of this host, see `cores_file`."""
+    cores_file: str | None = None
+    """Through which a rank learns how many others compute, to use their cores when they do not
+    (`roles.cores`). None: it has `threads`, always."""
     media_store: str | None = None
     """A folder or fsspec URL that the front door reaches too. None: media stay in this process."""
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import torch
 from msgspec.structs import replace
 
 from roles.calls import Begin, Key, Outcome, Outcomes, Run, Store, Stored, shorten
+from roles.cores import Cores, OwnCores
 from roles.media import Encoded, Unencodable, encode
 from roles.samples import Sample
 from roles.scheduler import SINGLE_UNIT
@@ -34,7 +36,8 @@ from transfer.speed import told
 class _Live:
     """One request in this rank."""
 
-    def __init__(self, key: Key, call: Call, role: Role) -> None:
+    def __init__(self, key: Key, call: Call, role: Role, cores: Cores | OwnCores) -> None:
+        self._cores = cores
         self.key = key
         self.call = call
         self.role = role
@@ -53,7 +56,8 @@ class _Live:
             return None
         if self._keyed is None or self._keyed[0] is not pending:
             self._keyed = pending, key_of(pending)
-        return self._keyed[1]
+        key = self._keyed[1]
+        return None if key is None else self._cores.label(key)
 
     def close(self) -> None:
         if self.denoising is not None:
@@ -89,7 +93,8 @@ class Runner:
 
     Whatever a request raises becomes its own `Outcome` with an error, and the request is forgotten;
     the others of the same call go on. Rank 0 writes payloads and files; the others compute the same
-    and keep nothing of it. `wanted` tells whether another call waits.
+    and keep nothing of it. `wanted` tells whether another call waits; `cores`, how many threads to
+    use now (None: `threads`).
     """
 
     def __init__(
@@ -101,6 +106,7 @@ class Runner:
         settle: Callable[[], None],
         slice_s: float,
         wanted: Callable[[], bool],
+        cores: Cores | OwnCores | None = None,
     ) -> None:
         self._program = program
         self._pool = pool
@@ -108,6 +114,7 @@ class Runner:
         self._threads = threads
         self._settle = settle
         self._stepper = Stepper(settle, slice_s, wanted)
+        self._cores = cores or OwnCores(threads)
         self._live: dict[Key, _Live] = {}
 
     def warm(self) -> None:
@@ -118,7 +125,8 @@ class Runner:
         key = (call.request, call.attempt)
         if key in self._live:
             raise RuntimeError(f"{key} has begun already")
-        live = self._live[key] = _Live(key, Call(call.request, call.inputs), call.role)
+        inner = Call(call.request, call.inputs)
+        live = self._live[key] = _Live(key, inner, call.role, self._cores)
         return Outcomes(
             [self._guarded(key, lambda clock: self._take_in(live, call.delivery, clock))]
         )
@@ -143,7 +151,14 @@ class Runner:
             live.close()
 
     def _on(self, unit: Callable[[_Live, _Clock], Outcome], key: Key, clock: _Clock) -> Outcome:
+        self._spread([self._live[key]])
         return unit(self._live[key], clock)
+
+    def _spread(self, group: list[_Live]) -> None:
+        """Over as many cores as are free now; over its own for what has to be exact."""
+        threads = self._cores.threads(any(live.call.inputs.exact for live in group))
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
 
     def close(self) -> None:
         """Forgets everything."""
@@ -153,6 +168,7 @@ class Runner:
     # ------------------------------------------------------------ units
 
     def _take_in(self, live: _Live, delivery: Delivery | None, clock: _Clock) -> Outcome:
+        self._spread([live])
         if delivery is not None:
             with clock.measure("read_s"):
                 segments = self._pool.segments(delivery.slots, delivery.nbytes)
@@ -180,6 +196,7 @@ class Runner:
     def _turn(self, group: tuple[Key, ...]) -> list[Outcome]:
         """Steps of requests that share their forwards; what fails, fails alone."""
         known = [self._live[key] for key in group if key in self._live]
+        self._spread(known)
         turn = self._stepper.take(known) if known else Turn([])
         errors = {live.key: error for live, error in zip(known, turn.errors, strict=True)}
         told = [self._guarded(key, partial(self._stepped, key, errors)) for key in group]

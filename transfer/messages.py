@@ -236,12 +236,16 @@ class RankInfo(Record, frozen=True):
 
 
 class HostInfo(Record, frozen=True):
-    """Which process this is: enough to know, on the same host, whether it still lives."""
+    """Which process this is: enough to know, on the same host, whether it still lives.
+
+    `start_ticks`: when it began, in clock ticks since boot, so that setting the clock changes
+    nothing (`transfer.processes`).
+    """
 
     hostname: str
     boot_id: str
     pid: int
-    start_time: float
+    start_ticks: int
 
 
 class Parameter(Record, frozen=True):
