@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.fx.experimental._config
 
 from roles.split.program import ModelError
 
@@ -22,6 +23,8 @@ def compile_blocks(parts: Mapping[str, Any], device: torch.device) -> None:
     if (missing := missing_tool(device)) is not None:
         raise ModelError(f"--compile needs {missing}")
     torch._dynamo.config.recompile_limit = KINDS
+    # sizes that happen to be equal in the warm-up, as those of a square, need not be later
+    torch.fx.experimental._config.use_duck_shape = False
     able = {name: blocks for name, part in parts.items() if (blocks := repeated(part))}
     if not able:
         kinds = " or ".join(type(part).__name__ for part in parts.values())

@@ -92,6 +92,8 @@ def _begun(program: Any, inputs: Inputs) -> Denoising:
 def _imagined(name: str, part: StandIn, device: torch.device) -> StandIn:
     """An encoder that says zeros, of the shapes that the real one would."""
     hollow = copy.deepcopy(part.component).to("meta")
+    if hasattr(hollow, "set_attn_implementation"):
+        hollow.set_attn_implementation("eager")  # the others look into their masks
 
     def compute(*args: Any, **kwargs: Any) -> Any:
         args, kwargs = tree_map(_to_meta, (args, kwargs))

@@ -129,7 +129,7 @@ def test_a_model_whose_request_cannot_be_made_up_starts_without(folder, caplog, 
     assert "no warm-up: a request cannot be made up (no shapes here)" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["qwenimage", "sdxl", "sd3", "zimage", "pixart"])
+@pytest.mark.parametrize("name", ["qwenimage", "sdxl", "sd3", "zimage"])
 def test_a_denoiser_alone_makes_up_its_first_forwards(name, folder, monkeypatch, program):
     """Without the text encoders' weights, of the very form that real requests have."""
     seen = []
