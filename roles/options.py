@@ -38,7 +38,7 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     compile: bool = False
     """Whether the transformer's repeated blocks are compiled. This and the next three are for roles
     that denoise."""
-    attention: str | None = None
+    attention_backend: str | None = None
     """The name that diffusers has for an attention backend. None: torch's own."""
     quantize: str | None = None
     """What the transformer's weights become, one of `QUANTIZED`. None: as they are."""
@@ -88,7 +88,7 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
         if not DENOISES & set(self.roles):
             return None
         cache = chosen(None, self.step_cache)
-        return Speed(self.dtype, self.compile, self.attention, self.quantize, cache)
+        return Speed(self.dtype, self.compile, self.attention_backend, self.quantize, cache)
 
     def given_name(self) -> str:
         """The name to register under."""

@@ -260,7 +260,7 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
         device=flags["device"],
         dtype=flags["dtype"],
         compile=flags["compile"],
-        attention=None if flags["attention_backend"] == "native" else flags["attention_backend"],
+        attention_backend=_attention(flags["attention_backend"]),
         quantize=flags["quantize"],
         step_cache=flags["step_cache"],
         ranks=flags["ranks"],
@@ -278,6 +278,11 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
         cores=flags["cores"] or 0,
         cores_file=flags["cores_file"],
     )
+
+
+def _attention(backend: str | None) -> str | None:
+    """`native` is what there is without the flag, and changes nothing."""
+    return None if backend == "native" else backend
 
 
 def _refuse_foreign(ctx: click.Context, foreign: tuple[str, ...], roles: tuple[str, ...]) -> None:
