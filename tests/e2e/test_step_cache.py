@@ -92,5 +92,5 @@ def test_a_keyed_request_names_it_too(cluster: Cluster) -> None:
 
 def test_the_model_page_tells_it(cluster: Cluster) -> None:
     (page,) = httpx.get(f"{cluster.url}/v1/models").json()["data"]
-    assert page["step_caches"] == ["first_block"]
+    assert page["step_caches"] == ["first_block", "pyramid"]
     assert page["speed"]["step_cache"]["threshold"] == THRESHOLD
