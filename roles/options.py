@@ -15,6 +15,7 @@ SLICE_S = 0.25
 MAX_BATCH = 4
 RANK_TIMEOUT_S = 600.0
 ENCODER_CACHE = 256 << 20
+QUANTIZED = ("int8", "int8-dynamic", "int4", "float8", "float8-dynamic")
 
 
 class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,10 +39,10 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     compile: bool = False
     """Whether the transformer's repeated blocks are compiled. This and the next three are for roles
     that denoise."""
-    attention: str | None = None
+    attention_backend: str | None = None
     """The name that diffusers has for an attention backend. None: torch's own."""
     quantize: str | None = None
-    """What the transformer's weights are quantized to (`roles.split.quantizing`). None: not."""
+    """What the transformer's weights become, one of `QUANTIZED`. None: as they are."""
     step_cache: StepCache | None = None
     """The step cache of requests that ask for none themselves."""
     ranks: int = 1
@@ -91,7 +92,7 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
         if not DENOISES & set(self.roles):
             return None
         cache = chosen(None, self.step_cache)
-        return Speed(self.dtype, self.compile, self.attention, self.quantize, cache)
+        return Speed(self.dtype, self.compile, self.attention_backend, self.quantize, cache)
 
     def given_name(self) -> str:
         """The name to register under."""

@@ -123,7 +123,7 @@ class ClassicProgram:
         replay = Replay(payload["kept"], generator)
         kept = [(name, hollow(value), draws) for name, value, draws in payload["kept"]]
         boundary = Boundary(self.info.pipeline, generator, self._several)
-        speed = told(self.info.speed, cache)
+        speed = told(self.info.speed, call.inputs.step_cache)
 
         def run(coroutine: Coroutine) -> dict[str, Any]:
             faces = {
