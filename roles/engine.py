@@ -15,8 +15,9 @@ from roles.handover import Handover, Publisher, Sender, about
 from roles.options import RANK_TIMEOUT_S
 from roles.outbox import Kept, OutboxLine
 from roles.pool import Death
-from roles.scheduler import Arrived, Ended, Plan, Ran, Scheduler
+from roles.scheduler import Arrived, Ended, Plan, Ran, Scheduler, Spent
 from transfer.codec import Message
+from transfer.costs import workload
 from transfer.errors import PayloadError, PayloadTooLarge
 from transfer.header import check_header
 from transfer.messages import (
@@ -26,6 +27,7 @@ from transfer.messages import (
     Delivered,
     ErrorInfo,
     Failed,
+    ModelInfo,
     Progressed,
     Push,
     PushFailed,
@@ -67,6 +69,7 @@ class Engine:
         self.counters: Counter[str] = Counter()
         self.idle = asyncio.Event()
         self.idle.set()
+        self.model: ModelInfo | None = None  # for predictions; the leader tells once it is loaded
         self.door = Door(self._ranks_lost, unit_s)
         self._capacity = capacity
         self._scheduler = scheduler
@@ -87,7 +90,7 @@ class Engine:
             plan = await self._schedule()
             attempts = [self._attempts[key] for key in plan.keys]
             outcomes = await self._execute(plan, attempts)
-            self._update(plan.unit, attempts, outcomes)
+            self._update(plan, attempts, outcomes)
 
     async def _schedule(self) -> Plan:
         while True:
@@ -105,19 +108,26 @@ class Engine:
         finally:
             self._executing = None
 
-    def _update(self, unit: Unit, attempts: list[Attempt], outcomes: list[Outcome]) -> None:
+    def _update(self, plan: Plan, attempts: list[Attempt], outcomes: list[Outcome]) -> None:
         for measured in filter(None, [outcome.measured for outcome in outcomes]):
             self._scheduler.handle(measured)
-        for attempt, outcome in zip(attempts, outcomes, strict=False):  # none if ranks were lost
+        sizes = [len(group) for group in plan.groups for _ in group]
+        # no outcomes if ranks were lost
+        for attempt, outcome, size in zip(attempts, outcomes, sizes, strict=False):
             if self._scheduled(attempt):
-                self._note(unit, attempt, outcome)
+                self._note(plan.unit, attempt, outcome, size)
 
-    def _note(self, unit: Unit, attempt: Attempt, outcome: Outcome) -> None:
+    def _note(self, unit: Unit, attempt: Attempt, outcome: Outcome, size: int) -> None:
+        """`size`: how many requests shared what was done."""
         stepped = outcome.step != attempt.step
-        attempt.add(outcome)
-        if outcome.error is not None:
-            self._interrupt(attempt, AttemptFailed(outcome.error))
+        error = outcome.error or _astray(unit, attempt, outcome)
+        busy_s = (outcome.read_s + outcome.compute_s) / size
+        attempt.add(outcome, busy_s)
+        if error is not None:
+            self._interrupt(attempt, AttemptFailed(error))
             return
+        spent = Spent(attempt.key, busy_s, outcome.step, outcome.steps, size)
+        self._scheduler.handle(spent)
         if unit == "begin" and attempt.work.delivery is not None:
             generation = attempt.work.delivery.generation
             self._send(Accepted(*about(attempt), generation=generation))
@@ -231,16 +241,20 @@ class Engine:
     async def _serve(self, attempt: Attempt) -> Message:
         attempt.check()  # it may have been aborted or forgotten before this task first ran
         self._check(attempt)
-        self._scheduler.handle(Arrived(attempt.key, attempt.work.role))
+        role, inputs = attempt.work.role, attempt.work.inputs
+        work = workload(role, inputs, self.model)
+        self._scheduler.handle(Arrived(attempt.key, role, inputs.priority, work))
         self._turn()
         outcome = await attempt.wait(attempt.computed)
         return await self._handover.finish(attempt, outcome)
 
     def _refusal(self, work: Work) -> str | None:
-        """Why work cannot be accepted: the orchestrator counts otherwise than we do."""
-        places = self._capacity.get(work.role, 0)
-        taken = [a for a in self._attempts.values() if a.computing and a.work.role == work.role]
-        if len(taken) < places:
+        """Why work cannot be accepted: the orchestrator counts otherwise than we do. Each class
+        has all the places: what is of a lower one gives way."""
+        places, kind = self._capacity.get(work.role, 0), (work.role, work.inputs.priority)
+        computing = [a.work for a in self._attempts.values() if a.computing]
+        taken = sum((each.role, each.inputs.priority) == kind for each in computing)
+        if taken < places:
             return None
         return f"{self.name} takes {places} requests as {work.role} at a time"
 
@@ -325,6 +339,16 @@ class Engine:
     def _scheduled(self, attempt: Attempt) -> bool:
         """Whether the scheduler's entry under this key is this attempt's."""
         return self._attempts.get(attempt.key) is attempt and attempt.key in self._scheduler
+
+
+def _astray(unit: Unit, attempt: Attempt, outcome: Outcome) -> ErrorInfo | None:
+    """A request goes on at its step, whoever went before it meanwhile; a rank that has lost the
+    step would compute something else."""
+    lost = unit == "step" and not outcome.done and outcome.steps < 1
+    if outcome.step >= attempt.step and not lost:
+        return None
+    said = f"says step {outcome.step} of {outcome.steps} after step {attempt.step}"
+    return ErrorInfo("rank_failed", f"the rank {said} of request {attempt.work.request}")
 
 
 def _held(push: Push) -> Key:

@@ -126,7 +126,7 @@ class Leader:
         self.engine = Engine(
             self.name,
             options.capacity(),
-            Scheduler(options.max_batch, _costs(options)),
+            Scheduler(options.max_batch, _costs(options), options.schedule),
             pool,
             self._outbox,
             transport,
@@ -152,7 +152,7 @@ class Leader:
             async with _tasks(self.keeper.start()) as loading:
                 await self._first(loading)
             if not self._exit.done():
-                self.state = "ready"
+                self.state, self.engine.model = "ready", self.keeper.info
                 parts = (self.engine.run(), self.keeper.run(), self.control.run())
                 async with _tasks(*parts) as running:
                     await self._first([*running, *filter(None, [self._media.task])])

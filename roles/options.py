@@ -6,12 +6,14 @@ from typing import Literal
 
 import msgspec
 
+from roles.turns import Schedule
 from transfer.messages import Role
 
 SLOTS = 32
 SLOT_BYTES = 4 << 20
 SLICE_S = 0.25
 MAX_BATCH = 4
+SCHEDULE: Schedule = "sjf"
 RANK_TIMEOUT_S = 600.0
 
 
@@ -44,6 +46,9 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_batch: int = MAX_BATCH
     """Requests that are denoised at a time, in one forward where that pays, otherwise in turns; one
     more is accepted, so that no rank waits for work."""
+    schedule: Schedule = SCHEDULE
+    """Whose turn it is among requests of one class: sjf (the shortest predicted remaining seconds
+    first, with ageing), fifo or round_robin."""
     threads: int | None = None
     """CPU threads of each rank. None: the usable cores divided by `ranks`."""
     slice_s: float = SLICE_S
@@ -82,6 +87,7 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def capacity(self) -> dict[Role, int]:
         """Requests of each role that this instance takes at a time: those that compute, and one
-        that waits, so that the ranks are never idle between two."""
+        that waits, so that the ranks are never idle between two. Each class of requests has all of
+        these places for itself, because what is of a lower one gives way."""
         stepped = self.max_batch + 1
         return {role: 2 if role in ("encoder", "decoder") else stepped for role in self.roles}

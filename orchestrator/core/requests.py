@@ -111,6 +111,7 @@ class Request:
             compute_s=max(known.compute_s, report.compute_s),
             write_s=max(known.write_s, report.write_s),
             steps=max(known.steps, report.steps),
+            busy_s=max(known.busy_s, report.busy_s),
         )
 
     def timings(self, now: float) -> Timings:
