@@ -34,7 +34,7 @@ _OF_FRONT = (
     "job_bytes",
 )
 _OF_ROLES = ("advertise", "dtype", "transfer", "slots", "slot_bytes", "max_batch", "rank_timeout")
-_OF_BOTH = ("keys", "media_store")
+_OF_BOTH = ("keys", "media_store", "schedule")
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from roles.calls import Key, Unit
-from transfer.costs import CostModel, Workload
+from transfer.costs import STRETCH, CostModel, Workload
 from transfer.messages import Priority, Role
 
 Schedule = Literal["sjf", "fifo", "round_robin"]
 
 SINGLE_UNIT: dict[Role, Unit] = {"encoder": "encode", "decoder": "decode"}
-STRETCH = 10.0  # times its own seconds, which a request lets shorter ones pass
 
 
 @dataclass

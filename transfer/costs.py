@@ -14,6 +14,7 @@ MAX_SHAPES = 256  # the least recently measured are forgotten
 WEIGHT = 0.25  # of a new measure against all before it
 OUTLIER = 4.0  # a measure counts as this many times what is known, at most
 NOMINAL_S = 1e-7  # per unit, while nothing is known: only the order of predictions means anything
+STRETCH = 10.0  # times its own seconds, which a request lets shorter ones pass
 STEPS = 50  # of a pipeline that does not say
 SIDE = 1024  # pixels, of a model that does not say
 
@@ -91,6 +92,10 @@ class CostModel:
     def knows(self, workflow: Role) -> bool:
         """Whether predictions for it are seconds."""
         return bool(self._sizes.get(workflow))
+
+    def measured(self, shape: Shape, batch: int) -> bool:
+        """Whether this was seen, and is not only thought."""
+        return batch in self._shapes.get(shape, ())
 
     def learn(self, shape: Shape, seconds: float, batch: int = 1) -> None:
         """One request's share of a step took so long."""

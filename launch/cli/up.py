@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from launch.cli.command import Command
-from launch.cli.flags import COUNT, compute_flags, front_flags, keys_flag
+from launch.cli.flags import COUNT, compute_flags, front_flags, keys_flag, schedule_flag
 from launch.cli.values import DEVICE, TCP
 
 NUMBER = click.IntRange(min=0)
@@ -63,6 +63,7 @@ NUMBER = click.IntRange(min=0)
     help="CPU threads of each rank. [default: usable cores divided by all ranks, at least 1]",
 )
 @keys_flag
+@schedule_flag
 @compute_flags
 @click.option(
     "--start-timeout",

@@ -1,8 +1,12 @@
 """One registered instance, and what the machine has given it to do."""
 
+from collections import Counter
+
 from orchestrator.core.attempts import Attempt
+from orchestrator.core.crowds import Crowd
 from orchestrator.core.slots import Borrowed, SlotTable
-from transfer.messages import InstanceState, RankInfo, Register, Role
+from transfer.costs import Shape
+from transfer.messages import PRIORITIES, InstanceState, Priority, RankInfo, Register, Role
 
 Key = tuple[str, int]  # (endpoint, epoch)
 SUSPECT = 3  # requests
@@ -18,6 +22,11 @@ class Post:
     A promise holds slots, but those that are ready now go first: a denoiser that takes a minute
     must not keep a decoder idle. `moved_at`: when it said something of any attempt. `failed`: the
     requests that failed here, one after the other, by order; a success clears them.
+
+    Each class of requests has the whole capacity for itself, because what is of a lower one gives
+    way inside the instance. `shapes` counts what those that are here compute. `pace`: the seconds
+    that it takes for what is predicted to take one. `listed`: the shapes under which the roster
+    has it.
     """
 
     def __init__(self, instance: "Instance", role: Role, capacity: int, order: int) -> None:
@@ -25,10 +34,13 @@ class Post:
         self.role: Role = role
         self.capacity = capacity
         self.order = order
-        self.working: dict[Attempt, None] = {}
-        self.parked: dict[Attempt, None] = {}
-        self.pushing: dict[Attempt, None] = {}
-        self.promised: dict[Attempt, None] = {}
+        self.shapes: Counter[Shape] = Counter()
+        self.working = Crowd(role, self.shapes)
+        self.parked = Crowd(role, self.shapes)
+        self.pushing = Crowd(role, self.shapes)
+        self.promised = Crowd(role, self.shapes)
+        self.pace = 1.0
+        self.listed: set[Shape] = set()
         self.moved_at = 0.0
         self.failed: set[int] = set()
 
@@ -45,16 +57,28 @@ class Post:
     def load(self) -> int:
         return self.imminent + len(self.promised)
 
-    @property
-    def room(self) -> tuple[bool, bool]:
+    def backlog(self, priority: Priority) -> float:
+        """Seconds of work that goes before a newcomer of this class, or beside it."""
+        crowds = (self.working, self.parked, self.pushing, self.promised)
+        return self.pace * sum(crowd.seconds(priority) for crowd in crowds)
+
+    def room(self, priority: Priority = "normal") -> tuple[bool, bool]:
         """Has it room for a request that is ready? For a promise, and one that is ready besides?"""
         instance, capacity = self.instance, self.capacity
         if not instance.available:
             return False, False
-        imminent = len(self.working) + len(self.parked) + len(self.pushing)
+        crowds = (self.working, self.parked, self.pushing)
+        imminent = sum(crowd.count(priority) for crowd in crowds)
         free = instance.slots.free if self.role in RECEIVERS else 2
-        ahead = imminent + len(self.promised) < capacity and free > 1
+        ahead = imminent + self.promised.count(priority) < capacity and free > 1
         return imminent < capacity and free > 0, ahead
+
+    def next_parked(self) -> Attempt | None:
+        """Whose payload is here, and who has capacity now."""
+        for priority in PRIORITIES if self.parked else ():
+            if self.parked.count(priority) and self.working.count(priority) < self.capacity:
+                return self.parked.first(priority)
+        return None
 
     def fits(self, nbytes: int) -> bool:
         """A payload of that size would find its slots. What comes first has no payload."""

@@ -43,9 +43,9 @@ def make_plan(request: ImageRequest, model: ModelInfo, options: HttpOptions) -> 
     _check_taken(list(params), model, request)
     check_size(request, size, model, options)
     seed = _seed(request)
-    exact = bool(request.exact)
+    exact, priority = bool(request.exact), request.priority or "normal"
     return Plan(
-        inputs=[Inputs(params, seed + i, output, exact) for i in range(request.n or 1)],
+        inputs=[Inputs(params, seed + i, output, exact, priority) for i in range(request.n or 1)],
         seed=seed,
         output_format=output.format,
         quality=request.quality if request.quality in ECHOED_QUALITY else "high",

@@ -90,6 +90,10 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         bool | None,
         Meta(description="Keep out of batches: bit for bit what the plain pipeline gives."),
     ] = None
+    priority: Annotated[
+        Literal["low", "normal", "high"] | None,
+        Meta(description="Those of a lower class give way, between two steps. Default normal."),
+    ] = None
     height: Annotated[int | None, Meta(description="Pixels; instead of size.")] = None
     width: Annotated[int | None, Meta(description="Pixels; instead of size.")] = None
     num_frames: Annotated[
@@ -175,6 +179,7 @@ _CHOICES = {
         "background",
         "moderation",
         "style",
+        "priority",
     )
 } | {"type": ["image"]}
 

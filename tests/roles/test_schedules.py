@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from roles.calls import Key
 from roles.scheduler import Arrived, Ended, Ran, Scheduler, Spent
-from roles.turns import STRETCH, Schedule
+from roles.turns import Schedule
 from tests.support.batching import Eager
-from transfer.costs import Shape, Workload
+from transfer.costs import STRETCH, Shape, Workload
 from transfer.messages import PRIORITIES, Priority, Role
 from transfer.priority import YIELDS
 
