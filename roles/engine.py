@@ -1,9 +1,10 @@
 """The engine of an instance: schedule → execute → update, and a coroutine for each attempt."""
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -79,6 +80,9 @@ class Engine:
         self._send = send
         self._on_lost = on_lost
         self._wake = asyncio.Event()
+        self._still = asyncio.Event()  # no unit is being executed
+        self._still.set()
+        self._pauses = 0
         self._attempts: dict[Key, Attempt] = {}
         self._executing: tuple[Unit, list[Attempt]] | None = None
 
@@ -95,7 +99,7 @@ class Engine:
     async def _schedule(self) -> Plan:
         while True:
             await self.door.open.wait()
-            plan = self._scheduler.plan()
+            plan = None if self._pauses else self._scheduler.plan()
             if plan is not None:
                 return plan
             self._wake.clear()
@@ -103,10 +107,12 @@ class Engine:
 
     async def _execute(self, plan: Plan, attempts: list[Attempt]) -> list[Outcome]:
         self._executing = (plan.unit, attempts)
+        self._still.clear()
         try:
             return await self.door.run(plan, attempts)
         finally:
             self._executing = None
+            self._still.set()
 
     def _update(self, plan: Plan, attempts: list[Attempt], outcomes: list[Outcome]) -> None:
         for measured in filter(None, [outcome.measured for outcome in outcomes]):
@@ -137,6 +143,21 @@ class Engine:
         self._scheduler.handle(Ended(attempt.key) if outcome.done else ran)
         if outcome.done:
             attempt.computed.set_result(outcome)
+
+    @contextlib.asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Inside this block no unit runs: it waits for the one that does, steps for one step at
+        most, and freezes the queue. Work, aborts, pushes, and whatever else is asked of the ranks
+        are served meanwhile. Requests go on where they are afterwards."""
+        self._pauses += 1
+        try:
+            self._turn()
+            while self._executing is not None:
+                await self._still.wait()
+            yield
+        finally:
+            self._pauses -= 1
+            self._wake.set()
 
     @property
     def may_land(self) -> list[int]:
