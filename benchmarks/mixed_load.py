@@ -2,10 +2,10 @@
 
     python -m benchmarks.mixed_load [--quick] [--real] [--json FILE]
 
-The mix: 64, 128 and 192 pixels square (50, 35 and 15 in a hundred), 10, 20 and 50 steps (40, 40 and
+The mix: 64, 128 and 256 pixels square (50, 35 and 15 in a hundred), 10, 20 and 50 steps (40, 40 and
 20). Two loads. *poisson*: an open loop at 0.5, 0.7, 0.85 and 0.95 of capacity, which is what one
 request at a time can do; latency counts from the moment at which a request was to arrive, whether
-anybody was ready for it or not. *head of line*: 4 long requests (192 pixels, 50 steps), and right
+anybody was ready for it or not. *head of line*: 4 long requests (256 pixels, 50 steps), and right
 behind them 36 short ones (64 pixels, 10 steps). Told are p50, p95 and p99 in seconds, and how many
 requests of a hundred took at most three times what they take alone.
 
@@ -18,9 +18,10 @@ its forwards run, and the clock is the processor time of this process, so that a
 does not count and nobody waits for an arrival. Without it, a step takes what it was measured to
 take beforehand, by size and by how many shared it: so thousands of requests can be tried.
 
-*routing* (V13): two such denoisers behind the real core, which gives them 60 requests of the mix as
-fast as they take them: the seconds until the last is done, with a policy that counts requests and
-with the one that predicts seconds.
+*routing* (V13): two instances behind the real core, and 60 requests of the mix at once: the seconds
+until the last is done, with policies that count requests and with the one that predicts seconds.
+Once with places for all, so that each request is bound to an instance at once, as in peers; and
+once with as many places as a denoiser has, where the others wait in line for whoever is free.
 """
 
 import argparse
@@ -38,8 +39,8 @@ import torch
 
 from benchmarks.batching import forward_seconds, load_model
 from benchmarks.environment import describe
-from benchmarks.routing import makespan
-from roles.batch_costs import BatchCosts
+from benchmarks.routing import REQUESTS, makespan
+from roles.batch_costs import GAIN, PROMPT_GAIN, BatchCosts
 from roles.calls import Key, Measured
 from roles.scheduler import Arrived, Ended, Ran, Scheduler, Spent
 from roles.split.batching import key_of
@@ -49,13 +50,13 @@ from roles.turns import Schedule
 from transfer.costs import STRETCH, Shape, Workload
 from transfer.messages import Inputs
 
-SIZES = {64: 50, 128: 35, 192: 15}
+SIZES = {64: 50, 128: 35, 256: 15}
 STEPS = {10: 40, 20: 40, 50: 20}
 LOADS = (0.5, 0.7, 0.85, 0.95)
 MAX_BATCH = 4
 SLO = 3.0
 TARGET = 1.5
-LONG, SHORT = (192, 50), (64, 10)
+LONG, SHORT = (256, 50), (64, 10)
 SCHEDULES = ("one at a time", "fifo", "round_robin", "sjf")
 
 
@@ -150,9 +151,10 @@ class Denoiser:
     def __post_init__(self) -> None:
         alone = self.schedule == "one at a time"
         name: Schedule = "fifo" if alone else self.schedule  # type: ignore[assignment]
-        most, costs = (1, None) if alone else (MAX_BATCH, BatchCosts())
+        gain = PROMPT_GAIN if name == "sjf" else GAIN
+        most, costs = (1, None) if alone else (MAX_BATCH, BatchCosts(gain))
         self._scheduler = Scheduler(most, costs, name)
-        self._places = most + 1
+        self._places = (2 * most if name == "sjf" else most) + 1
         self._live: dict[Key, Live] = {}
         self._numbers = itertools.count()
 
@@ -318,9 +320,11 @@ def main() -> None:
     gain = p95["fifo"] / p95["sjf"]  # type: ignore[operator]
     verdict = "reached" if gain >= TARGET else "missed"
     print(f"\nhead of line: sjf's p95 is x{gain:.2f} below fifo's (target {TARGET}): {verdict}")
-    spans = makespan(lambda side, steps: alone(side, steps), drawn)
-    print("routing, seconds until the last of 60 is done, median of 25 stories:")
-    print(", ".join(f"{policy} {span:.2f}" for policy, span in spans.items()))
+    spans = {places: makespan(alone, drawn, places) for places in (REQUESTS, 2 * MAX_BATCH + 1)}
+    print("\nrouting, seconds until the last of 60 is done, median of 25 stories")
+    for places, span in spans.items():
+        told_spans = ", ".join(f"{policy} {seconds:.2f}" for policy, seconds in span.items())
+        print(f"{places} places in each instance: {told_spans}")
     if options.json:
         found = {"environment": describe(), "steps": seconds, "rows": rows, "routing": spans}
         options.json.write_text(json.dumps(found, indent=1))

@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-from roles.batch_costs import BatchCosts
+from roles.batch_costs import GAIN, PROMPT_GAIN, BatchCosts
 from roles.control import ControlClient, RegistrationRefused
 from roles.engine import Engine
 from roles.gallery import Gallery
@@ -85,7 +85,9 @@ def _any_port(advertise: str) -> str:
 def _costs(options: RoleOptions) -> BatchCosts | None:
     """Several ranks do the same in the same order; each by itself might run out of memory, and
     divide a batch otherwise than the rest. So there every forward is one request's."""
-    return BatchCosts() if options.ranks == 1 else None
+    if options.ranks > 1:
+        return None
+    return BatchCosts(PROMPT_GAIN if options.schedule == "sjf" else GAIN)
 
 
 def _slots(options: RoleOptions) -> SlotPool:

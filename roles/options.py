@@ -87,7 +87,9 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def capacity(self) -> dict[Role, int]:
         """Requests of each role that this instance takes at a time: those that compute, and one
-        that waits, so that the ranks are never idle between two. Each class of requests has all of
+        that waits, so that the ranks are never idle between two. Where the shortest go first, as
+        many again find room beside those that they overtake. Each class of requests has all of
         these places for itself, because what is of a lower one gives way."""
-        stepped = self.max_batch + 1
+        stepped = 2 * self.max_batch if self.schedule == "sjf" else self.max_batch
+        stepped += 1
         return {role: 2 if role in ("encoder", "decoder") else stepped for role in self.roles}
