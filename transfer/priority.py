@@ -26,6 +26,9 @@ class Precedence:
     def took(self, chosen: Priority, waiting: Collection[Priority]) -> None:
         """This class had the turn, out of those that waited."""
         self._yielded[chosen] = 0
+        if len(waiting) == 1:
+            self._yielded = dict.fromkeys(PRIORITIES, 0)
+            return
         for each in PRIORITIES:
             if each not in waiting:
                 self._yielded[each] = 0

@@ -1,9 +1,7 @@
 """One registered instance, and what the machine has given it to do."""
 
-from collections import Counter
-
 from orchestrator.core.attempts import Attempt
-from orchestrator.core.crowds import Crowd
+from orchestrator.core.crowds import Crowd, Tally
 from orchestrator.core.slots import Borrowed, SlotTable
 from transfer.costs import Shape
 from transfer.messages import PRIORITIES, InstanceState, Priority, RankInfo, Register, Role
@@ -34,11 +32,12 @@ class Post:
         self.role: Role = role
         self.capacity = capacity
         self.order = order
-        self.shapes: Counter[Shape] = Counter()
-        self.working = Crowd(role, self.shapes)
-        self.parked = Crowd(role, self.shapes)
-        self.pushing = Crowd(role, self.shapes)
-        self.promised = Crowd(role, self.shapes)
+        self._tally = Tally()
+        self.shapes = self._tally.shapes
+        self.working = Crowd(role, self._tally)
+        self.parked = Crowd(role, self._tally)
+        self.pushing = Crowd(role, self._tally)
+        self.promised = Crowd(role, self._tally)
         self.pace = 1.0
         self.listed: set[Shape] = set()
         self.moved_at = 0.0
@@ -59,19 +58,30 @@ class Post:
 
     def backlog(self, priority: Priority) -> float:
         """Seconds of work that goes before a newcomer of this class, or beside it."""
-        crowds = (self.working, self.parked, self.pushing, self.promised)
-        return self.pace * sum(crowd.seconds(priority) for crowd in crowds)
+        return self.pace * self._tally.seconds(priority)
 
     def room(self, priority: Priority = "normal") -> tuple[bool, bool]:
         """Has it room for a request that is ready? For a promise, and one that is ready besides?"""
         instance, capacity = self.instance, self.capacity
         if not instance.available:
             return False, False
-        crowds = (self.working, self.parked, self.pushing)
-        imminent = sum(crowd.count(priority) for crowd in crowds)
+        imminent = self.working.count(priority) + self.parked.count(priority)
+        imminent += self.pushing.count(priority)
         free = instance.slots.free if self.role in RECEIVERS else 2
         ahead = imminent + self.promised.count(priority) < capacity and free > 1
         return imminent < capacity and free > 0, ahead
+
+    def complaints(self) -> list[str]:
+        """What does not add up of its seconds."""
+        crowds = (self.working, self.parked, self.pushing, self.promised)
+        found, total = [], 0.0
+        for priority in PRIORITIES:
+            total += sum(crowd.costs(priority) for crowd in crowds)
+            if abs(total - self._tally.seconds(priority)) > 1e-6 * max(1.0, total):
+                found.append(f"{total} s up to class {priority}, not {self._tally}")
+        if sum(self.shapes.values()) != sum(len(crowd) for crowd in crowds):
+            found.append(f"{self.load} requests of shapes {self.shapes}")
+        return found
 
     def next_parked(self) -> Attempt | None:
         """Whose payload is here, and who has capacity now."""

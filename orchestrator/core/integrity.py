@@ -78,8 +78,7 @@ def _post(books: Books, post: Post) -> Iterator[str]:
     for priority in PRIORITIES:
         if post.working.count(priority) > post.capacity:
             yield f"{post.working.count(priority)} {priority} requests, capacity {post.capacity}"
-    for crowd in (post.working, post.parked, post.pushing, post.promised):
-        yield from crowd.complaints()
+    yield from post.complaints()
     for attempt in post.working:
         known = books.ledger.find(attempt.id, attempt.number) is attempt
         if not known or attempt.worker is not post.instance:

@@ -172,12 +172,15 @@ class Roster:
             return
         if rooms is None:
             rooms = self._rooms[group] = Rooms(Turns(), Turns())
-        for turns, room in zip(rooms, (now, ahead), strict=True):
-            if room:
-                turns.put(order, number)
-            else:
-                turns.discard(order)
-        if group[1] is not None and not any(rooms):
+        if now:
+            rooms.now.put(order, number)
+        else:
+            rooms.now.discard(order)
+        if ahead:
+            rooms.ahead.put(order, number)
+        else:
+            rooms.ahead.discard(order)
+        if group[1] is not None and not (now or ahead or any(rooms)):
             del self._rooms[group]
 
     def _find(self, instance: Instance) -> Place | None:

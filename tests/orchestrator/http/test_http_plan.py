@@ -54,7 +54,6 @@ def test_the_last_seed_has_to_exist() -> None:
 def test_a_priority_is_of_three_and_normal_by_default() -> None:
     assert plan().inputs[0].priority == "normal"
     assert [inputs.priority for inputs in plan(priority="high", n=2).inputs] == ["high", "high"]
-    assert refused(400, priority="urgent").param == "priority"
 
 
 def test_the_size_becomes_width_and_height() -> None:
