@@ -18,9 +18,10 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -120,7 +121,15 @@ class Denoiser:
         return self.finished + sum(shares)
 
 
-def forward_seconds(model: Model, size: int, repeats: int) -> float:
+class Starts(Protocol):
+    """Whatever has requests to begin."""
+
+    def denoising(self, number: int) -> Denoising: ...
+
+
+def forward_seconds(
+    model: Starts, size: int, repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """The median of one transformer call for so many requests."""
     denoisings = [model.denoising(number) for number in range(size)]
     for denoising in denoisings:
@@ -130,9 +139,9 @@ def forward_seconds(model: Model, size: int, repeats: int) -> float:
     merged.run()
     taken = []
     for _ in range(repeats):
-        began = time.thread_time()
+        began = clock()
         merged.run()
-        taken.append(time.thread_time() - began)
+        taken.append(clock() - began)
     for denoising in denoisings:
         denoising.cancel()
     return statistics.median(taken)

@@ -47,7 +47,7 @@ _OF_ROLES = (
     "rank_timeout",
     "encoder_cache",
 )
-_OF_BOTH = ("keys", "media_store")
+_OF_BOTH = ("keys", "media_store", "schedule")
 
 
 @dataclass(frozen=True)

@@ -276,6 +276,7 @@ def configure(options: OrchestratorOptions) -> Config:
     }
     return Config(
         policy=options.policy,
+        schedule="sjf" if options.schedule == "sjf" else "fifo",
         declared=declared,
         max_queue=options.max_queue,
         max_attempts=options.max_attempts,

@@ -51,6 +51,7 @@ class Attempt:
         self._began = time.monotonic()
         self._spent = {"read_s": 0.0, "compute_s": 0.0, "write_s": 0.0}
         self._wait_s = 0.0
+        self._busy_s = 0.0
         self._interrupted: asyncio.Future[Exception] = loop.create_future()
         if work.grant is not None:
             self.receive(work.grant)
@@ -107,8 +108,10 @@ class Attempt:
 
     # ------------------------------------------------------------ time
 
-    def add(self, outcome: Outcome) -> None:
-        """Takes note of one executed unit, or of files that were made."""
+    def add(self, outcome: Outcome, busy_s: float) -> None:
+        """Takes note of one executed unit, or of files that were made; `busy_s` is this attempt's
+        share of its seconds in the ranks."""
+        self._busy_s += busy_s
         self._spent["read_s"] += outcome.read_s
         self._spent["compute_s"] += outcome.compute_s
         if outcome.media is None:
@@ -121,7 +124,8 @@ class Attempt:
 
     @property
     def report(self) -> StageReport:
-        return StageReport(wait_s=self._wait_s, steps=self.steps, **self._spent)
+        busy_s = self._busy_s
+        return StageReport(wait_s=self._wait_s, steps=self.steps, busy_s=busy_s, **self._spent)
 
 
 class Stopwatch:

@@ -86,7 +86,7 @@ class Handover:
         if outcome.nbytes is not None:
             return await self._hand_on(attempt, outcome.nbytes)
         collected = await self._ranks.collect(attempt)
-        attempt.add(collected)
+        attempt.add(collected, busy_s=0.0)  # in threads of their own
         if collected.error is not None:
             raise AttemptFailed(collected.error)
         assert collected.media is not None

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from roles.turns import Schedule
 from transfer.messages import DENOISES, Role, Speed, StepCache
 from transfer.speed import chosen
 
@@ -13,6 +14,7 @@ SLOTS = 32
 SLOT_BYTES = 4 << 20
 SLICE_S = 0.25
 MAX_BATCH = 4
+SCHEDULE: Schedule = "sjf"
 RANK_TIMEOUT_S = 600.0
 ENCODER_CACHE = 256 << 20
 QUANTIZED = ("int8", "int8-dynamic", "int4", "float8", "float8-dynamic")
@@ -56,6 +58,9 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_batch: int = MAX_BATCH
     """Requests that are denoised at a time, in one forward where that pays, otherwise in turns; one
     more is accepted, so that no rank waits for work."""
+    schedule: Schedule = SCHEDULE
+    """Whose turn it is among requests of one class: sjf (the shortest predicted remaining seconds
+    first, with ageing), fifo or round_robin."""
     threads: int | None = None
     """CPU threads of each rank. None: the usable cores divided by `ranks`."""
     slice_s: float = SLICE_S
@@ -110,7 +115,9 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     def capacity(self) -> dict[Role, int]:
         """Requests of each role that this instance takes at a time: those that compute, and one
         that waits, so that the ranks are never idle between two. In a decoder also one whose files
-        are being made while the next is decoded."""
-        stepped = self.max_batch + 1
+        are being made while the next is decoded. Where the shortest go first, as many again find
+        room beside those that they overtake. Each class of requests has all of these places for
+        itself, because what is of a lower one gives way."""
+        stepped = 2 * self.max_batch if self.schedule == "sjf" else self.max_batch
         places: dict[Role, int] = {"encoder": 2, "decoder": 3}
-        return {role: places.get(role, stepped) for role in self.roles}
+        return {role: places.get(role, stepped + 1) for role in self.roles}

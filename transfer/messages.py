@@ -19,6 +19,9 @@ ROLES: tuple[Role, ...] = ("encoder", "denoiser", "decoder", "monolithic")
 SPLIT_ROUTE: tuple[Role, ...] = ("encoder", "denoiser", "decoder")
 DENOISES: frozenset[Role] = frozenset({"denoiser", "monolithic"})  # runs the transformer
 
+Priority = Literal["high", "normal", "low"]
+PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
+
 Scalar = None | bool | int | float | str
 Params = dict[str, Scalar | list[Scalar | list[Scalar]]]
 
@@ -70,7 +73,8 @@ class Inputs(Record, frozen=True):
     """One generation: the keyword arguments of the pipeline's own `__call__`, and ours.
 
     `params` holds only what the request gave: what is left out keeps the pipeline's default.
-    `seed` means `generator=torch.Generator("cpu").manual_seed(seed)`.
+    `seed` means `generator=torch.Generator("cpu").manual_seed(seed)`. `priority`: those of a lower
+    class give way between two steps.
     """
 
     params: Params
@@ -78,6 +82,7 @@ class Inputs(Record, frozen=True):
     output: Output = Output()
     exact: bool = False
     step_cache: StepCache | None = None  # None: as the denoiser was started
+    priority: Priority = "normal"
 
 
 class ErrorInfo(Record, frozen=True):
@@ -163,13 +168,18 @@ class Media(Record, frozen=True):
 
 
 class StageReport(Record, frozen=True):
-    """Where an instance spent its seconds on one stage of one request."""
+    """Where an instance spent its seconds on one stage of one request.
+
+    `busy_s`: how long its ranks were busy with it, where a forward that k requests shared counts
+    1/k for each; `compute_s` counts it in full.
+    """
 
     wait_s: float = 0.0  # accepted, but the ranks were busy with others
     read_s: float = 0.0  # payload out of the slots
     compute_s: float = 0.0
     write_s: float = 0.0  # payload into the outbox and into the receiver's slots
     steps: int = 0
+    busy_s: float = 0.0
 
 
 class CacheReport(Record, frozen=True):

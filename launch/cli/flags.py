@@ -8,7 +8,15 @@ import click
 
 from launch.addresses import DEFAULT_HTTP, DEFAULT_URL
 from launch.cli.values import BYTES, HOST_PORT, RATE, STEP_CACHE
-from roles.options import ENCODER_CACHE, MAX_BATCH, QUANTIZED, RANK_TIMEOUT_S, SLOT_BYTES, SLOTS
+from roles.options import (
+    ENCODER_CACHE,
+    MAX_BATCH,
+    QUANTIZED,
+    RANK_TIMEOUT_S,
+    SCHEDULE,
+    SLOT_BYTES,
+    SLOTS,
+)
 
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
@@ -64,10 +72,11 @@ def front_flags(function: Wrapped) -> Wrapped:
         ),
         click.option(
             "--policy",
-            type=click.Choice(["round_robin", "least_loaded"]),
-            default="round_robin",
+            type=click.Choice(["least_backlog", "least_loaded", "round_robin"]),
+            default="least_backlog",
             show_default=True,
-            help="Which instance of a role gets the next request.",
+            help="Which instance of a role gets the next request: the one with the fewest seconds "
+            "of work, as predicted from what earlier requests took; the emptiest; or each in turn.",
         ),
         click.option(
             "--request-timeout",
@@ -156,6 +165,19 @@ def front_flags(function: Wrapped) -> Wrapped:
     )
 
 
+def schedule_flag(function: Wrapped) -> Wrapped:
+    """Of both kinds of processes: who goes first in a denoiser, and among those who wait."""
+    return click.option(
+        "--schedule",
+        type=click.Choice(["sjf", "fifo", "round_robin"]),
+        default=SCHEDULE,
+        show_default=True,
+        help="Who goes first among requests of one priority, in denoisers and in the line for "
+        "them: sjf (the shortest predicted one, and nobody waits for ever), fifo, or round_robin "
+        "(in denoisers, steps in turns; the line is fifo).",
+    )(function)
+
+
 def compute_flags(function: Wrapped) -> Wrapped:
     """How an instance computes and what memory it lends: the same words for `serve` and `up`."""
     return _all(
@@ -198,8 +220,8 @@ def compute_flags(function: Wrapped) -> Wrapped:
             default=MAX_BATCH,
             show_default=True,
             metavar="N",
-            help="Requests that one instance denoises at a time: in one forward where that pays, "
-            "otherwise in turns.",
+            help="Requests that share a forward at most, where that pays; and that one instance "
+            "has at a time, with one more that waits, of each priority.",
         ),
         click.option(
             "--rank-timeout",

@@ -8,7 +8,14 @@ from click.core import ParameterSource
 
 from launch.addresses import DEFAULT_CONTROL
 from launch.cli.command import Command
-from launch.cli.flags import COUNT, compute_flags, front_flags, keys_flag, speed_flags
+from launch.cli.flags import (
+    COUNT,
+    compute_flags,
+    front_flags,
+    keys_flag,
+    schedule_flag,
+    speed_flags,
+)
 from launch.cli.values import DEVICE, ROLES, TCP, TCP_LIST
 from launch.errors import LaunchError
 from launch.machine import usable_cores
@@ -143,6 +150,7 @@ def _section(name: str | None) -> str:
     "quota, divided by --ranks]",
 )
 @keys_flag
+@schedule_flag
 @compute_flags
 @speed_flags
 @click.option(
@@ -232,6 +240,7 @@ def orchestrator_options(flags: dict[str, Any]) -> "OrchestratorOptions":
         job_ttl_s=flags["job_ttl"],
         job_bytes=flags["job_bytes"],
         policy=flags["policy"],
+        schedule=flags["schedule"],
         encoders=list(flags["encoders"]),
         denoisers=list(flags["denoisers"]),
         decoders=list(flags["decoders"]),
@@ -269,6 +278,7 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
         slots=flags["slots"],
         slot_bytes=flags["slot_bytes"],
         max_batch=flags["max_batch"],
+        schedule=flags["schedule"],
         rank_timeout_s=flags["rank_timeout"],
         encoder_cache=flags["encoder_cache"],
         slice_s=flags["slice"],

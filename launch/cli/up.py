@@ -6,7 +6,14 @@ import click
 from click.core import ParameterSource
 
 from launch.cli.command import Command
-from launch.cli.flags import COUNT, compute_flags, front_flags, keys_flag, speed_flags
+from launch.cli.flags import (
+    COUNT,
+    compute_flags,
+    front_flags,
+    keys_flag,
+    schedule_flag,
+    speed_flags,
+)
 from launch.cli.values import DEVICE, TCP
 
 NUMBER = click.IntRange(min=0)
@@ -72,6 +79,7 @@ NUMBER = click.IntRange(min=0)
     help="CPU threads of each rank. [default: usable cores divided by all ranks, at least 1]",
 )
 @keys_flag
+@schedule_flag
 @compute_flags
 @speed_flags
 @click.option(

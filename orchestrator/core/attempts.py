@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.core.requests import Request
 from orchestrator.core.slots import Lease
-from transfer.messages import Role
+from transfer.messages import Priority, Role
 
 if TYPE_CHECKING:
     from orchestrator.core.instances import Instance
@@ -65,11 +65,15 @@ class Attempt:
     `outgoing` the lease that the worker was granted for the next stage, `generation` the number of
     the last one that it was granted. `started`: an instance was given work for it. `origin`: the
     stage and the maker of the kept payload that it began with. `blamed`: receivers that could not
-    be written to.
+    be written to. `cost`: what its stage was predicted to take, in seconds, when it was
+    given to its worker; `company`: others of the same shape were there, whose forwards it may have
+    shared.
     """
 
     __slots__ = (
         "blamed",
+        "company",
+        "cost",
         "generation",
         "held",
         "incoming",
@@ -107,6 +111,8 @@ class Attempt:
         self.origin: tuple[int, str] | None = None
         self.blamed: set[str] = set()
         self.step = self.steps = 0
+        self.cost = 0.0
+        self.company = False
 
     def __repr__(self) -> str:
         return f"attempt {self.number} at {self.id}"
@@ -114,6 +120,10 @@ class Attempt:
     @property
     def id(self) -> str:
         return self.request.id
+
+    @property
+    def priority(self) -> Priority:
+        return self.request.inputs.priority
 
     @property
     def role(self) -> Role:

@@ -7,6 +7,7 @@ from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.instances import Instance, Post
 from orchestrator.core.requests import Request
+from transfer.messages import PRIORITIES
 
 WRITABLE = ("granted", "quarantined")
 """A grant whose receiver was lost is in quarantine while its sender goes on."""
@@ -46,8 +47,8 @@ def _counts(books: Books) -> Iterator[str]:
         yield f"{len(ledger.deadlines)} deadlines of {len(ledger.active)} requests"
     if len(ledger.reminders) != len(ledger.lingering):
         yield f"{len(ledger.reminders)} reminders of {len(ledger.lingering)} aborts"
-    lines = (*ledger.lines.values(), *ledger.wary.values(), ledger.backoffs)
-    lined = sum(len(line) for line in lines)
+    queues = (*ledger.lines.values(), *ledger.wary.values())
+    lined = sum(len(queue) for queue in queues) + len(ledger.backoffs)
     waiting = sum(x.state in (State.QUEUED, State.STAGED) for x in current)
     if lined != waiting:
         yield f"{waiting} attempts wait, {lined} stand in line"
@@ -74,8 +75,10 @@ def _instance(books: Books, instance: Instance) -> Iterator[str]:
 
 
 def _post(books: Books, post: Post) -> Iterator[str]:
-    if len(post.working) > post.capacity:
-        yield f"{len(post.working)} requests, capacity {post.capacity}"
+    for priority in PRIORITIES:
+        if post.working.count(priority) > post.capacity:
+            yield f"{post.working.count(priority)} {priority} requests, capacity {post.capacity}"
+    yield from post.complaints()
     for attempt in post.working:
         known = books.ledger.find(attempt.id, attempt.number) is attempt
         if not known or attempt.worker is not post.instance:
@@ -85,13 +88,13 @@ def _post(books: Books, post: Post) -> Iterator[str]:
         for attempt in group:
             if attempt.state is not state:
                 yield f"expects {attempt} to be {state}, which is {attempt.state}"
-    if post.parked and len(post.working) < post.capacity and post.instance.live:
+    if post.next_parked() is not None and post.instance.live:
         yield "has capacity for what is parked"
-    for line in (books.ledger.lines[post.role], books.ledger.wary[post.role]):
-        head = line.head()
-        if head is None or not dispatch.choice(books, head, post.role)(post):
+    queues = (books.ledger.lines[post.role], books.ledger.wary[post.role])
+    for head in (head for queue in queues for head in queue.heads()):
+        if not dispatch.choice(books, head, post.role)(post):
             continue
-        if post.room[0] and post.fits(head.nbytes):
+        if post.room(head.priority)[0] and post.fits(head.nbytes):
             yield f"has room for {head}, which waits"
 
 

@@ -4,7 +4,9 @@ from collections import OrderedDict, deque
 
 from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.lines import Line
+from orchestrator.core.queues import Queue
 from orchestrator.core.requests import Request
+from transfer.costs import Workload
 from transfer.messages import ROLES, Inputs, Role
 
 RECENT = 64
@@ -14,7 +16,7 @@ class Ledger:
     """`active` are the requests whose clients wait, by id; `lingering` the attempts that are over
     while an instance has still to confirm that it stopped.
 
-    `lines` are the attempts that wait for room in each role, oldest request first. `wary` are
+    `lines` are the attempts that wait for room in each role, by class. `wary` are
     lines for those that failed at some instance before and look for another one: they go first,
     and the others do not wait for them. `deadlines` of requests, `backoffs` of attempts that have
     still to wait before they stand in line, `patience` of those in the wary lines, `stalls` of
@@ -24,8 +26,8 @@ class Ledger:
     def __init__(self, max_past: int) -> None:
         self.active: dict[str, Request] = {}
         self.lingering: dict[tuple[str, int], Attempt] = {}
-        self.lines: dict[Role, Line[Attempt]] = {role: Line() for role in ROLES}
-        self.wary: dict[Role, Line[Attempt]] = {role: Line() for role in ROLES}
+        self.lines: dict[Role, Queue] = {role: Queue() for role in ROLES}
+        self.wary: dict[Role, Queue] = {role: Queue() for role in ROLES}
         self.deadlines: Line[Request] = Line()
         self.backoffs: Line[Attempt] = Line()
         self.patience: Line[Attempt] = Line()
@@ -59,12 +61,13 @@ class Ledger:
         deadline_s: float,
         attempts: int = 0,
         tries: int = 0,
+        works: dict[Role, Workload] | None = None,
     ) -> Attempt:
         """A new request, and its first attempt, after so many in an earlier life, of which `tries`
         count. The same id again goes on numbering attempts where it stopped, so that nothing that
         is said of an old attempt fits the new one."""
         self._accepted += 1
-        request = Request(id, self._accepted, inputs, route, now, deadline_s, tries)
+        request = Request(id, self._accepted, inputs, route, now, deadline_s, tries, works)
         self.active[id] = request
         self.deadlines.put(request.deadline, request.order, request)
         number = max(self._attempts.pop(id, 0), attempts) + 1
@@ -90,9 +93,9 @@ class Ledger:
     def step_out(self, attempt: Attempt) -> None:
         """The attempt waits for nothing any more."""
         for line in (self.lines, self.wary):
-            line[attempt.role].discard(attempt.serial)
+            line[attempt.role].discard(attempt)
             if not attempt.last:
-                line[attempt.next_role].discard(attempt.serial)
+                line[attempt.next_role].discard(attempt)
         self.backoffs.discard(attempt.serial)
         self.patience.discard(attempt.serial)
         self.stalls.discard(attempt.serial)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from orchestrator.core.commands import Timings
+from transfer.costs import Workload
 from transfer.messages import ErrorInfo, Inputs, Role, StageReport
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ class Request:
     `order` counts accepted requests, `tries` the attempts for which an instance was given work,
     those of an earlier orchestrator included, and `spared` how many of them do not count against
     it, because they were lost through another request. `kept` has the payloads that a further
-    attempt can start from, by stage; `avoid` the names of instances at which an attempt failed
-    through their own fault; `history` what became of the attempts before this one, a line each.
+    attempt can start from, by stage; `works` what it asks of each role of its route; `due` is its
+    place in the lines: who is due earlier goes first; `avoid` the names of instances at which an
+    attempt failed through their own fault; `history` what became of the attempts before this one,
+    a line each.
     """
 
     __slots__ = (
@@ -41,6 +44,7 @@ class Request:
         "attempt",
         "avoid",
         "deadline",
+        "due",
         "history",
         "id",
         "inputs",
@@ -53,6 +57,7 @@ class Request:
         "story",
         "submitted",
         "tries",
+        "works",
     )
 
     def __init__(
@@ -64,6 +69,7 @@ class Request:
         now: float,
         deadline_s: float,
         tries: int = 0,
+        works: dict[Role, Workload] | None = None,
     ) -> None:
         self.id = id
         self.order = order
@@ -74,6 +80,8 @@ class Request:
         self.deadline = now + deadline_s
         self.tries = tries
         self.spared = 0
+        self.works = works or {}
+        self.due = now
         self.attempt: Attempt | None = None
         self.kept: dict[int, Kept] = {}
         self.avoid: set[str] = set()
@@ -111,6 +119,7 @@ class Request:
             compute_s=max(known.compute_s, report.compute_s),
             write_s=max(known.write_s, report.write_s),
             steps=max(known.steps, report.steps),
+            busy_s=max(known.busy_s, report.busy_s),
         )
 
     def timings(self, now: float) -> Timings:

@@ -24,6 +24,7 @@ from transfer.messages import (
     Progressed,
     PushFailed,
     Staged,
+    StageReport,
 )
 
 Stage = Accepted | Progressed | Delivered | Staged | PushFailed | Finished | Failed | Aborted
@@ -72,6 +73,7 @@ def progressed(books: Books, attempt: Attempt, instance: Instance, message: Prog
         return False
     attempt.step, attempt.steps = message.step, message.steps
     dispatch.watch(books, attempt)
+    _recount(books, attempt, instance)
     request = attempt.request
     progress = Progress(
         request.id, request.tries, message.role, instance.name, message.step, message.steps
@@ -94,8 +96,7 @@ def delivered(books: Books, attempt: Attempt, instance: Instance, message: Deliv
     if message.nbytes <= 0 or (lease is not None and message.nbytes > lease.room):
         text = f"said to have written {message.nbytes} bytes into slots of {lease and lease.room}"
         return _breach(books, attempt, instance, text)
-    attempt.request.report(attempt.role, message.report)
-    retry.trust(books, attempt, instance)
+    _note(books, attempt, instance, message.report)
     books.learn(attempt.role, message.nbytes)
     if lease is None or lease.state != "granted":
         return _delivered_to_nobody(books, attempt, instance, message)
@@ -133,8 +134,7 @@ def staged(books: Books, attempt: Attempt, instance: Instance, message: Staged) 
         return False  # said again
     if attempt.last or message.nbytes <= 0:
         return _breach(books, attempt, instance, f"staged {message.nbytes} bytes")
-    attempt.request.report(attempt.role, message.report)
-    retry.trust(books, attempt, instance)
+    _note(books, attempt, instance, message.report)
     books.learn(attempt.role, message.nbytes)
     if released:
         _give_back(books, attempt)
@@ -190,8 +190,7 @@ def finished(books: Books, attempt: Attempt, instance: Instance, message: Finish
         books.commands.append(Discard(message.media))
         ending.confirm(books, attempt, None)
         return _breach(books, attempt, instance, f"finished with {len(message.media)} media")
-    attempt.request.report(attempt.role, message.report)
-    retry.trust(books, attempt, instance)
+    _note(books, attempt, instance, message.report)
     ending.complete(books, attempt, message.media)
     return True
 
@@ -246,6 +245,24 @@ def _wait_for_room(
     else:
         dispatch.join(books, attempt)
     return True
+
+
+def _note(books: Books, attempt: Attempt, instance: Instance, report: StageReport) -> None:
+    """The instance has done what it was asked for, and says what it took. A payload that was staged
+    first is not computed again when it is pushed."""
+    if attempt in (post := instance.posts[attempt.role]).working:
+        books.forecast.learn(attempt, post, report)
+    attempt.request.report(attempt.role, report)
+    retry.trust(books, attempt, instance)
+
+
+def _recount(books: Books, attempt: Attempt, instance: Instance) -> None:
+    """The steps that it has done are no work to come any more."""
+    roster, post = books.registry.rosters[attempt.role], instance.posts[attempt.role]
+    if roster.by_cost and attempt.steps > 0:
+        left = max(0.0, 1.0 - attempt.step / attempt.steps)
+        post.working.revise(attempt, attempt.cost * left)
+        roster.refresh(post)
 
 
 def _unwritten(books: Books, attempt: Attempt, lease: Lease, may_land: bool) -> None:

@@ -24,8 +24,10 @@ class RankView(Record, frozen=True):
 
 class InstanceView(Record, frozen=True):
     """One instance in one role. `order` is its place among the role's registered endpoints;
-    `capacity` and `in_flight` count requests of this role. `encodings`: the cache of an encoder,
-    as of its last heartbeat; None where there is none, or nothing was encoded yet."""
+    `capacity` and `in_flight` count requests of this role, of which each class has the whole
+    capacity for itself. `backlog_s`: predicted seconds of all that is there or on its way.
+    `encodings`: the cache of an encoder, as of its last heartbeat; None where there is none, or
+    nothing was encoded yet."""
 
     name: str
     endpoint: str
@@ -37,6 +39,7 @@ class InstanceView(Record, frozen=True):
     slots: SlotsView
     ranks: list[RankView]
     host: str
+    backlog_s: float = 0.0
     encodings: CacheReport | None = None
 
 
@@ -82,5 +85,6 @@ def _instance(post: Post) -> InstanceView:
         slots=SlotsView(slots.total, slots.leased, slots.quarantined),
         ranks=[RankView(rank.rank, rank.pid, rank.state) for rank in instance.ranks],
         host=instance.info.host.hostname,
+        backlog_s=round(post.backlog("low"), 3) if instance.live else 0.0,
         encodings=instance.encodings if post.role == "encoder" else None,
     )

@@ -45,9 +45,11 @@ def make_plan(request: ImageRequest, model: ModelInfo, options: HttpOptions) -> 
     check_size(request, size, model, options)
     cache = step_cache(request, model)
     seed = _seed(request)
-    exact = bool(request.exact)
+    exact, priority = bool(request.exact), request.priority or "normal"
     return Plan(
-        inputs=[Inputs(params, seed + i, output, exact, cache) for i in range(request.n or 1)],
+        inputs=[
+            Inputs(params, seed + i, output, exact, cache, priority) for i in range(request.n or 1)
+        ],
         seed=seed,
         output_format=output.format,
         quality=request.quality if request.quality in ECHOED_QUALITY else "high",

@@ -110,6 +110,10 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         StepCacheField | None,
         Meta(description="Faster, with other pixels. Left out: as the server was started."),
     ] = None
+    priority: Annotated[
+        Literal["low", "normal", "high"] | None,
+        Meta(description="Those of a lower class give way, between two steps. Default normal."),
+    ] = None
     height: Annotated[int | None, Meta(description="Pixels; instead of size.")] = None
     width: Annotated[int | None, Meta(description="Pixels; instead of size.")] = None
     num_frames: Annotated[
@@ -195,6 +199,7 @@ _CHOICES = {
         "background",
         "moderation",
         "style",
+        "priority",
     )
 } | {"type": ["image"]}
 

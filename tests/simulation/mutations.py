@@ -207,8 +207,8 @@ MUTATIONS = [
     Mutation(
         "count one place more than an instance has",
         f"{CORE}/dispatch.py",
-        "while instance.live and post.parked and len(post.working) < post.capacity:",
-        "while instance.live and post.parked and len(post.working) <= post.capacity:",
+        "while instance.live and (attempt := post.next_parked()) is not None:",
+        "while instance.live and (attempt := next(iter(post.parked), None)) is not None:",
     ),
     Mutation(
         "leave the requests of a lost instance as they are",

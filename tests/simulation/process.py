@@ -169,7 +169,9 @@ class Process:
         key = (work.request, work.attempt)
         if key in self.jobs:
             return
-        busy = sum(j.computing and j.work.role == work.role for j in self.jobs.values())
+        kind = (work.role, work.inputs.priority)
+        computing = [j.work for j in self.jobs.values() if j.computing]
+        busy = sum((each.role, each.inputs.priority) == kind for each in computing)
         assert busy < self.capacity, f"{self} is given more than it takes"
         job = self.jobs[key] = Job(work, self.world.random.randint(0, 4), work.delivery is None)
         self._receive(job, work.grant)
@@ -246,7 +248,9 @@ class Process:
             job.steps += 1
             self.say(Progressed(*self._about(job), job.steps, 4))
         elif job.work.last:
-            self._end(job, Finished(*self._about(job), [self.world.picture(self)], StageReport()))
+            self._end(
+                job, Finished(*self._about(job), [self.world.picture(self)], self._report(job))
+            )
         else:
             job.nbytes = self.world.random.choice([1, 500, KIB, KIB + 1, 3 * KIB])
             self._hand_over(job)
@@ -275,7 +279,7 @@ class Process:
             self._write(job)
             return
         job.staged, job.computing = True, False
-        self.say(Staged(*self._about(job), job.nbytes, self._unused(job), StageReport()))
+        self.say(Staged(*self._about(job), job.nbytes, self._unused(job), self._report(job)))
 
     def _receive(self, job: Job, grant: Grant | None) -> None:
         job.grant = grant
@@ -327,11 +331,15 @@ class Process:
         self.kept[(job.work.role, *self._key(job))] = job
         while len(self.kept) > self.world.random.randint(1, 6):
             del self.kept[next(iter(self.kept))]  # it needs the room
-        self._end(job, Delivered(*about, grant.generation, job.nbytes, 1, StageReport()))
+        self._end(job, Delivered(*about, grant.generation, job.nbytes, 1, self._report(job)))
 
     def _end(self, job: Job, message: Any) -> None:
         del self.jobs[self._key(job)]
         self.say(message)
+
+    def _report(self, job: Job) -> StageReport:
+        """Costs as different as machines are."""
+        return StageReport(steps=job.steps, busy_s=self.world.random.choice([0.0, 0.01, 5.0]))
 
     def _key(self, job: Job) -> Key:
         return job.work.request, job.work.attempt

@@ -31,6 +31,7 @@ from roles.engine import Engine
 from roles.outbox import SENDERS, OutboxLine, outboxes
 from roles.pool import Death, PoolResult
 from roles.scheduler import Scheduler
+from roles.turns import Schedule
 from tests.support.batching import Eager
 from tests.support.scripted_orchestrator import work
 from transfer.codec import Message
@@ -66,6 +67,7 @@ class FakeRanks:
         self.died: asyncio.Future[Death] = asyncio.get_running_loop().create_future()
         self.steps = 3
         self.nbytes = 1000
+        self.lost: dict[int, tuple[int, int]] = {}  # step → what the ranks say that it was
         self.batch_key: str | None = None  # of every request's next forward
         self.encodings: CacheReport | None = None  # of an encode
         self.bad_files: ErrorInfo | None = None  # why files cannot be made
@@ -151,9 +153,8 @@ class FakeRanks:
         done = step == self.steps
         nbytes = self.nbytes if done else None
         batch_key = None if done else self.batch_key
-        return Outcome(
-            *key, done=done, step=step, steps=self.steps, nbytes=nbytes, batch_key=batch_key
-        )
+        step, steps = self.lost.get(step, (step, self.steps))
+        return Outcome(*key, done=done, step=step, steps=steps, nbytes=nbytes, batch_key=batch_key)
 
 
 def _name(message: Call) -> tuple[str, str]:
@@ -218,7 +219,12 @@ class EngineRoom:
     """The engine called "box", of every role. Two requests denoise at a time; four outbox slots
     for each role that sends, of which `outbox` is the encoder's."""
 
-    def __init__(self, ranks: int = 1, capacity: dict[Role, int] = CAPACITY) -> None:
+    def __init__(
+        self,
+        ranks: int = 1,
+        capacity: dict[Role, int] = CAPACITY,
+        schedule: Schedule = "round_robin",
+    ) -> None:
         self.pool = SlotPool.create(4, SLOT_BYTES, 8)
         self._outboxes = outboxes(self.pool, SENDERS)
         self.outbox = self._outboxes["encoder"]
@@ -229,7 +235,7 @@ class EngineRoom:
         self.said: list[Message] = []
         self.lost: list[str] = []
         self._news = asyncio.Event()
-        self.scheduler = Scheduler(2, Eager())
+        self.scheduler = Scheduler(2, Eager(), schedule)
         self.engine = Engine(
             "box",
             capacity,

@@ -51,6 +51,11 @@ def test_the_last_seed_has_to_exist() -> None:
     assert refused(400, seed=MAX_SEED, n=2).param == "seed"
 
 
+def test_a_priority_is_of_three_and_normal_by_default() -> None:
+    assert plan().inputs[0].priority == "normal"
+    assert [inputs.priority for inputs in plan(priority="high", n=2).inputs] == ["high", "high"]
+
+
 def test_the_size_becomes_width_and_height() -> None:
     params = plan(size="256x128").inputs[0].params
     assert (params["width"], params["height"]) == (256, 128)

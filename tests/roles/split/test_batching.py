@@ -114,6 +114,19 @@ def test_pictures_of_another_shape_do_not_join(name, of):
     assert [apart(*each) for each in zip(together, alone, strict=True)] == [0.0, 0.0]
 
 
+def test_seed_and_generator_do_not_matter_for_compatibility(of):
+    program, params = of("demo")
+    keys = []
+    for seed in (1, 2):
+        asked = call({**params, "num_inference_steps": 2}, seed=seed)
+        denoising = program.denoise(asked, program.encode(asked))
+        denoising.start()
+        keys.append(key_of(denoising.pending))
+        denoising.cancel()
+    assert keys[0] is not None
+    assert keys[0] == keys[1]
+
+
 def test_another_number_of_guidance_branches_does_not_join(of):
     shared, params = of("sdxl")
     calls = [ask(params, 0), ask(params, 1, guidance_scale=1.0)]
