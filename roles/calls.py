@@ -53,13 +53,15 @@ class Run(Message, frozen=True, tag="run"):
     is one transformer call and the pipeline's own code up to the next one. A rank that is alone
     takes step after step for a while (`slice_s`), until another call waits.
 
-    The requests of a group share their forwards: their batch keys are equal. Answered with
-    `Outcomes`, one for each request in order.
+    The requests of a group share their forwards: their batch keys are equal. `share`: so many calls
+    go into one forward at most, those of branches of guidance included; 0: as many as there are.
+    Answered with `Outcomes`, one for each request in order.
     """
 
     unit: Unit
     groups: Groups
     call: int = 0
+    share: int = 0
 
 
 class Store(Message, frozen=True, tag="store"):
@@ -112,9 +114,9 @@ class MediaFile(Record, frozen=True):
 class Measured(Record, frozen=True):
     """What a turn of steps told of its forwards, for whoever decides how many shall share one.
 
-    `key`: of the requests' forwards (`roles.split.batching.key_of`). `seconds`: of the fastest step
-    of all `size` requests; None if no step was clean. `most`: no more than so many may share a
-    forward, for want of memory, or because it goes wrong.
+    `key`: of the requests' forwards (`roles.split.batching.key_of`). `seconds`: of the fastest
+    forward of `size` calls, with what the pipelines do between two; None if none was clean. `most`:
+    no more than so many may share a forward, for want of memory, or because it goes wrong.
     """
 
     key: str
@@ -131,6 +133,7 @@ class Outcome(Record, frozen=True):
     `compute_s` in the pipeline and in encoding media, in full for each request of a group.
 
     `batch_key`: requests with the same may share their next forward; None: this one runs alone.
+    `branches`: calls with that key that wait together, which may share one too.
     `measured`: what is to be learned of the turn; in the first outcome of each group only.
     """
 
@@ -146,6 +149,7 @@ class Outcome(Record, frozen=True):
     compute_s: float = 0.0
     batch_key: str | None = None
     measured: Measured | None = None
+    branches: int = 1
 
 
 class Loaded(Record, frozen=True, tag="loaded"):

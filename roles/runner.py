@@ -40,18 +40,18 @@ class _Live:
         self.denoising: Denoising | None = None
         self.packed: Packed | None = None
         self.files: list[Encoded] = []
-        self._keyed: tuple[TransformerCall, str | None] | None = None
 
     @property
     def batch_key(self) -> str | None:
-        """What may share the pending forward; None: nothing, because it is to be exact, or cannot
+        """What may share the pending forwards; None: nothing, because it is to be exact, or cannot
         be understood."""
-        pending = None if self.denoising is None else self.denoising.pending
-        if pending is None or self.call.inputs.exact:
+        if not self.branches or self.call.inputs.exact:
             return None
-        if self._keyed is None or self._keyed[0] is not pending:
-            self._keyed = pending, key_of(pending)
-        return self._keyed[1]
+        return key_of(self.branches[0])
+
+    @property
+    def branches(self) -> tuple[TransformerCall, ...]:
+        return () if self.denoising is None else self.denoising.pending
 
     def close(self) -> None:
         if self.denoising is not None:
@@ -119,7 +119,8 @@ class Runner:
 
     def run(self, call: Run) -> Outcomes:
         if call.unit == "step":
-            return Outcomes([told for group in call.groups for told in self._turn(group)])
+            turns = [self._turn(group, call.share) for group in call.groups]
+            return Outcomes([told for turn in turns for told in turn])
         unit = {"encode": self._encode, "decode": self._decode}[call.unit]
         keys = [key for group in call.groups for key in group]
         return Outcomes([self._guarded(key, partial(self._on, unit, key)) for key in keys])
@@ -171,10 +172,10 @@ class Runner:
             payload = self._program.encode(live.call)
         return self._computed(live, payload, Outcome(*live.key))
 
-    def _turn(self, group: tuple[Key, ...]) -> list[Outcome]:
+    def _turn(self, group: tuple[Key, ...], share: int) -> list[Outcome]:
         """Steps of requests that share their forwards; what fails, fails alone."""
         known = [self._live[key] for key in group if key in self._live]
-        turn = self._stepper.take(known) if known else Turn([])
+        turn = self._stepper.take(known, share) if known else Turn([])
         errors = {live.key: error for live, error in zip(known, turn.errors, strict=True)}
         told = [self._guarded(key, partial(self._stepped, key, errors)) for key in group]
         told = [replace(o, compute_s=o.compute_s + turn.seconds) for o in told]
@@ -197,7 +198,7 @@ class Runner:
         assert denoising is not None
         outcome = Outcome(*live.key, step=denoising.step, steps=denoising.steps)
         if not denoising.done:
-            return replace(outcome, batch_key=live.batch_key)
+            return replace(outcome, batch_key=live.batch_key, branches=len(live.branches))
         result, live.denoising = denoising.result(), None
         if live.role == "monolithic":
             with clock.measure("compute_s"):

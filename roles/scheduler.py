@@ -24,10 +24,12 @@ class Arrived:
 @dataclass(frozen=True)
 class Ran:
     """The planned unit of this request was executed, and the request goes on. Requests with the
-    same `batch_key` may share their next forward; None: this one runs alone."""
+    same `batch_key` may share their next forward; None: this one runs alone. `branches`: calls with
+    that key that it waits for, which may share one too."""
 
     key: Key
     batch_key: str | None = None
+    branches: int = 1
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,12 @@ Event = Arrived | Ran | Ended | Measured
 
 @dataclass(frozen=True)
 class Plan:
-    """What the ranks do next: one unit, for groups of requests that share their forwards."""
+    """What the ranks do next: one unit, for groups of requests that share their forwards, `share`
+    calls in one at most; 0: as many as there are."""
 
     unit: Unit
     groups: Groups
+    share: int = 0
 
     @property
     def keys(self) -> list[Key]:
@@ -63,6 +67,7 @@ class _Job:
     round: int  # the last one in which it had its turn
     begun: bool = False
     batch_key: str | None = None
+    branches: int = 1
 
     @property
     def stepped(self) -> bool:
@@ -74,8 +79,10 @@ class Scheduler:
 
     Every runnable request gets one turn in each round, in the order of a ring; what arrives waits
     for the next round. Whoever has the turn takes others along that wait for theirs and may share
-    its forward, as many as `costs` says pays. So between two turns of one request any other gets
-    one, or two if it was taken along, and over time all get the same number.
+    its forward, as many as `costs` says pays; branches of guidance that one request waits for are
+    as many calls, which share with each other, or run one after the other. So between two turns of
+    one request any other gets one, or two if it was taken along, and over time all get the same
+    number.
 
     Without `costs` nothing is shared. A request is
 
@@ -106,8 +113,8 @@ class Scheduler:
         match event:
             case Arrived(key, role):
                 self._arrive(key, role)
-            case Ran(key, batch_key):
-                self._ran(self._job(key, event), batch_key)
+            case Ran(key, batch_key, branches):
+                self._ran(self._job(key, event), batch_key, branches)
             case Ended(key):
                 self._end(self._job(key, event))
             case Measured():
@@ -127,14 +134,14 @@ class Scheduler:
             waiting = runnable
         unit = self._unit(waiting[0])
         assert unit is not None
-        group = self._group(waiting) if unit == "step" else waiting[:1]
+        group, share = self._group(waiting) if unit == "step" else (waiting[:1], 0)
         for job in group:
             job.round = self._round
             self._ring.remove(job.key)
             self._ring.append(job.key)
         keys = tuple(job.key for job in group)
         self._planned = set(keys)
-        return Plan(unit, (keys,))
+        return Plan(unit, (keys,), share)
 
     def planned(self, key: Key) -> bool:
         """Whether the ranks are at work on this request."""
@@ -154,13 +161,21 @@ class Scheduler:
     def __str__(self) -> str:
         return f"jobs {list(self._jobs.values())}, running {self.running}, planned {self._planned}"
 
-    def _group(self, waiting: list[_Job]) -> list[_Job]:
-        """The first of those that wait for their turn, and whom it takes along."""
+    def _group(self, waiting: list[_Job]) -> tuple[list[_Job], int]:
+        """The first of those that wait for their turn, whom it takes along, and how many calls
+        share a forward."""
         head, *others = waiting
         if head.batch_key is None or self._costs is None:
-            return [head]
+            return [head], 1
         others = [o for o in others if o.batch_key == head.batch_key and self._unit(o) == "step"]
-        return [head, *others][: self._costs.size(head.batch_key, 1 + len(others))]
+        size = self._costs.size(head.batch_key, sum(job.branches for job in (head, *others)))
+        group, room = [head], size - head.branches
+        for job in others:
+            if job.branches > room:
+                break
+            group.append(job)
+            room -= job.branches
+        return group, size
 
     def _unit(self, job: _Job) -> Unit | None:
         if not job.begun:
@@ -175,11 +190,11 @@ class Scheduler:
         self._jobs[key] = _Job(key, role, self._round)
         self._ring.append(key)
 
-    def _ran(self, job: _Job, batch_key: str | None) -> None:
+    def _ran(self, job: _Job, batch_key: str | None, branches: int) -> None:
         if job.key not in self._planned:
             raise InvalidEvent(f"{job.key} ran unplanned; {self}")
         self._planned.discard(job.key)
-        job.batch_key = batch_key
+        job.batch_key, job.branches = batch_key, branches
         if not job.begun:
             job.begun = True
             if job.stepped:

@@ -10,7 +10,7 @@ the role computes, stand-ins elsewhere. Nothing here knows a model family.
 
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,12 +18,14 @@ import torch
 from roles.samples import Sample
 from roles.split import inputs, skipping
 from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
+from roles.split.branches import Outlines
 from roles.split.components import part_of
 from roles.split.describe import describe, sample_rate
 from roles.split.door import Coroutine
 from roles.split.face import Face, StandIn
 from roles.split.outputs import samples
 from roles.split.program import BadInput, Call, Unsplittable
+from roles.split.quirks import ONE_BY_ONE
 from roles.split.randomness import GlobalRandomness
 from roles.split.reading import Reading
 from roles.split.recording import Recorder, own_methods
@@ -64,6 +66,7 @@ class ClassicProgram:
         self._skip = skipping.skip_of(type(pipeline))
         self._interrupted = skipping.interrupted(type(pipeline))
         self._methods = own_methods(type(pipeline))
+        self._outlines = None if type(pipeline).__name__ in ONE_BY_ONE else Outlines()
         self.info: ModelInfo = describe(pipeline, name, fingerprint, self._arguments, why_not)
 
     # ------------------------------------------------------------ the roles
@@ -105,7 +108,7 @@ class ClassicProgram:
             self._run_to(boundary, view, params | self._extras(generator, coroutine))
             return {"decodes": boundary.decodes, "kept": kept}
 
-        return Coroutine(call.request, self._steps(params), run, randomness, self._settle)
+        return self._coroutine(call, params, run, randomness)
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         try:
@@ -134,9 +137,20 @@ class ClassicProgram:
                 raise (bad_input(error, params) if early else None) or error from None
             return self._samples(output, params)
 
-        return Coroutine(call.request, self._steps(params), run, randomness, self._settle)
+        return self._coroutine(call, params, run, randomness)
 
     # ------------------------------------------------------------ their parts
+
+    def _coroutine(
+        self,
+        call: Call,
+        params: dict[str, Any],
+        run: Callable[[Coroutine], Any],
+        randomness: GlobalRandomness,
+    ) -> Coroutine:
+        outlines = None if call.inputs.exact else self._outlines
+        steps = self._steps(params)
+        return Coroutine(call.request, steps, run, randomness, self._settle, outlines)
 
     def _encoder_face(self, name: str, module: Any, recorder: Recorder) -> Face:
         part = part_of(name)
