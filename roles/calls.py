@@ -49,9 +49,9 @@ class Begin(Message, frozen=True, tag="begin"):
 
 
 class Run(Message, frozen=True, tag="run"):
-    """One unit of work for requests that have begun: a whole encode or decode, or one step, which
-    is one transformer call and the pipeline's own code up to the next one. A rank that is alone
-    takes step after step for a while (`slice_s`), until another call waits.
+    """One unit of work for requests that have begun: a whole encode or decode, or one step: its
+    transformer calls and the pipeline's own code. A rank that is alone takes step after step for a
+    while (`slice_s`), until another call waits.
 
     The requests of a group share their forwards: their batch keys are equal. `share`: so many calls
     go into one forward at most, those of branches of guidance included; 0: as many as there are.

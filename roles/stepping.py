@@ -1,8 +1,9 @@
 """A turn of the denoiser: steps of one request, or of several that share their forwards.
 
-A step is what a request's pipeline does from one wait at the door to the next. It waits for one
-forward, or for several branches of guidance, which may share with each other and with those of
-other requests.
+A pipeline that stands at the door waits for one forward, or for several branches of guidance,
+which may share with each other and with those of other requests. A step of its loop may have
+several such waits. A turn ends between two steps: requests that paused at different places within
+one would never meet at the same kind of forward again.
 """
 
 import time
@@ -13,6 +14,8 @@ from typing import Any, Protocol
 from roles.calls import Measured
 from roles.split.program import Denoising, TransformerCall
 from roles.split.together import Together
+
+MAX_FORWARDS = 8  # of a turn without the end of a step: there are pipelines that count none
 
 
 class Stepped(Protocol):
@@ -39,7 +42,7 @@ class Turn:
 
 @dataclass
 class _Ran:
-    """The forwards of one step: a result, or an exception, for each call.
+    """The forwards that a group waited for: a result, or an exception, for each call.
 
     `size`: calls in each forward. `most`: no more than so many at a time. `clean`: whether the time
     that it took tells anything.
@@ -73,22 +76,27 @@ class Stepper:
         began = time.perf_counter()
         key = group[0].batch_key
         planned = _size(len(_calls(group)), share)
+        amid = 0  # forwards since the end of a step
         most = None
         while True:
             before, same, count = turn.seconds, group[0].batch_key == key, len(_calls(group))
-            ran = self._step(group, share, turn)
+            steps = _steps(group)
+            ran = self._advance(group, share, turn)
             turn.seconds = time.perf_counter() - began
             most = ran.most or most
             if ran.clean and same and count % ran.size == 0 and not any(turn.errors):
                 forward_s = (turn.seconds - before) * ran.size / count
                 turn.fastest[ran.size] = min(forward_s, turn.fastest.get(ran.size, forward_s))
-            if turn.seconds >= self._slice_s or self._wanted() or not _go_on(group, turn, most):
+            if not _go_on(group, turn, most):
+                break
+            amid = amid + 1 if _steps(group) == steps else 0
+            if amid % MAX_FORWARDS == 0 and (turn.seconds >= self._slice_s or self._wanted()):
                 break
         turn.measured = _measured(key, planned, turn, most)
         return turn
 
-    def _step(self, group: Sequence[Stepped], share: int, turn: Turn) -> _Ran:
-        """One step of each."""
+    def _advance(self, group: Sequence[Stepped], share: int, turn: Turn) -> _Ran:
+        """Each to the next wait at the door."""
         counts = [len(_pending(each)) for each in group]
         keys = {each.batch_key for each in group}
         key = group[0].batch_key if len(keys) == 1 else None
@@ -112,6 +120,11 @@ class Stepper:
             most=min((shared.most for shared in told if shared.most), default=None),
             clean=not any(shared.trial for shared in told),
         )
+
+
+def _steps(group: Sequence[Stepped]) -> list[int]:
+    """How many steps each has completed."""
+    return [each.denoising.step for each in group if each.denoising is not None]
 
 
 def _size(count: int, share: int) -> int:

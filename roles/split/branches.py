@@ -10,11 +10,12 @@ A call is computed at once, as the plain pipeline does it, unless
 - it is understood (`batching.key_of`), and holds nothing but tensors and plain values, whose
   contents can be kept for the case that the pipeline changes them before the call has run;
 - a forward of its form has run, so that the structure, shapes and dtypes of the result are known;
-- the pipeline has lately had calls of one form waiting together; now and then it is tried again.
+- the pipeline has lately had calls of one key waiting together; now and then it is tried again.
 
 And everything that waits is computed first, before the pipeline does anything else with the
-transformer, and at the end of each step. A call that still waits when the pipeline ends is dropped:
-nobody can want its result, and forwards that are understood leave no traces.
+transformer, and at the end of each step and of the pipeline, wanted or not: so the forwards are
+those of the plain pipeline, and in its order but for those that share. Only what waits when a
+pipeline fails or is cancelled is dropped.
 """
 
 from collections import OrderedDict
@@ -98,14 +99,16 @@ class Branches:
         """What the forward gives, now or later."""
         if self._outlines is None:
             return self._run([call])[0]
-        if len(self._waiting) == MAX_WAITING or any(unready((call.args, call.kwargs))):
+        given = next(iter(unready((call.args, call.kwargs))), None)
+        if len(self._waiting) == MAX_WAITING or given is not None:
             self.settle()
         key = key_of(call)
         form = (key or "").partition(":")[0]
         outline = self._outlines.get(form)
         if outline is None or not _can_be_kept(call) or not self._may_pay():
             return self._at_once(call, form)
-        waiting = _Waiting(call, form, outline, _Kept(call))
+        assert key is not None
+        waiting = _Waiting(call, key, outline, _Kept(call))
         self._waiting.append(waiting)
         return waiting.result(self.settle)
 
@@ -114,7 +117,7 @@ class Branches:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        self._note_habit([each.form for each in waiting])
+        self._note_habit([each.key for each in waiting])
         calls = [each.kept.call() for each in waiting]
         outputs = [call.run() for call in calls] if here else self._run(calls)
         for each, output in zip(waiting, outputs, strict=True):
@@ -123,7 +126,7 @@ class Branches:
             each.fill(output)
 
     def drop(self) -> None:
-        """Forgets what waits: the pipeline has ended."""
+        """Forgets what waits: the pipeline has failed, or was cancelled."""
         self._waiting.clear()
 
     def _at_once(self, call: TransformerCall, form: str) -> Any:
@@ -139,14 +142,14 @@ class Branches:
         self._skipped += 1
         return self._skipped % TRY_EVERY == 0
 
-    def _note_habit(self, forms: list[str]) -> None:
-        self._vain = 0 if len(set(forms)) < len(forms) else self._vain + 1
+    def _note_habit(self, keys: list[str]) -> None:
+        self._vain = 0 if len(set(keys)) < len(keys) else self._vain + 1
 
     def _check(self, waiting: "_Waiting", output: Any) -> None:
         if waiting.outline.fits(output):
             return
         assert self._outlines is not None
-        self._outlines.distrust(waiting.form)
+        self._outlines.distrust(waiting.key.partition(":")[0])
         kind = type(waiting.call.module).__name__
         raise RuntimeError(
             f"a forward of {kind} gave other shapes than those of the same form before; its calls "
@@ -159,7 +162,7 @@ class _Waiting:
     """One call, and what stands for its result."""
 
     call: TransformerCall
-    form: str
+    key: str
     outline: Outline
     kept: "_Kept"
     leaves: list[Unready] = field(default_factory=list)

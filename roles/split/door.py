@@ -53,7 +53,7 @@ class Coroutine:
         self._result: Any = None
         self._error: BaseException | None = None
         self._fresh = True
-        self._greenlet = greenlet(lambda: program(self))
+        self._greenlet = greenlet(lambda: self._whole(program))
         self._branches = Branches(self._forwards, outlines)
 
     def start(self) -> None:
@@ -128,6 +128,11 @@ class Coroutine:
             # the pipeline's clean-up would wipe what the other requests keep in there
             answers["_reset_stateful_cache"] = lambda recurse=True: forget(module, self.request)
         return _Transformer(module, answers, self._branches)
+
+    def _whole(self, program: "Callable[[Coroutine], Any]") -> Any:
+        result = program(self)
+        self._branches.settle()  # some may be in the result
+        return result
 
     def _called(self, call: TransformerCall) -> Any:
         self._watch()

@@ -8,6 +8,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from roles.calls import (
     Begin,
     Call,
@@ -63,6 +65,7 @@ class FakeRanks:
         self.steps = 3
         self.nbytes = 1000
         self.batch_key: str | None = None  # of every request's next forward
+        self.branches = 1  # of every request's next step
         self.errors: dict[tuple[int, str], ErrorInfo] = {}
         self.broken: RankError | None = None  # of the last rank, for every call
         self.hold: str | None = None
@@ -127,7 +130,7 @@ class FakeRanks:
         if error is not None:
             return Outcome(*key, error=error)
         if unit == "begin":
-            return Outcome(*key, steps=self.steps, read_s=0.001, batch_key=self.batch_key)
+            return replace(self._waiting(key, 0), read_s=0.001)
         if unit == "encode":
             return Outcome(*key, done=True, nbytes=self.nbytes, compute_s=0.001)
         if unit == "decode":
@@ -135,11 +138,13 @@ class FakeRanks:
         self._at[key] += rank == len(self.pids) - 1
         step = self._at[key] + (rank < len(self.pids) - 1)
         done = step == self.steps
-        nbytes = self.nbytes if done else None
-        batch_key = None if done else self.batch_key
-        return Outcome(
-            *key, done=done, step=step, steps=self.steps, nbytes=nbytes, batch_key=batch_key
-        )
+        if not done:
+            return self._waiting(key, step)
+        return Outcome(*key, done=True, step=step, steps=self.steps, nbytes=self.nbytes)
+
+    def _waiting(self, key: Key, step: int) -> Outcome:
+        told = Outcome(*key, step=step, steps=self.steps, batch_key=self.batch_key)
+        return replace(told, branches=self.branches)
 
 
 def _name(message: Call) -> tuple[str, str]:

@@ -102,7 +102,7 @@ def test_a_cancelled_request_ends_where_it_stands(forwards, program):
 
 
 def test_an_error_of_the_pipeline_is_the_requests(program):
-    request = call(PARAMS["sd15"])
+    request = call(PARAMS["sd15"], exact=True)
     denoising = program("sd15", "denoiser").denoise(
         request, program("sd15", "encoder").encode(request)
     )
