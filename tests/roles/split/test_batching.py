@@ -89,7 +89,7 @@ def test_requests_that_share_forwards_get_their_own_latents(name, of):
         assert apart(alone[index], alone[index - 1]) > 100 * TOLERANCE  # the test would see it
 
 
-@pytest.mark.parametrize("name", ["demo", "flux2_klein", "qwenimage", "wan", "wan22"])
+@pytest.mark.parametrize("name", ["demo", "flux2_klein", "qwenimage", "wan"])
 def test_branches_share_with_each_other_and_with_those_of_others(name, of):
     shared, params = of(name)
     for count, exact, most in ((1, True, 1), (1, False, 2), (4, False, 8)):
