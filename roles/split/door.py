@@ -20,14 +20,17 @@ from roles.split.branches import Branches, Outlines
 from roles.split.face import Face
 from roles.split.program import Cancelled, TransformerCall
 from roles.split.randomness import GlobalRandomness
+from roles.split.step_cache import Hooks
+from transfer.messages import StepCache
 
 
 class Coroutine:
     """A pipeline standing at the door; the `Denoising` of classic pipelines.
 
     `program(self)` runs the pipeline with the faces of `door`, and returns its result. `leave` is
-    called once, when the pipeline has ended in whichever way. `outlines` are the program's; without
-    them each forward is waited for where the pipeline calls it.
+    called once, when the pipeline has ended in whichever way. `cache`: the request's step cache,
+    which faces with `cached` have. `outlines` are the program's; without them each forward is
+    waited for where the pipeline calls it.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Coroutine:
         program: "Callable[[Coroutine], Any]",
         randomness: GlobalRandomness,
         leave: Callable[[], None] = lambda: None,
+        cache: StepCache | None = None,
         outlines: Outlines | None = None,
     ) -> None:
         self.request = request
@@ -48,6 +52,8 @@ class Coroutine:
         self._watch: Callable[[], None] = lambda: None
         self._view: Any = None
         self._caching: list[Any] = []
+        self.cache = cache
+        self._hooks: list[Hooks] = []
         self._randomness = randomness
         self._leave = leave
         self._result: Any = None
@@ -105,9 +111,10 @@ class Coroutine:
 
         scheduler.step = step
 
-    def face(self, name: str, module: Any) -> Face:
+    def face(self, name: str, module: Any, cached: bool = False) -> Face:
         """The transformer as the pipeline sees it: calling it waits at the door."""
         contexts: list[tuple[str, dict[str, Any]]] = []
+        hooks = self._own_hooks(module) if cached else None
 
         @contextlib.contextmanager
         def cache_context(context: str, **fields: Any) -> Iterator[None]:
@@ -119,7 +126,8 @@ class Coroutine:
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             context, fields = contexts[-1] if contexts else (None, {})
-            return self._called(TransformerCall(module, name, args, kwargs, context, fields))
+            call = TransformerCall(module, name, args, kwargs, context, fields, hooks)
+            return self._called(call)
 
         answers: dict[str, Any] = {"__call__": forward, "forward": forward}
         if hasattr(module, "cache_context"):
@@ -128,6 +136,13 @@ class Coroutine:
             # the pipeline's clean-up would wipe what the other requests keep in there
             answers["_reset_stateful_cache"] = lambda recurse=True: forget(module, self.request)
         return _Transformer(module, answers, self._branches)
+
+    def _own_hooks(self, module: Any) -> Hooks | None:
+        if self.cache is None:
+            return None
+        hooks = Hooks(module, self.cache, lambda: self._view.current_timestep)
+        self._hooks.append(hooks)
+        return hooks
 
     def _whole(self, program: "Callable[[Coroutine], Any]") -> Any:
         result = program(self)
@@ -179,6 +194,8 @@ class Coroutine:
             self._branches.drop()
             for module in self._caching:
                 forget(module, self.request)
+            for hooks in self._hooks:
+                hooks.forget()
             self._leave()
 
 
