@@ -6,8 +6,8 @@
 *plain*: each forward where the pipeline calls it, as with `exact`. *waiting*: the branches of a
 step wait together and run one after the other: what waiting costs. *shared*: as served, the
 learning of whether one forward for both pays included. A denoiser's scheduler and steps in this
-process, one thread, no sockets, no other roles. The three are measured in turns; the ratios are
-medians of those of each round.
+process, one thread, no sockets, no other roles. Seconds are the processor's, so that neighbours
+hardly count. The three are measured in turns; the ratios are medians of those of each round.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import statistics
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from time import process_time
 
 import msgspec
 import torch
@@ -24,7 +25,7 @@ from benchmarks.batching import Denoiser, Model, load_model
 from benchmarks.environment import describe
 from roles.batch_costs import BatchCosts
 
-ROUNDS = 3
+ROUNDS = 7
 
 
 def exact(model: Model) -> Model:
@@ -43,9 +44,9 @@ def measure(model: Model, steps: int, seconds: float) -> dict[str, float]:
         "shared": Denoiser(model, 1, BatchCosts()),
     }
     for way in ways.values():
-        way.run(seconds / ROUNDS / 3)  # forms are learned, and what they cost
+        way.run(seconds / ROUNDS, process_time)  # forms are learned, and what they cost
     rounds = [
-        {name: steps * way.run(seconds / ROUNDS) for name, way in ways.items()}
+        {name: steps * way.run(seconds / ROUNDS, process_time) for name, way in ways.items()}
         for _ in range(ROUNDS)
     ]
     row = {name: statistics.median(each[name] for each in rounds) for name in ways}
@@ -60,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--families", default="demo,qwenimage,wan")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=6.0, help="for each column of a row")
+    parser.add_argument("--seconds", type=float, default=6.0, help="processor's, for each column")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
