@@ -16,7 +16,6 @@ import statistics
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from time import process_time
 
 import msgspec
 import torch
@@ -44,9 +43,9 @@ def measure(model: Model, steps: int, seconds: float) -> dict[str, float]:
         "shared": Denoiser(model, 1, BatchCosts()),
     }
     for way in ways.values():
-        way.run(seconds / ROUNDS, process_time)  # forms are learned, and what they cost
+        way.run(seconds / ROUNDS)  # forms are learned, and what they cost
     rounds = [
-        {name: steps * way.run(seconds / ROUNDS, process_time) for name, way in ways.items()}
+        {name: steps * way.run(seconds / ROUNDS) for name, way in ways.items()}
         for _ in range(ROUNDS)
     ]
     row = {name: statistics.median(each[name] for each in rounds) for name in ways}
@@ -61,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--families", default="demo,qwenimage,wan")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=6.0, help="processor's, for each column")
+    parser.add_argument("--seconds", type=float, default=6.0, help="for each column of a row")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)

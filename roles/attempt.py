@@ -42,6 +42,7 @@ class Attempt:
         self.slots: list[int] = []  # of the outbox
         self.computing = True  # takes one of the places that `Register.capacity` told of
         self.in_ranks = False  # ranks hold something of it
+        self.finishing = False  # ranks make its files, beside whatever else they do
         self.aborted = False
         self.step = 0
         self.steps = 0
@@ -107,10 +108,11 @@ class Attempt:
     # ------------------------------------------------------------ time
 
     def add(self, outcome: Outcome) -> None:
-        """Takes note of one executed unit."""
+        """Takes note of one executed unit, or of files that were made."""
         self._spent["read_s"] += outcome.read_s
         self._spent["compute_s"] += outcome.compute_s
-        self.step, self.steps = outcome.step, outcome.steps
+        if outcome.media is None:
+            self.step, self.steps = outcome.step, outcome.steps
         known = self._spent["read_s"] + self._spent["compute_s"]
         self._wait_s = max(0.0, time.monotonic() - self._began - known)
 

@@ -2,6 +2,7 @@
 
 Every call goes to every rank of the instance, which works on one at a time in the order in which
 they came, and answers each with one `Reply` that repeats its number, `call` (the pool gives it).
+Only `Collect` does not keep the others waiting.
 A frame on the socketpair is its length (four bytes, little endian) and a message as in
 `transfer.codec`.
 
@@ -13,7 +14,17 @@ from collections.abc import Iterator
 from typing import Literal
 
 from transfer.codec import MAX_FRAME_BYTES, Decoder, Message, ProtocolError, encode
-from transfer.messages import Delivery, ErrorInfo, Inputs, ModelInfo, Record, Role, Speed
+from transfer.messages import (
+    CacheReport,
+    DecodedIn,
+    Delivery,
+    ErrorInfo,
+    Inputs,
+    ModelInfo,
+    Record,
+    Role,
+    Speed,
+)
 
 Key = tuple[str, int]
 Unit = Literal["begin", "encode", "step", "decode"]
@@ -82,6 +93,16 @@ class Store(Message, frozen=True, tag="store"):
     call: int = 0
 
 
+class Collect(Message, frozen=True, tag="collect"):
+    """Give the finished files of a request that is done. They are made beside the rank's other
+    work: this is answered with `Outcomes` when they are there, and calls that came later may be
+    answered before."""
+
+    request: str
+    attempt: int
+    call: int = 0
+
+
 class Drop(Message, frozen=True, tag="drop"):
     """Forget everything about a request, known or not. Answered with None."""
 
@@ -118,6 +139,7 @@ class MediaFile(Record, frozen=True):
     frames: int | None = None
     fps: float | None = None
     speed: str | None = None
+    decoded_in: DecodedIn = None
 
 
 class Measured(Record, frozen=True):
@@ -137,13 +159,15 @@ class Measured(Record, frozen=True):
 class Outcome(Record, frozen=True):
     """What a unit did to one request. With an `error` the rank has already forgotten the request.
 
-    When `done`, either a payload of `nbytes` waits for `Store`, or `media` wait for `Drop`.
+    When `done`, either a payload of `nbytes` waits for `Store`, or finished files for `Collect`,
+    whose outcome has them as `media`; they are open until `Drop`.
     The seconds are those of this unit in one rank: `read_s` for copying the payload out,
     `compute_s` in the pipeline and in encoding media, in full for each request of a group.
 
     `batch_key`: requests with the same may share their next forward; None: this one runs alone.
     `branches`: calls with that key that wait together, which may share one too.
     `measured`: what is to be learned of the turn; in the first outcome of each group only.
+    `encodings`: how the encoder's cache stands after an encode.
     """
 
     request: str
@@ -158,6 +182,7 @@ class Outcome(Record, frozen=True):
     compute_s: float = 0.0
     batch_key: str | None = None
     measured: Measured | None = None
+    encodings: CacheReport | None = None
     branches: int = 1
 
 
@@ -213,7 +238,7 @@ class RankResult(Record, frozen=True):
     seconds: float = 0.0
 
 
-Call = Load | Warm | Begin | Run | Store | Drop | Pause | Shutdown
+Call = Load | Warm | Begin | Run | Store | Collect | Drop | Pause | Shutdown
 
 call_decoder = Decoder(Call)
 reply_decoder = Decoder(Reply)

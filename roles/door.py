@@ -7,7 +7,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from roles.attempt import Attempt, AttemptFailed
-from roles.calls import Begin, Call, Drop, Outcome, Outcomes, Pause, Run, Store, Stored
+from roles.calls import Begin, Call, Collect, Drop, Outcome, Outcomes, Pause, Run, Store, Stored
 from roles.options import RANK_TIMEOUT_S
 from roles.pool import Death, PoolResult, describe
 from roles.scheduler import Plan
@@ -87,6 +87,15 @@ class Door:
         assert isinstance(result.first.value, Stored)
         assert result.first.value.checksum is not None
         return result.first.value.checksum
+
+    async def collect(self, attempt: Attempt) -> Outcome:
+        """The finished files of an attempt, when they are there; the ranks do other things
+        meanwhile. The outcome may be an error."""
+        attempt.finishing = True
+        result = await attempt.wait(self._aside(Collect(*attempt.key)))
+        attempt.check()
+        (outcome,) = outcomes([attempt], result)
+        return outcome
 
     def pause(self) -> None:
         """Has the ranks end their unit with the step that they are in."""

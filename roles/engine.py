@@ -23,6 +23,7 @@ from transfer.messages import (
     Abort,
     Aborted,
     Accepted,
+    CacheReport,
     Delivered,
     ErrorInfo,
     Failed,
@@ -47,7 +48,8 @@ class Engine:
     through `send`. Whatever happens, each accepted attempt ends with exactly one of `Delivered`,
     `Finished`, `Failed` and `Aborted`, or with none if its epoch ended (`forget`).
 
-    `counters`: duplicate (Work for a live attempt), stray_push, unknown_abort.
+    `counters`: duplicate (Work for a live attempt), stray_push, unknown_abort. `encodings`: how the
+    encoder's cache stood when something was last encoded.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Engine:
     ) -> None:
         self.name = name
         self.counters: Counter[str] = Counter()
+        self.encodings: CacheReport | None = None
         self.idle = asyncio.Event()
         self.idle.set()
         self.door = Door(self._ranks_lost, unit_s)
@@ -108,6 +111,7 @@ class Engine:
     def _update(self, unit: Unit, attempts: list[Attempt], outcomes: list[Outcome]) -> None:
         for measured in filter(None, [outcome.measured for outcome in outcomes]):
             self._scheduler.handle(measured)
+        self.encodings = next((o.encodings for o in outcomes if o.encodings), self.encodings)
         for attempt, outcome in zip(attempts, outcomes, strict=False):  # none if ranks were lost
             if self._scheduled(attempt):
                 self._note(unit, attempt, outcome)
@@ -294,7 +298,8 @@ class Engine:
         """Fails what was in the ranks. What waits to begin, or is staged, lives on."""
         cause = f"rank {death.rank} (pid {death.pid}) of {self.name} {death.how}{self._during()}"
         self._on_lost(cause)
-        at_work = self._executing[1] if self._executing else []
+        executing = self._executing[1] if self._executing else []
+        at_work = [*executing, *self._finishing()]
         for attempt in [a for a in self._attempts.values() if a.in_ranks]:
             attempt.in_ranks = False
             beside = f"; request {attempt.work.request} was in its memory"
@@ -304,10 +309,14 @@ class Engine:
             self._interrupt(attempt, AttemptFailed(error))
 
     def _during(self) -> str:
-        if self._executing is None:
-            return ""
-        unit, attempts = self._executing
-        return " during " + " and ".join(_doing(unit, attempt) for attempt in attempts)
+        unit, attempts = self._executing or ("begin", [])
+        doing = [_doing(unit, attempt) for attempt in attempts]
+        doing += [f"the making of the files of request {a.work.request}" for a in self._finishing()]
+        return " during " + " and ".join(doing) if doing else ""
+
+    def _finishing(self) -> list[Attempt]:
+        """Those whose files the ranks make, beside whatever they execute."""
+        return [a for a in self._attempts.values() if a.finishing and a.in_ranks]
 
     def _interrupt(self, attempt: Attempt, error: Exception) -> None:
         """Ends an attempt, wherever it is."""

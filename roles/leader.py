@@ -30,6 +30,7 @@ from transfer.keys import KeyPair, cluster_keys
 from transfer.media import MediaServer
 from transfer.messages import (
     Abort,
+    Heartbeat,
     InstanceState,
     Push,
     Register,
@@ -199,6 +200,9 @@ class Leader:
             media_store=self._options.media_store,
             may_land=self.engine.may_land,
         )
+
+    def heartbeat(self, epoch: int) -> Heartbeat:
+        return Heartbeat(epoch, self.engine.encodings)
 
     async def forget(self) -> None:
         await self.engine.forget()

@@ -12,7 +12,9 @@ from msgspec.structs import replace
 
 from roles.calls import Begin, Key, Outcome, Outcomes, Run, Store, Stored, shorten
 from roles.cores import Cores, OwnCores
+from roles.finisher import Finisher, Pending
 from roles.media import Encoded, Unencodable, encode
+from roles.provenance import Making
 from roles.samples import Sample
 from roles.scheduler import SINGLE_UNIT
 from roles.split.batching import key_of
@@ -25,12 +27,16 @@ from roles.split.program import (
     Unavailable,
     Unsplittable,
 )
+from roles.split.sparing import NoRoom
 from roles.stepping import Stepper, Turn
 from transfer.errors import PayloadError
-from transfer.messages import Delivery, ErrorInfo, Inputs, Role
+from transfer.messages import Delivery, ErrorInfo, Inputs, Output, Role
 from transfer.payload import Packed, pack, unpack
 from transfer.pool import SlotPool
 from transfer.speed import told
+
+MEDIA_THREADS = 2  # at most; beside a device that decodes faster than one of them encodes
+_SHORT = {"num_inference_steps": "steps"}
 
 
 class _Live:
@@ -44,7 +50,6 @@ class _Live:
         self.payload: Any = None
         self.denoising: Denoising | None = None
         self.packed: Packed | None = None
-        self.files: list[Encoded] = []
 
     @property
     def batch_key(self) -> str | None:
@@ -62,8 +67,6 @@ class _Live:
     def close(self) -> None:
         if self.denoising is not None:
             self.denoising.cancel()
-        for file in self.files:
-            file.close()
 
 
 class _Clock:
@@ -114,6 +117,7 @@ class Runner:
         self._threads = threads
         self._settle = settle
         self._stepper = Stepper(settle, slice_s, wanted)
+        self._finisher = Finisher(min(threads, MEDIA_THREADS))
         self._cores = cores or OwnCores(threads)
         self._live: dict[Key, _Live] = {}
 
@@ -146,7 +150,13 @@ class Runner:
             return Stored(None)
         return Stored(live.packed.write(self._pool.segments(call.slots, live.packed.nbytes)))
 
+    def collect(self, key: Key, answer: Callable[[Outcome], None]) -> None:
+        """Has `answer` called with the finished files, or with why there are none: at once, or
+        later, from another thread."""
+        self._finisher.collect(key, lambda making: answer(_finished(key, making)))
+
     def drop(self, key: Key) -> None:
+        self._finisher.drop(key)
         live = self._live.pop(key, None)
         if live is not None:
             live.close()
@@ -157,14 +167,16 @@ class Runner:
 
     def _spread(self, group: list[_Live]) -> None:
         """Over as many cores as are free now; over its own for what has to be exact."""
+        before = self._cores.current
         threads = self._cores.threads(any(live.call.inputs.exact for live in group))
-        if threads != torch.get_num_threads():
+        if threads != before:
             torch.set_num_threads(threads)
 
     def close(self) -> None:
         """Forgets everything."""
         for key in list(self._live):
             self.drop(key)
+        self._finisher.close()
 
     # ------------------------------------------------------------ units
 
@@ -192,7 +204,9 @@ class Runner:
     def _encode(self, live: _Live, clock: _Clock) -> Outcome:
         with clock.measure("compute_s"):
             payload = self._program.encode(live.call)
-        return self._computed(live, payload, Outcome(*live.key))
+        cache = self._program.encodings
+        outcome = Outcome(*live.key, encodings=None if cache is None else cache.report)
+        return self._computed(live, payload, outcome)
 
     def _turn(self, group: tuple[Key, ...], share: int) -> list[Outcome]:
         """Steps of requests that share their forwards; what fails, fails alone."""
@@ -213,7 +227,7 @@ class Runner:
         speed = live.payload.get("speed") if isinstance(live.payload, dict) else None
         with clock.measure("compute_s"):
             samples = self._program.decode(live.call, live.payload)
-            return self._made(live, samples, Outcome(*live.key), speed)
+        return self._made(live, samples, Outcome(*live.key), speed)
 
     # ------------------------------------------------------------ outcomes
 
@@ -226,8 +240,7 @@ class Runner:
         result, live.denoising = denoising.result(), None
         if live.role == "monolithic":
             speed = told(self._program.info.speed, live.call.inputs.step_cache)
-            with clock.measure("compute_s"):
-                return self._made(live, result, outcome, speed)
+            return self._made(live, result, outcome, speed)
         return self._computed(live, result, outcome)
 
     def _computed(self, live: _Live, payload: Any, outcome: Outcome) -> Outcome:
@@ -238,22 +251,19 @@ class Runner:
         self, live: _Live, samples: list[Sample], outcome: Outcome, speed: str | None
     ) -> Outcome:
         live.payload = None
-        inputs, text = live.call.inputs, self._text(live.call.inputs, speed)
-        for sample in samples if self._first else []:
-            live.files.append(encode(sample, inputs.output, text, self._threads))
-        media = [replace(file.facts, speed=speed) for file in live.files]
-        return replace(outcome, done=True, media=media)
+        inputs = live.call.inputs
+        wanted = samples if self._first else []
+        making = self._making(inputs, speed)
+        make = partial(_files, wanted, inputs.output, making, self._threads, speed)
+        self._finisher.begin(live.key, make)
+        return replace(outcome, done=True)
 
-    def _text(self, inputs: Inputs, speed: str | None) -> dict[str, str]:
-        """What a PNG tells about how it was made."""
-        known = {
-            "prompt": inputs.params.get("prompt"),
-            "seed": inputs.seed,
-            "steps": inputs.params.get("num_inference_steps"),
-            "model": self._program.info.name,
-            "speed": speed,
-        }
-        return {name: str(value) for name, value in known.items() if value is not None}
+    def _making(self, inputs: Inputs, speed: str | None) -> Making:
+        """What a file tells about how it was made: the request, and the model."""
+        params = {_SHORT.get(name, name): value for name, value in inputs.params.items()}
+        model = self._program.info.name
+        known: Making = {**params, "seed": inputs.seed, "model": model, "speed": speed}
+        return {name: value for name, value in known.items() if value is not None}
 
     def _guarded(self, key: Key, unit: Callable[[_Clock], Outcome]) -> Outcome:
         """The unit's outcome, whatever it does, with the seconds it took."""
@@ -266,7 +276,33 @@ class Runner:
         return replace(outcome, **clock.spent)
 
 
-def error_info(error: Exception) -> ErrorInfo:
+def _files(
+    samples: list[Sample], output: Output, making: Making, threads: int, speed: str | None
+) -> list[Encoded]:
+    files: list[Encoded] = []
+    try:
+        for sample in samples:
+            file = encode(sample, output, making, threads)
+            files.append(file)
+            file.facts = replace(file.facts, speed=speed)
+    except BaseException:
+        for file in files:
+            file.close()
+        raise
+    return files
+
+
+def _finished(key: Key, making: Pending) -> Outcome:
+    if making.cancelled():
+        return Outcome(*key, error=ErrorInfo("cancelled", "it was dropped before it was encoded"))
+    if (error := making.exception()) is not None:
+        return Outcome(*key, error=error_info(error))
+    finished = making.result()
+    media = [file.facts for file in finished.files]
+    return Outcome(*key, done=True, media=media, compute_s=finished.seconds)
+
+
+def error_info(error: BaseException) -> ErrorInfo:
     """What is told about an error of one request. Only a surprise has a traceback."""
     match error:
         case BadInput():
@@ -277,6 +313,8 @@ def error_info(error: Exception) -> ErrorInfo:
             return ErrorInfo("unsupported", shorten(str(error)), param=error.param)
         case Unsplittable():
             return ErrorInfo("unsupported", shorten(str(error)))
+        case NoRoom():
+            return ErrorInfo("rank_failed", shorten(str(error)))
         case PayloadError():
             return ErrorInfo("payload", shorten(str(error)))
     text = "".join(traceback.format_exception(error))

@@ -118,6 +118,9 @@ class ErrorInfo(Record, frozen=True):
         return msgspec.structs.replace(self, **changes)
 
 
+DecodedIn = Literal["slices", "tiles"] | None
+
+
 class LocalFile(Record, frozen=True):
     """A file that a process holds open, which one of the same user on the same host can open as
     /proc/PID/fd/FD.
@@ -139,7 +142,10 @@ class LocalFile(Record, frozen=True):
 class Media(Record, frozen=True):
     """One finished file. It lies at the instance that made it (read over the media channel at
     `endpoint`, or on the same host as `local` says, then released), or, if `store_key` is set, in
-    the media store."""
+    the media store.
+
+    `decoded_in`: the decoder had not the memory to decode it in one; tiles change pixels.
+    """
 
     id: str
     kind: Literal["image", "video", "audio"]
@@ -153,6 +159,7 @@ class Media(Record, frozen=True):
     store_key: str | None = None
     local: LocalFile | None = None
     speed: str | None = None  # what made it faster and its pixels other ones, for people
+    decoded_in: DecodedIn = None
 
 
 class StageReport(Record, frozen=True):
@@ -163,6 +170,16 @@ class StageReport(Record, frozen=True):
     compute_s: float = 0.0
     write_s: float = 0.0  # payload into the outbox and into the receiver's slots
     steps: int = 0
+
+
+class CacheReport(Record, frozen=True):
+    """A cache as it stands. Hits and misses since its rank started; bytes of its device."""
+
+    hits: int
+    misses: int
+    entries: int
+    nbytes: int
+    limit: int
 
 
 # ---------------------------------------------------------------- slots and grants
@@ -312,7 +329,10 @@ class Register(Message, frozen=True, tag="register"):
 
 
 class Heartbeat(Message, frozen=True, tag="heartbeat"):
+    """`encodings`: how an encoder's cache stands; None if it has none, or nothing is known yet."""
+
     epoch: int
+    encodings: CacheReport | None = None
 
 
 class StateChanged(Message, frozen=True, tag="state_changed"):

@@ -6,7 +6,7 @@ import click
 from click.core import ParameterSource
 
 from launch.cli.command import Command
-from launch.cli.flags import COUNT, compute_flags, front_flags, keys_flag
+from launch.cli.flags import COUNT, compute_flags, front_flags, keys_flag, speed_flags
 from launch.cli.values import DEVICE, TCP
 
 NUMBER = click.IntRange(min=0)
@@ -73,6 +73,7 @@ NUMBER = click.IntRange(min=0)
 )
 @keys_flag
 @compute_flags
+@speed_flags
 @click.option(
     "--start-timeout",
     type=click.FloatRange(min=0, min_open=True),

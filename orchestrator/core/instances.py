@@ -2,7 +2,7 @@
 
 from orchestrator.core.attempts import Attempt
 from orchestrator.core.slots import Borrowed, SlotTable
-from transfer.messages import InstanceState, RankInfo, Register, Role
+from transfer.messages import CacheReport, InstanceState, RankInfo, Register, Role
 
 Key = tuple[str, int]  # (endpoint, epoch)
 SUSPECT = 3  # requests
@@ -80,7 +80,7 @@ class Instance:
 
     `slots` are those that others write into; `borrowed` the leases elsewhere that this instance
     may still write into; `outbox` the attempts whose staged payload it has. `heard` is when it last
-    said anything.
+    said anything. `encodings`: how its encoder's cache stood at its last heartbeat.
     """
 
     def __init__(self, info: Register, epoch: int, connection: bytes, slots: SlotTable) -> None:
@@ -96,6 +96,7 @@ class Instance:
         self.posts: dict[Role, Post] = {}
         self.ranks: list[RankInfo] = info.ranks
         self.reported: InstanceState = _first_state(info)
+        self.encodings: CacheReport | None = None
         self.live = True
         self.inherits = False  # leases of an older epoch, until it speaks in this one
         self.draining = False

@@ -140,7 +140,8 @@ class Machine:
     def _from_instance(self, instance: Instance, event: Received) -> None:
         books = self.books
         match event.message:
-            case Heartbeat():
+            case Heartbeat(encodings=encodings):
+                instance.encodings = encodings
                 books.send(instance, Beat())
             case StateChanged() as message:
                 membership.change_state(books, instance, message)

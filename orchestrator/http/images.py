@@ -89,6 +89,8 @@ class Images:
             "x-triptych-seed": str(plan.seed),
             **speed_header([media.speed for media in files.media]),
         }
+        if spared := {media.decoded_in for media in files.media} - {None}:
+            headers["x-triptych-decoded-in"] = "tiles" if "tiles" in spared else "slices"
         reply = _describe(plan, files.media[0], model)
         if plan.as_url:
             return await self._linked(request, reply, headers, files)

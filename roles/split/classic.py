@@ -12,6 +12,7 @@ import copy
 import inspect
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from roles.split.branches import Outlines
 from roles.split.components import part_of
 from roles.split.describe import describe, sample_rate
 from roles.split.door import Coroutine
+from roles.split.encodings import Encodings
 from roles.split.face import Face, StandIn
 from roles.split.fast import Fast
 from roles.split.outputs import samples
@@ -30,9 +32,12 @@ from roles.split.program import BadInput, Call, Unsplittable
 from roles.split.quirks import ONE_BY_ONE
 from roles.split.randomness import GlobalRandomness
 from roles.split.reading import Reading
+from roles.split.recollection import Recollection
 from roles.split.recording import Recorder, own_methods
 from roles.split.refusals import bad_input
 from roles.split.replay import Replay, hollow
+from roles.split.sparing import Sparing
+from roles.split.surroundings import Surroundings
 from roles.split.view import Pipeline, make_view, schedulers
 from transfer.messages import ModelInfo, Speed, StepCache
 from transfer.speed import told
@@ -58,6 +63,7 @@ class ClassicProgram:
     ) -> None:
         self.pipeline = pipeline
         self.device = device
+        self.encodings: Encodings | None = None
         self._signature = inspect.signature(type(pipeline).__call__).parameters
         self._arguments = inputs.arguments(type(pipeline).__call__)
         self._modules = {
@@ -91,18 +97,22 @@ class ClassicProgram:
 
     def encode(self, call: Call) -> dict[str, Any]:
         params, generator, randomness = self._begin(call)
-        recorder, reading = Recorder(generator), Reading(params)
+        reading = Reading(params)
+        memory = Recollection(self.encodings, reading, randomness)
+        recorder = Recorder(generator, memory)
         faces = reading.faces(self.pipeline.components)
         for name, module in self._modules.items():
             faces[name] = self._encoder_face(name, module, recorder)
         view = make_view(self.pipeline, faces)
         for method in self._methods:
             view.__dict__[method] = recorder.method(method, getattr(view, method))
+        memory.begin(Surroundings.of(view, faces))
         try:
             with randomness.in_place():
                 view(**params, **self._extras(generator))
         except Reached:
             reading.check()
+            memory.settle()
             return {"kept": recorder.kept}
         except Exception as error:
             raise bad_input(error, params) or error from None
@@ -116,7 +126,7 @@ class ClassicProgram:
         replay = Replay(payload["kept"], generator)
         kept = [(name, hollow(value), draws) for name, value, draws in payload["kept"]]
         boundary = Boundary(self.info.pipeline, generator, self._several)
-        speed = told(self.info.speed, cache)
+        speed = told(self.info.speed, call.inputs.step_cache)
 
         def run(coroutine: Coroutine) -> dict[str, Any]:
             faces = {
@@ -144,12 +154,15 @@ class ClassicProgram:
     def generate(self, call: Call) -> Coroutine:
         params, generator, randomness = self._begin(call)
         cache = self._fast.cache_of(call.inputs)
-        reading = Reading(params)
+        reading, sparing = Reading(params), Sparing(call.request, call.inputs.exact)
 
         def run(coroutine: Coroutine) -> list[Sample]:
             faces = reading.faces(self.pipeline.components)
             for name, module in self.of_part("denoiser").items():
                 faces[name] = coroutine.face(name, module, self._fast.caches(name, cache))
+            for name, module in self.of_part("decoder").items():
+                if hasattr(module, "decode"):
+                    faces[name] = Face(module, {"decode": _sparingly(name, module, sparing)})
             view = make_view(self.pipeline, faces)
             coroutine.watch(view, reading.check)
             try:
@@ -157,7 +170,7 @@ class ClassicProgram:
             except Exception as error:
                 early = coroutine.forwards == 0
                 raise (bad_input(error, params) if early else None) or error from None
-            return self._samples(output, params)
+            return self._samples(output, params, sparing)
 
         return self._coroutine(call, params, run, randomness, cache)
 
@@ -210,7 +223,9 @@ class ClassicProgram:
 
     def _decode(self, call: Call, payload: Any, skip: str) -> list[Sample]:
         params, generator, randomness = self._begin(call)
-        replay, given = Replay(payload["kept"], generator), Given(payload["decodes"], generator)
+        sparing = Sparing(call.request, call.inputs.exact)
+        replay = Replay(payload["kept"], generator)
+        given = Given(payload["decodes"], generator, sparing)
         faces = {
             name: self._decoder_face(name, module, replay, given, skip)
             for name, module in self._modules.items()
@@ -228,7 +243,7 @@ class ClassicProgram:
         finally:
             self._settle()
         given.finish()
-        return self._samples(output, params)
+        return self._samples(output, params, sparing)
 
     def _run_to(self, boundary: Boundary, view: Any, arguments: dict[str, Any]) -> None:
         """Runs a denoiser's pipeline until it has given its decoders everything."""
@@ -282,9 +297,10 @@ class ClassicProgram:
             extras["callback_on_step_end"] = coroutine.count
         return {name: value for name, value in extras.items() if name in self._signature}
 
-    def _samples(self, output: Any, params: dict[str, Any]) -> list[Sample]:
+    def _samples(self, output: Any, params: dict[str, Any], sparing: Sparing) -> list[Sample]:
         fps = self._value(params, "fps") or self._value(params, "frame_rate")
-        return samples(output, params, fps, sample_rate(self.pipeline))
+        made = samples(output, params, fps, sample_rate(self.pipeline))
+        return [replace(sample, decoded_in=sparing.way) for sample in made]
 
     def _value(self, params: Mapping[str, Any], name: str) -> Any:
         known = self._arguments.get(name)
@@ -311,6 +327,23 @@ class ClassicProgram:
 
 def _dtype(module: Any) -> torch.dtype | None:
     return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+
+
+def _sparingly(name: str, module: Any, sparing: Sparing) -> Any:
+    """The `decode` of a decoder in a pipeline that runs whole."""
+
+    def decode(*args: Any, **kwargs: Any) -> Any:
+        drawing = [v for v in (*args, *kwargs.values()) if isinstance(v, torch.Generator)]
+        states = [generator.get_state() for generator in drawing]
+
+        def once() -> Any:
+            for generator, state in zip(drawing, states, strict=True):
+                generator.set_state(state)
+            return module.decode(*args, **kwargs)
+
+        return sparing.decode(name, module, once)
+
+    return decode
 
 
 def _reached(*args: Any, **kwargs: Any) -> Any:

@@ -13,12 +13,15 @@ One request passes three calls, in one process or in three:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from roles.samples import Sample
 from transfer.messages import Inputs, ModelInfo
+
+if TYPE_CHECKING:
+    from roles.split.encodings import Encodings
 
 
 class BadInput(Exception):
@@ -141,7 +144,10 @@ class Denoising(Protocol):
 
 
 class Program(Protocol):
-    """A loaded model in one or more roles. Requests share its weights and nothing else."""
+    """A loaded model in one or more roles. Requests share its weights, and `encodings`: the cache
+    of what `encode` computed, if whoever runs it gives it one."""
+
+    encodings: "Encodings | None"
 
     @property
     def info(self) -> ModelInfo:

@@ -28,8 +28,12 @@ class GlobalRandomness:
         finally:
             self._own = self._swap(others)
 
+    def now(self) -> list[torch.Tensor]:
+        """The global generators as they are at this moment."""
+        return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, self._devices)]
+
     def _swap(self, states: list[torch.Tensor]) -> list[torch.Tensor]:
-        before = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, self._devices)]
+        before = self.now()
         torch.set_rng_state(states[0])
         for device, state in zip(self._devices, states[1:], strict=True):
             torch.cuda.set_rng_state(state, device)

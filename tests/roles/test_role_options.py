@@ -15,7 +15,7 @@ def options(**settings: object) -> RoleOptions:
 
 
 def test_capacity_is_one_more_than_computes() -> None:
-    assert options(roles=("encoder", "decoder")).capacity() == {"encoder": 2, "decoder": 2}
+    assert options(roles=("encoder", "decoder")).capacity() == {"encoder": 2, "decoder": 3}
     assert options(roles=("denoiser",), max_batch=4).capacity() == {"denoiser": 5}
     assert options(roles=("monolithic",), max_batch=1).capacity() == {"monolithic": 2}
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from roles.calls import (
     Begin,
     Call,
+    Collect,
     Drop,
     Key,
     MediaFile,
@@ -36,6 +37,7 @@ from transfer.codec import Message
 from transfer.errors import TransferFailed
 from transfer.header import write_header
 from transfer.messages import (
+    CacheReport,
     Delivery,
     ErrorInfo,
     Grant,
@@ -47,16 +49,16 @@ from transfer.pool import SlotPool
 
 M = TypeVar("M", bound=Message)
 SLOT_BYTES = 4096
-CAPACITY: dict[Role, int] = {"encoder": 2, "denoiser": 3, "decoder": 2, "monolithic": 3}
+CAPACITY: dict[Role, int] = {"encoder": 2, "denoiser": 3, "decoder": 3, "monolithic": 3}
 
 
 class FakeRanks:
     """`ranks` ranks that take no time, unless `hold` names what they shall wait at.
 
     A denoiser takes `steps` steps; a payload has `nbytes`. `errors`: what a rank says of a request
-    at its next unit. `hold`: "begin", "encode", "step", "decode", "store" or "drop"; such a call,
-    but for the first `skip` of them, waits until `go` is set. `done` tells the calls in the order
-    of their ends.
+    at its next unit. `hold`: "begin", "encode", "step", "decode", "store", "collect" or "drop":
+    such calls, but for the first `skip` of them, wait until `go` is set. `done` tells the calls in
+    the order of their ends.
     """
 
     def __init__(self, ranks: int = 1) -> None:
@@ -66,6 +68,8 @@ class FakeRanks:
         self.nbytes = 1000
         self.batch_key: str | None = None  # of every request's next forward
         self.branches = 1  # of every request's next step
+        self.encodings: CacheReport | None = None  # of an encode
+        self.bad_files: ErrorInfo | None = None  # why files cannot be made
         self.errors: dict[tuple[int, str], ErrorInfo] = {}
         self.broken: RankError | None = None  # of the last rank, for every call
         self.hold: str | None = None
@@ -121,9 +125,16 @@ class FakeRanks:
             case Store(request, attempt):
                 self.holding.discard((request, attempt))
                 return Stored(4711 if rank == 0 else None)
+            case Collect(request, attempt):
+                return Outcomes([self._files((request, attempt), rank)])
             case Drop(request, attempt):
                 self.holding.discard((request, attempt))
         return None
+
+    def _files(self, key: Key, rank: int) -> Outcome:
+        if self.bad_files is not None:
+            return Outcome(*key, error=self.bad_files)
+        return Outcome(*key, done=True, media=[MediaFile(9, "image", "image/png", 5)])
 
     def _outcome(self, key: Key, rank: int, unit: str) -> Outcome:
         error = self.errors.get((rank, key[0]))
@@ -132,9 +143,10 @@ class FakeRanks:
         if unit == "begin":
             return replace(self._waiting(key, 0), read_s=0.001)
         if unit == "encode":
-            return Outcome(*key, done=True, nbytes=self.nbytes, compute_s=0.001)
+            told = Outcome(*key, done=True, nbytes=self.nbytes, compute_s=0.001)
+            return replace(told, encodings=self.encodings)
         if unit == "decode":
-            return Outcome(*key, done=True, media=[MediaFile(9, "image", "image/png", 5)])
+            return Outcome(*key, done=True)
         self._at[key] += rank == len(self.pids) - 1
         step = self._at[key] + (rank < len(self.pids) - 1)
         done = step == self.steps
@@ -153,7 +165,7 @@ def _name(message: Call) -> tuple[str, str]:
             return "pause", ""
         case Run(unit, groups):
             return unit, "+".join(name for name, _ in groups[0])
-        case Begin(request) | Store(request) | Drop(request):
+        case Begin(request) | Store(request) | Collect(request) | Drop(request):
             return type(message).__name__.lower(), request
     raise AssertionError(message)
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import httpx
+import msgspec
 from fastapi import FastAPI
 
 from orchestrator.core.view import (
@@ -20,7 +21,7 @@ from orchestrator.http.server import bind, serving
 from orchestrator.service import Completed, NotReady, Timings
 from tests.support.fake_jobs import FakeJobs, picture
 from transfer.errors import MediaError
-from transfer.messages import Inputs, Media, ModelInfo, Parameter, Role
+from transfer.messages import CacheReport, Inputs, Media, ModelInfo, Parameter, Role
 
 __all__ = ["MODEL", "TIMINGS", "Door", "FakeMedia", "FakeService", "picture", "soon"]
 
@@ -135,7 +136,10 @@ class FakeService:
             host="here",
         )
         requests = RequestsView(queued=3, running=1, completed=5, failed=2, cancelled=1)
-        return ClusterView(roles={"denoiser": [instance], "decoder": [instance]}, requests=requests)
+        cache = CacheReport(hits=7, misses=2, entries=2, nbytes=4096, limit=8192)
+        encoder = msgspec.structs.replace(instance, encodings=cache)
+        roles = {"encoder": [encoder], "denoiser": [instance], "decoder": [instance]}
+        return ClusterView(roles=roles, requests=requests)
 
     def drain(self, name: str) -> None:
         self._leave("drain", name)

@@ -78,10 +78,17 @@ class Hunt:
 
     async def _post(self, seed: int, prompt: str = "a star") -> httpx.Response:
         """Asks again for as long as a role has nobody: the door says 503 then."""
-        while (reply := await self.them.post(seed, prompt)).status_code == 503:
+        while (reply := await self._reply(seed, prompt)).status_code == 503:
             self.told["not ready"] += 1
             await asyncio.sleep(0.05)
         return reply
+
+    async def _reply(self, seed: int, prompt: str) -> httpx.Response:
+        """Says how the cluster stands if there is no answer: whoever hangs is to be found there."""
+        try:
+            return await self.them.post(seed, prompt)
+        except httpx.TimeoutException as error:
+            raise AssertionError(f"no answer: {await self.them.cluster()}") from error
 
     async def _job(self, seed: int) -> None:
         body = {"prompt": "a star", "seed": seed, "num_inference_steps": STEPS}

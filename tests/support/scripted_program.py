@@ -7,7 +7,8 @@ Parameters of a request, all optional: prompt, steps (default 3), size (floats i
 raise_at, bad_input_at, kill_at, exit_at (a stage: "encode", "decode", or "3": the third forward),
 gate and gate_at (a path; that stage waits until the file is there).
 Models: "fine", "missing" (ModelError), "broken" (any other error), "crash" (the process ends),
-"endless:PATH" (says that it loads, by that file, and never ends).
+"endless:PATH" (says that it loads, by that file, and never ends), "warm:PATH" (its warm-up waits
+until the file is there), "cold" (its warm-up fails).
 """
 
 import os
@@ -18,16 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 from PIL import Image as Pillow
 
 from roles.samples import Image, Sample
 from roles.split.program import BadInput, Call, Denoising, ModelError, Program, TransformerCall
-from transfer.messages import ModelInfo
+from transfer.messages import ModelInfo, Speed
 
 INFO = ModelInfo("scripted", "ScriptedPipeline", "fingerprint", "image", [])
 
 
-def load(model: str, roles: list[str], dtype: str, device: str) -> Program:
+def load(
+    model: str, roles: list[str], dtype: str, device: str, speed: Speed | None = None
+) -> Program:
     if model == "missing":
         raise ModelError("there is no model at missing")
     if model == "broken":
@@ -37,12 +41,25 @@ def load(model: str, roles: list[str], dtype: str, device: str) -> Program:
     if model.startswith("endless:"):
         Path(model.removeprefix("endless:")).touch()
         signal.pause()
-    return ScriptedProgram()
+    return ScriptedProgram(model, speed)
 
 
 class ScriptedProgram:
     info = INFO
     device = torch.device("cpu")
+    encodings: Any = None  # what a rank gives it
+
+    def __init__(self, model: str = "fine", speed: Speed | None = None) -> None:
+        self._model = model
+        if speed is not None:
+            self.info = replace(INFO, speed=speed)
+
+    def warm(self) -> None:
+        if self._model == "cold":
+            raise ModelError("cold does not run with compile")
+        if self._model.startswith("warm:"):
+            while not Path(self._model.removeprefix("warm:")).exists():
+                time.sleep(0.002)
 
     def encode(self, call: Call) -> Any:
         _act(call, "encode")

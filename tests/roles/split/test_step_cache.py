@@ -11,13 +11,14 @@ from diffusers import DiffusionPipeline
 from diffusers.hooks.hooks import CacheContext, _set_cache_context
 
 from roles.split.batching import key_of
+from roles.split.loading import load
 from roles.split.program import Call, Unavailable
 from roles.split.step_cache import Hooks, Unsupported, supported
 from tests.support.pipelines import PARAMS
 from tests.support.splitting import arrays, drive, plain, same
-from transfer.messages import Inputs, StepCache
+from transfer.messages import Inputs, Speed, StepCache
 
-STEPS = 8
+STEPS = 6
 FIRST_BLOCK = StepCache("first_block", threshold=0.6)
 TAYLORSEER = StepCache("taylorseer", interval=3)
 PYRAMID = StepCache("pyramid", interval=2)
@@ -33,9 +34,7 @@ CASES = [
     ("flux", FIRST_BLOCK),
     ("flux", TAYLORSEER),
     ("flux", PYRAMID),
-    ("qwenimage", FIRST_BLOCK),
     ("qwenimage", TAYLORSEER),
-    ("wan", FIRST_BLOCK),
     ("wan22", FIRST_BLOCK),
     ("ltx", PYRAMID),
 ]
@@ -219,6 +218,20 @@ def test_the_payload_tells_what_was_on(program):
         asked = request("flux", 1, cache)
         result = drive(denoiser.denoise(asked, encoder.encode(asked)))
         assert result.get("speed") == told
+
+
+def test_a_request_can_do_without_what_its_denoiser_does_by_itself(folder, program):
+    encoder = program("flux", "encoder")
+    cached = load(folder("flux"), ["denoiser"], speed=Speed(step_cache=FIRST_BLOCK))
+    by_itself, without = request("flux", 1), request("flux", 1, StepCache("none"), exact=True)
+    one, other = (
+        drive(cached.denoise(each, encoder.encode(each))) for each in (by_itself, without)
+    )
+    assert one["speed"] == "step-cache=first_block:0.6"
+    assert "speed" not in other
+    plain = drive(program("flux", "denoiser").denoise(request("flux", 1), encoder.encode(without)))
+    assert torch.equal(other["decodes"][0][1][0], plain["decodes"][0][1][0])
+    assert not torch.equal(one["decodes"][0][1][0], plain["decodes"][0][1][0])
 
 
 def test_hooks_of_others_stay_underneath(program):

@@ -12,6 +12,7 @@ import xxhash
 from roles.calls import (
     Begin,
     Call,
+    Collect,
     Drop,
     Frames,
     Key,
@@ -147,10 +148,17 @@ class Rank:
         except RuntimeError as reason:
             value, error = None, RankError("raised", type(reason).__name__, str(reason))
         reply = frame(Reply(call.call, error is None, value, error))
-        context = self._process.life.context
-        self._later(0.0005 * self._world.dice.random(), self._answer, context, reply)
+        if isinstance(call, Collect):  # files are made beside whatever else the rank does
+            self._later(self._seconds(call), self._reply, None, reply)
+        else:
+            self._reply(reply)
         self._busy = False
         self._go_on()
+
+    def _reply(self, reply: bytes) -> None:
+        if self.death is None and not self._hung:
+            context = self._process.life.context
+            self._later(0.0005 * self._world.dice.random(), self._answer, context, reply)
 
     def _answer(self, reply: bytes) -> None:
         for one in self._answers.feed(reply):
@@ -193,6 +201,8 @@ class Rank:
                 return Outcomes([self._run(key, unit) for group in groups for key in group])
             case Store():
                 return self._store(call)
+            case Collect():
+                return Outcomes([self._collect(call)])
             case Drop(request=request, attempt=attempt):
                 self.live.pop((request, attempt), None)
         return None
@@ -246,8 +256,16 @@ class Rank:
             step=live.step,
             steps=live.steps,
             nbytes=None if last else compute.size(live.value),
-            media=self._pictures(live) if last else None,
         )
+
+    def _collect(self, call: Collect) -> Outcome:
+        key = (call.request, call.attempt)
+        live = self._known(key, "Collect")
+        if not live.done:
+            self._world.wrong(f"{self._process}: Collect of {key} before it is decoded")
+        if self._world.strikes("rank error"):
+            return Outcome(*key, error=ErrorInfo("rank_failed", "scripted"))
+        return Outcome(*key, done=True, media=self._pictures(live))
 
     def _slice(self, left: int) -> int:
         """Steps that are taken in one go, if nothing else is wanted meanwhile."""
