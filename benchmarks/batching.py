@@ -62,7 +62,7 @@ class Live:
 
     @property
     def batch_key(self) -> str | None:
-        return None if self.denoising.pending is None else key_of(self.denoising.pending)
+        return key_of(self.denoising.pending[0]) if self.denoising.pending else None
 
 
 class Denoiser:
@@ -92,7 +92,7 @@ class Denoiser:
         if plan.unit == "begin":
             group[0].denoising.start()
         else:
-            turn = self._stepper.take(group)
+            turn = self._stepper.take(group, plan.share)
             assert not any(turn.errors), turn.errors
             if turn.measured is not None:
                 self._scheduler.handle(turn.measured)
@@ -101,7 +101,8 @@ class Denoiser:
 
     def _note(self, live: Live) -> None:
         if not live.denoising.done:
-            self._scheduler.handle(Ran(live.key, live.batch_key))
+            branches = len(live.denoising.pending)
+            self._scheduler.handle(Ran(live.key, live.batch_key, branches))
             return
         live.denoising.result()
         self._scheduler.handle(Ended(live.key))
@@ -134,8 +135,7 @@ def forward_seconds(
     denoisings = [model.denoising(number) for number in range(size)]
     for denoising in denoisings:
         denoising.start()
-    calls = [denoising.pending for denoising in denoisings]
-    merged, _ = merge([call for call in calls if call is not None])
+    merged, _ = merge([call for denoising in denoisings for call in denoising.pending])
     merged.run()
     taken = []
     for _ in range(repeats):

@@ -162,8 +162,8 @@ class Decoder:
         call = Call("r", Inputs(self._params, 1))
         denoising = self._program.denoise(call, self._program.encode(call))
         denoising.start()
-        while denoising.pending is not None:
-            denoising.resume(denoising.pending.run())
+        while denoising.pending:
+            denoising.resume([each.run() for each in denoising.pending])
         return denoising.result()
 
 

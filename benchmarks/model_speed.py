@@ -139,9 +139,9 @@ class Served:
         denoising = self._denoiser.denoise(call, self._roles["encoder"].encode(call))
         denoising.start()
         at: list[float] = []
-        while denoising.pending is not None:
+        while denoising.pending:
             before = denoising.step
-            denoising.resume(denoising.pending.run())
+            denoising.resume([each.run() for each in denoising.pending])
             if denoising.step > before or denoising.done:
                 settle()
                 at.append(time.perf_counter())

@@ -68,17 +68,19 @@ class Begin(Message, frozen=True, tag="begin"):
 
 
 class Run(Message, frozen=True, tag="run"):
-    """One unit of work for requests that have begun: a whole encode or decode, or one step, which
-    is one transformer call and the pipeline's own code up to the next one. A rank that is alone
-    takes step after step for a while (`slice_s`), until another call waits.
+    """One unit of work for requests that have begun: a whole encode or decode, or one step: its
+    transformer calls and the pipeline's own code. A rank that is alone takes step after step for a
+    while (`slice_s`), until another call waits.
 
-    The requests of a group share their forwards: their batch keys are equal. Answered with
-    `Outcomes`, one for each request in order.
+    The requests of a group share their forwards: their batch keys are equal. `share`: so many calls
+    go into one forward at most, those of branches of guidance included; 0: as many as there are.
+    Answered with `Outcomes`, one for each request in order.
     """
 
     unit: Unit
     groups: Groups
     call: int = 0
+    share: int = 0
 
 
 class Store(Message, frozen=True, tag="store"):
@@ -143,9 +145,9 @@ class MediaFile(Record, frozen=True):
 class Measured(Record, frozen=True):
     """What a turn of steps told of its forwards, for whoever decides how many shall share one.
 
-    `key`: of the requests' forwards (`roles.split.batching.key_of`). `seconds`: of the fastest step
-    of all `size` requests; None if no step was clean. `most`: no more than so many may share a
-    forward, for want of memory, or because it goes wrong.
+    `key`: of the requests' forwards (`roles.split.batching.key_of`). `seconds`: of the fastest
+    forward of `size` calls, with what the pipelines do between two; None if none was clean. `most`:
+    no more than so many may share a forward, for want of memory, or because it goes wrong.
     """
 
     key: str
@@ -163,6 +165,7 @@ class Outcome(Record, frozen=True):
     `compute_s` in the pipeline and in encoding media, in full for each request of a group.
 
     `batch_key`: requests with the same may share their next forward; None: this one runs alone.
+    `branches`: calls with that key that wait together, which may share one too.
     `measured`: what is to be learned of the turn; in the first outcome of each group only.
     `encodings`: how the encoder's cache stands after an encode.
     """
@@ -180,6 +183,7 @@ class Outcome(Record, frozen=True):
     batch_key: str | None = None
     measured: Measured | None = None
     encodings: CacheReport | None = None
+    branches: int = 1
 
 
 class Loaded(Record, frozen=True, tag="loaded"):

@@ -63,7 +63,8 @@ class Door:
     async def run(self, plan: Plan, attempts: list[Attempt]) -> list[Outcome]:
         """Has the ranks do one unit: an outcome for each attempt; none if they are lost."""
         if plan.unit != "begin":
-            return outcomes(attempts, await self._call(Run(plan.unit, plan.groups)))
+            run = Run(plan.unit, plan.groups, share=plan.share)
+            return outcomes(attempts, await self._call(run))
         return [outcome for attempt in attempts for outcome in await self._begin(attempt)]
 
     async def _begin(self, attempt: Attempt) -> list[Outcome]:

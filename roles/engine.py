@@ -143,7 +143,7 @@ class Engine:
             self._send(Accepted(*about(attempt), generation=generation))
         if stepped:
             self._send(Progressed(*about(attempt), step=outcome.step, steps=outcome.steps))
-        ran = Ran(attempt.key, outcome.batch_key)
+        ran = Ran(attempt.key, outcome.batch_key, outcome.branches)
         self._scheduler.handle(Ended(attempt.key) if outcome.done else ran)
         if outcome.done:
             attempt.computed.set_result(outcome)

@@ -50,19 +50,19 @@ class _Live:
         self.payload: Any = None
         self.denoising: Denoising | None = None
         self.packed: Packed | None = None
-        self._keyed: tuple[TransformerCall, str | None] | None = None
 
     @property
     def batch_key(self) -> str | None:
-        """What may share the pending forward; None: nothing, because it is to be exact, or cannot
+        """What may share the pending forwards; None: nothing, because it is to be exact, or cannot
         be understood."""
-        pending = None if self.denoising is None else self.denoising.pending
-        if pending is None or self.call.inputs.exact:
+        if not self.branches or self.call.inputs.exact:
             return None
-        if self._keyed is None or self._keyed[0] is not pending:
-            self._keyed = pending, key_of(pending)
-        key = self._keyed[1]
+        key = key_of(self.branches[0])
         return None if key is None else self._cores.label(key)
+
+    @property
+    def branches(self) -> tuple[TransformerCall, ...]:
+        return () if self.denoising is None else self.denoising.pending
 
     def close(self) -> None:
         if self.denoising is not None:
@@ -137,7 +137,8 @@ class Runner:
 
     def run(self, call: Run) -> Outcomes:
         if call.unit == "step":
-            return Outcomes([told for group in call.groups for told in self._turn(group)])
+            turns = [self._turn(group, call.share) for group in call.groups]
+            return Outcomes([told for turn in turns for told in turn])
         unit = {"encode": self._encode, "decode": self._decode}[call.unit]
         keys = [key for group in call.groups for key in group]
         return Outcomes([self._guarded(key, partial(self._on, unit, key)) for key in keys])
@@ -207,11 +208,11 @@ class Runner:
         outcome = Outcome(*live.key, encodings=None if cache is None else cache.report)
         return self._computed(live, payload, outcome)
 
-    def _turn(self, group: tuple[Key, ...]) -> list[Outcome]:
+    def _turn(self, group: tuple[Key, ...], share: int) -> list[Outcome]:
         """Steps of requests that share their forwards; what fails, fails alone."""
         known = [self._live[key] for key in group if key in self._live]
         self._spread(known)
-        turn = self._stepper.take(known) if known else Turn([])
+        turn = self._stepper.take(known, share) if known else Turn([])
         errors = {live.key: error for live, error in zip(known, turn.errors, strict=True)}
         told = [self._guarded(key, partial(self._stepped, key, errors)) for key in group]
         told = [replace(o, compute_s=o.compute_s + turn.seconds) for o in told]
@@ -235,7 +236,7 @@ class Runner:
         assert denoising is not None
         outcome = Outcome(*live.key, step=denoising.step, steps=denoising.steps)
         if not denoising.done:
-            return replace(outcome, batch_key=live.batch_key)
+            return replace(outcome, batch_key=live.batch_key, branches=len(live.branches))
         result, live.denoising = denoising.result(), None
         if live.role == "monolithic":
             speed = told(self._program.info.speed, live.call.inputs.step_cache)

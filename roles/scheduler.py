@@ -43,10 +43,12 @@ class Spent:
 @dataclass(frozen=True)
 class Ran:
     """The planned unit of this request was executed, and the request goes on. Requests with the
-    same `batch_key` may share their next forward; None: this one runs alone."""
+    same `batch_key` may share their next forward; None: this one runs alone. `branches`: calls with
+    that key that it waits for, which may share one too."""
 
     key: Key
     batch_key: str | None = None
+    branches: int = 1
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,12 @@ Event = Arrived | Spent | Ran | Ended | Measured
 
 @dataclass(frozen=True)
 class Plan:
-    """What the ranks do next: one unit, for groups of requests that share their forwards."""
+    """What the ranks do next: one unit, for groups of requests that share their forwards, `share`
+    calls in one at most; 0: as many as there are."""
 
     unit: Unit
     groups: Groups
+    share: int = 0
 
     @property
     def keys(self) -> list[Key]:
@@ -82,8 +86,9 @@ class Scheduler:
     class below. Since every plan is one unit, a request gives way between two steps, keeps all
     that it has, and goes on at its step when its class has a turn again. Then, in the class, by
     `schedule` (`roles.turns`). Whoever has the turn takes along others of its class that wait for
-    theirs and may share its forward, as many as `costs` says pays. Without `costs` nothing is
-    shared. A request is
+    theirs and may share its forward, as many as `costs` says pays; branches of guidance that one
+    request waits for are as many calls, which share with each other, or run one after the other.
+    Without `costs` nothing is shared. A request is
 
     - waiting: its next unit is `begin`, which frees the slots that its payload lies in;
     - begun: `encode` or `decode` ends it; a stepped one (denoiser, monolithic) waits for a place;
@@ -124,8 +129,8 @@ class Scheduler:
                 self._arrive(event)
             case Spent(key=key):
                 self._spent(self._job(key, event), event)
-            case Ran(key, batch_key):
-                self._ran(self._job(key, event), batch_key)
+            case Ran(key, batch_key, branches):
+                self._ran(self._job(key, event), batch_key, branches)
             case Ended(key):
                 self._end(self._job(key, event))
             case Measured():
@@ -146,11 +151,11 @@ class Scheduler:
         line = self._turns.line([job for job in runnable if job.priority == chosen])
         unit = _unit(line[0], running)
         assert unit is not None
-        group = self._group(line) if unit == "step" else line[:1]
+        group, share = self._group(line) if unit == "step" else (line[:1], 0)
         self._turns.took(group)
         keys = tuple(job.key for job in group)
         self._planned = set(keys)
-        return Plan(unit, (keys,))
+        return Plan(unit, (keys,), share)
 
     def planned(self, key: Key) -> bool:
         """Whether the ranks are at work on this request."""
@@ -174,14 +179,21 @@ class Scheduler:
     def __str__(self) -> str:
         return f"jobs {list(self._jobs.values())}, running {self.running}, planned {self._planned}"
 
-    def _group(self, line: Sequence[Job]) -> list[Job]:
-        """The first in the line, and whom it takes along."""
+    def _group(self, line: Sequence[Job]) -> tuple[list[Job], int]:
+        """The first in the line, whom it takes along, and how many calls share a forward."""
         head, *others = line
         if head.batch_key is None or self._costs is None:
-            return [head]
+            return [head], 1
         fit = [job for job in others if job.stepping and job.batch_key == head.batch_key]
         fit = fit[: self._max_batch - 1]
-        return [head, *fit][: self._costs.size(head.batch_key, 1 + len(fit))]
+        size = self._costs.size(head.batch_key, sum(job.branches for job in (head, *fit)))
+        group, room = [head], size - head.branches
+        for job in fit:
+            if job.branches > room:
+                break
+            group.append(job)
+            room -= job.branches
+        return group, size
 
     def _arrive(self, event: Arrived) -> None:
         if event.key in self._jobs:
@@ -205,11 +217,11 @@ class Scheduler:
             job.spent = 0.0
         job.step, job.steps = event.step, event.steps
 
-    def _ran(self, job: Job, batch_key: str | None) -> None:
+    def _ran(self, job: Job, batch_key: str | None, branches: int) -> None:
         if job.key not in self._planned:
             raise InvalidEvent(f"{job.key} ran unplanned; {self}")
         self._planned.discard(job.key)
-        job.batch_key = batch_key
+        job.batch_key, job.branches = batch_key, branches
         if not job.begun:
             job.begun = True
             if job.stepped:

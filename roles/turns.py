@@ -41,6 +41,7 @@ class Job:
     spent: float = 0.0
     round: int = 0  # the last one in which it had its turn
     place: int = 0  # in the ring
+    branches: int = 1  # calls of its next step
 
     @property
     def stepped(self) -> bool:

@@ -11,7 +11,7 @@ the role computes, stand-ins elsewhere. Nothing here knows a model family.
 import copy
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from roles.samples import Sample
 from roles.split import inputs, skipping, warming
 from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
+from roles.split.branches import Outlines
 from roles.split.components import part_of
 from roles.split.describe import describe, sample_rate
 from roles.split.door import Coroutine
@@ -28,6 +29,7 @@ from roles.split.face import Face, StandIn
 from roles.split.fast import Fast
 from roles.split.outputs import samples
 from roles.split.program import BadInput, Call, Unsplittable
+from roles.split.quirks import ONE_BY_ONE
 from roles.split.randomness import GlobalRandomness
 from roles.split.reading import Reading
 from roles.split.recollection import Recollection
@@ -37,7 +39,7 @@ from roles.split.replay import Replay, hollow
 from roles.split.sparing import Sparing
 from roles.split.surroundings import Surroundings
 from roles.split.view import Pipeline, make_view, schedulers
-from transfer.messages import ModelInfo, Speed
+from transfer.messages import ModelInfo, Speed, StepCache
 from transfer.speed import told
 
 log = logging.getLogger(__name__)
@@ -75,6 +77,7 @@ class ClassicProgram:
         self._skip = skipping.skip_of(type(pipeline))
         self._interrupted = skipping.interrupted(type(pipeline))
         self._methods = own_methods(type(pipeline))
+        self._outlines = None if type(pipeline).__name__ in ONE_BY_ONE else Outlines()
         self._fast = Fast(pipeline, self.of_part("denoiser"), speed)
         info = describe(pipeline, name, fingerprint, self._arguments, why_not)
         self.info: ModelInfo = self._fast.describe(info)
@@ -136,7 +139,7 @@ class ClassicProgram:
             made = {"decodes": boundary.decodes, "kept": kept}
             return made | {"speed": speed} if speed else made
 
-        return Coroutine(call.request, self._steps(params), run, randomness, self._settle, cache)
+        return self._coroutine(call, params, run, randomness, cache)
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         try:
@@ -169,9 +172,21 @@ class ClassicProgram:
                 raise (bad_input(error, params) if early else None) or error from None
             return self._samples(output, params, sparing)
 
-        return Coroutine(call.request, self._steps(params), run, randomness, self._settle, cache)
+        return self._coroutine(call, params, run, randomness, cache)
 
     # ------------------------------------------------------------ their parts
+
+    def _coroutine(
+        self,
+        call: Call,
+        params: dict[str, Any],
+        run: Callable[[Coroutine], Any],
+        randomness: GlobalRandomness,
+        cache: StepCache | None,
+    ) -> Coroutine:
+        outlines = None if call.inputs.exact else self._outlines
+        steps = self._steps(params)
+        return Coroutine(call.request, steps, run, randomness, self._settle, cache, outlines)
 
     def _encoder_face(self, name: str, module: Any, recorder: Recorder) -> Face:
         part = part_of(name)

@@ -2,18 +2,21 @@
 
 The pipeline runs in a greenlet of its own. Where it calls the transformer, the door hands the
 arguments to whoever resumed it and waits there; batching, fairness, cancelling and progress all
-happen on the other side of that switch, for every family alike.
+happen on the other side of that switch, for every family alike. Branches of guidance that it calls
+one after the other wait there together (`roles.split.branches`).
 """
 
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from diffusers.hooks.hooks import HookRegistry, StateManager
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
+from roles.split.batching import key_of
+from roles.split.branches import Branches, Outlines
 from roles.split.face import Face
 from roles.split.program import Cancelled, TransformerCall
 from roles.split.randomness import GlobalRandomness
@@ -26,7 +29,8 @@ class Coroutine:
 
     `program(self)` runs the pipeline with the faces of `door`, and returns its result. `leave` is
     called once, when the pipeline has ended in whichever way. `cache`: the request's step cache,
-    which faces with `cached` have.
+    which faces with `cached` have. `outlines` are the program's; without them each forward is
+    waited for where the pipeline calls it.
     """
 
     def __init__(
@@ -37,11 +41,12 @@ class Coroutine:
         randomness: GlobalRandomness,
         leave: Callable[[], None] = lambda: None,
         cache: StepCache | None = None,
+        outlines: Outlines | None = None,
     ) -> None:
         self.request = request
         self.step = 0
         self.steps = steps
-        self.pending: TransformerCall | None = None
+        self.pending: tuple[TransformerCall, ...] = ()
         self.done = False
         self.forwards = 0
         self._watch: Callable[[], None] = lambda: None
@@ -54,16 +59,17 @@ class Coroutine:
         self._result: Any = None
         self._error: BaseException | None = None
         self._fresh = True
-        self._greenlet = greenlet(lambda: program(self))
+        self._greenlet = greenlet(lambda: self._whole(program))
+        self._branches = Branches(self._forwards, outlines)
 
     def start(self) -> None:
         assert self._fresh, "started already"
         self._fresh = False
         self._switch(self._greenlet.switch)
 
-    def resume(self, output: Any) -> None:
-        assert self.pending is not None, "nothing is pending"
-        self._switch(self._greenlet.switch, output)
+    def resume(self, outputs: Sequence[Any]) -> None:
+        assert len(outputs) == len(self.pending) > 0, "one result for each pending forward"
+        self._switch(self._greenlet.switch, outputs)
 
     def cancel(self) -> None:
         if self.done:
@@ -86,6 +92,7 @@ class Coroutine:
 
     def count(self, view: Any, index: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The pipeline's `callback_on_step_end`."""
+        self._branches.settle()
         self.step = index + 1
         return kwargs
 
@@ -98,6 +105,7 @@ class Coroutine:
         @functools.wraps(original)  # pipelines look at its signature
         def step(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
+            self._branches.settle()
             self.step += 1
             return result
 
@@ -118,7 +126,8 @@ class Coroutine:
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             context, fields = contexts[-1] if contexts else (None, {})
-            return self._wait(TransformerCall(module, name, args, kwargs, context, fields, hooks))
+            call = TransformerCall(module, name, args, kwargs, context, fields, hooks)
+            return self._called(call)
 
         answers: dict[str, Any] = {"__call__": forward, "forward": forward}
         if hasattr(module, "cache_context"):
@@ -126,7 +135,7 @@ class Coroutine:
             answers["cache_context"] = cache_context
             # the pipeline's clean-up would wipe what the other requests keep in there
             answers["_reset_stateful_cache"] = lambda recurse=True: forget(module, self.request)
-        return Face(module, answers)
+        return _Transformer(module, answers, self._branches)
 
     def _own_hooks(self, module: Any) -> Hooks | None:
         if self.cache is None:
@@ -135,15 +144,35 @@ class Coroutine:
         self._hooks.append(hooks)
         return hooks
 
-    def _wait(self, call: TransformerCall) -> Any:
+    def _whole(self, program: "Callable[[Coroutine], Any]") -> Any:
+        result = program(self)
+        self._branches.settle()  # some may be in the result
+        return result
+
+    def _called(self, call: TransformerCall) -> Any:
         self._watch()
         self.forwards += 1
         self.steps = _steps_of(self._view) or self.steps
-        self.pending = call
+        return self._branches.ask(call)
+
+    def _forwards(self, calls: Sequence[TransformerCall]) -> list[Any]:
+        """What these forwards give. Those of one key wait together."""
+        if getcurrent() is not self._greenlet:
+            raise RuntimeError(f"the results of request {self.request} are its pipeline's alone")
+        outputs: dict[TransformerCall, Any] = {}
+        while missing := [call for call in calls if call not in outputs]:
+            first = key_of(missing[0]) if len(missing) > 1 else None
+            together = [c for c in missing if c is missing[0] or (first and key_of(c) == first)]
+            outputs |= zip(together, self._wait(tuple(together)), strict=True)
+        return [outputs[call] for call in calls]
+
+    def _wait(self, calls: tuple[TransformerCall, ...]) -> Sequence[Any]:
+        self.pending = calls
         try:
-            return getcurrent().parent.switch()
+            outputs: Sequence[Any] = getcurrent().parent.switch()
+            return outputs
         finally:
-            self.pending = None
+            self.pending = ()
 
     def _switch(self, switch: Callable[..., Any], *args: Any) -> None:
         self._greenlet.parent = getcurrent()
@@ -162,11 +191,28 @@ class Coroutine:
     def _end(self, error: BaseException | None) -> None:
         if not self.done:
             self.done, self._error = True, error
+            self._branches.drop()
             for module in self._caching:
                 forget(module, self.request)
             for hooks in self._hooks:
                 hooks.forget()
             self._leave()
+
+
+class _Transformer(Face):
+    """A transformer as its pipeline sees it. Whatever the pipeline does with it but ask what it is
+    and call it, might change what the calls that wait would give: they are computed first."""
+
+    HARMLESS = frozenset(("forward", "cache_context", "config", "dtype", "device", "training"))
+
+    def __init__(self, module: Any, answers: dict[str, Any], branches: Branches) -> None:
+        super().__init__(module, answers)
+        self.__dict__["_branches"] = branches
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.HARMLESS and "_branches" in self.__dict__:
+            self._branches.settle()
+        return super().__getattr__(name)
 
 
 class _Leave(BaseException):

@@ -11,7 +11,7 @@ One request passes three calls, in one process or in three:
 `classic.ClassicProgram` implements it for the classic pipelines of diffusers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -68,7 +68,7 @@ class Call(msgspec.Struct, frozen=True):
     inputs: Inputs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TransformerCall:
     """One forward that a pipeline waits for: everything to run it now, later, or in a batch.
 
@@ -102,15 +102,20 @@ class Denoising(Protocol):
 
         denoising.start()
         while not denoising.done:
-            denoising.resume(denoising.pending.run())
+            denoising.resume([call.run() for call in denoising.pending])
         payload = denoising.result()
 
     All calls come from one thread. Between them any number of other requests may run.
     """
 
     @property
-    def pending(self) -> TransformerCall | None:
-        """The forward that the pipeline waits for; None before `start` and once done."""
+    def pending(self) -> tuple[TransformerCall, ...]:
+        """The forwards that the pipeline waits for; none before `start` and once done.
+
+        Several are the branches of guidance of one step, which a pipeline asked for one after the
+        other. Their keys are equal (`batching.key_of`): they can run as one, with those of other
+        requests too, or each by itself in order, as in the plain pipeline.
+        """
 
     @property
     def step(self) -> int:
@@ -127,8 +132,9 @@ class Denoising(Protocol):
     def start(self) -> None:
         """Runs the pipeline to its first forward."""
 
-    def resume(self, output: Any) -> None:
-        """Hands over what the pending forward gave, and runs to the next one or to the end."""
+    def resume(self, outputs: Sequence[Any]) -> None:
+        """Hands over what the pending forwards gave, in their order, and runs to the next or to the
+        end."""
 
     def cancel(self) -> None:
         """Ends the pipeline where it stands. Does nothing if it is done."""

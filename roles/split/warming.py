@@ -39,7 +39,7 @@ def warm(program: Any) -> None:
             log.warning("no warm-up: a request cannot be made up (%s)", brief(error))
             log.debug("the reason", exc_info=True)
             return
-        calls = [each.pending for each in pair if each.pending is not None]
+        calls = [call for each in pair for call in each.pending]
         form = (key_of(calls[0]) or "").partition(":")[0]
         if form not in forms:
             forms.add(form)

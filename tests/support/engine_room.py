@@ -69,6 +69,7 @@ class FakeRanks:
         self.nbytes = 1000
         self.lost: dict[int, tuple[int, int]] = {}  # step → what the ranks say that it was
         self.batch_key: str | None = None  # of every request's next forward
+        self.branches = 1  # of every request's next step
         self.encodings: CacheReport | None = None  # of an encode
         self.bad_files: ErrorInfo | None = None  # why files cannot be made
         self.errors: dict[tuple[int, str], ErrorInfo] = {}
@@ -142,7 +143,7 @@ class FakeRanks:
         if error is not None:
             return Outcome(*key, error=error)
         if unit == "begin":
-            return Outcome(*key, steps=self.steps, read_s=0.001, batch_key=self.batch_key)
+            return replace(self._waiting(key, 0), read_s=0.001)
         if unit == "encode":
             told = Outcome(*key, done=True, nbytes=self.nbytes, compute_s=0.001)
             return replace(told, encodings=self.encodings)
@@ -151,10 +152,15 @@ class FakeRanks:
         self._at[key] += rank == len(self.pids) - 1
         step = self._at[key] + (rank < len(self.pids) - 1)
         done = step == self.steps
-        nbytes = self.nbytes if done else None
-        batch_key = None if done else self.batch_key
+        if not done:
+            return self._waiting(key, step)
         step, steps = self.lost.get(step, (step, self.steps))
-        return Outcome(*key, done=done, step=step, steps=steps, nbytes=nbytes, batch_key=batch_key)
+        return Outcome(*key, done=True, step=step, steps=steps, nbytes=self.nbytes)
+
+    def _waiting(self, key: Key, step: int) -> Outcome:
+        step, steps = self.lost.get(step, (step, self.steps))
+        told = Outcome(*key, step=step, steps=steps, batch_key=self.batch_key)
+        return replace(told, branches=self.branches)
 
 
 def _name(message: Call) -> tuple[str, str]:

@@ -14,6 +14,7 @@ until the file is there), "cold" (its warm-up fails).
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ class ScriptedDenoising:
         self._call = call
         self._whole = whole
         self._latents = embeds + call.inputs.seed
-        self.pending: TransformerCall | None = None
+        self.pending: tuple[TransformerCall, ...] = ()
         self.step = 0
         self.steps = int(call.inputs.params.get("steps", 3))
 
@@ -96,20 +97,20 @@ class ScriptedDenoising:
         _act(self._call, "begin")
         self._next()
 
-    def resume(self, output: Any) -> None:
-        self._latents = output
+    def resume(self, outputs: Sequence[Any]) -> None:
+        (self._latents,) = outputs
         self.step += 1
         self._next()
 
     def cancel(self) -> None:
-        self.pending = None
+        self.pending = ()
 
     def result(self) -> Any:
         return [_picture(self._call, self._latents)] if self._whole else {"latents": self._latents}
 
     def _next(self) -> None:
         call = TransformerCall(self._forward, "transformer", (self._latents,), {})
-        self.pending = None if self.done else call
+        self.pending = () if self.done else (call,)
 
     def _forward(self, latents: torch.Tensor) -> torch.Tensor:
         _act(self._call, str(self.step + 1))

@@ -1,6 +1,7 @@
 """Step caches: a request's own, those of diffusers, and nothing to anybody else."""
 
 import contextlib
+from dataclasses import replace
 
 import diffusers.hooks
 import numpy as np
@@ -66,7 +67,7 @@ def interleave(denoisings):
         each.start()
     while running := [each for each in denoisings if not each.done]:
         for each in running:
-            each.resume(each.pending.run())
+            each.resume([it.run() for it in each.pending])
 
 
 def hooked(module):
@@ -145,17 +146,15 @@ def test_cancelled_and_failed_requests_leave_nothing(program):
     asked = request("flux", 1, FIRST_BLOCK)
     denoising = denoiser.denoise(asked, encoder.encode(asked))
     denoising.start()
-    denoising.resume(denoising.pending.run())
-    hooks = denoising.pending.hooks
+    denoising.resume([it.run() for it in denoising.pending])
+    (pending,) = denoising.pending
     with pytest.raises(TypeError):
-        type(denoising.pending)(
-            denoising.pending.module, "transformer", (), {"nonsense": 1}, None, {}, hooks
-        ).run()
+        replace(pending, args=(), kwargs={"nonsense": 1}, context=None).run()
     assert hooked(denoiser.pipeline.transformer) == []
     denoising.cancel()
     kept = [
         state
-        for attributes in hooks._mounted.values()
+        for attributes in pending.hooks._mounted.values()
         for hook in attributes["_diffusers_hook"].hooks.values()
         for state in hook.state_manager._state_cache
     ]
@@ -168,7 +167,7 @@ def test_a_request_with_a_cache_shares_no_forward_and_the_others_do(program):
     for asked in (request("flux", 1), request("flux", 2), request("flux", 3, FIRST_BLOCK)):
         denoising = denoiser.denoise(asked, encoder.encode(asked))
         denoising.start()
-        keys.append(key_of(denoising.pending))
+        keys.append(key_of(denoising.pending[0]))
         denoising.cancel()
     assert keys[0] == keys[1] is not None
     assert keys[2] is None
