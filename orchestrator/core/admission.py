@@ -9,6 +9,7 @@ from transfer.messages import SPLIT_ROUTE, Register, Role
 
 MONOLITHIC: tuple[Role, ...] = ("monolithic",)
 MAX_NAME = 128
+MAX_PREVIEWS = 16
 
 
 def submit(books: Books, event: Submit) -> None:
@@ -28,6 +29,7 @@ def submit(books: Books, event: Submit) -> None:
         event.attempts,
         min(event.attempts, books.config.max_attempts - 1),  # one is always left
     )
+    attempt.request.previews = min(event.previews, MAX_PREVIEWS)
     books.ledger.queued += 1
     books.commands.append(Progress(event.request, attempt.request.tries + 1, "queued", None, 0, 0))
     dispatch.join(books, attempt)

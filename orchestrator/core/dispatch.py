@@ -76,7 +76,7 @@ def _review(books: Books, instance: Instance) -> None:
     """Brings the rosters up to date with an instance that was stirred."""
     for post in instance.posts.values():
         while instance.live and post.parked and len(post.working) < post.capacity:
-            attempt = next(iter(post.parked))
+            attempt = min(post.parked, key=_is_preview)  # the first, but previews wait for others
             del post.parked[attempt]
             _start(books, attempt, post)
         books.registry.rosters[post.role].refresh(post)
@@ -140,9 +140,14 @@ def _anywhere(post: Post) -> bool:
     return True
 
 
+def _is_preview(attempt: Attempt) -> bool:
+    return attempt.request.preview_of is not None
+
+
 def _start(books: Books, attempt: Attempt, post: Post) -> None:
     """Sends the work of the request's stage, with a promise for its payload where there is room."""
     instance, lease, request = post.instance, attempt.incoming, attempt.request
+    of = request.preview_of
     if not attempt.started:
         attempt.started = True
         request.tries += 1
@@ -164,10 +169,12 @@ def _start(books: Books, attempt: Attempt, post: Post) -> None:
         seconds=max(0.0, request.deadline - books.now),
         delivery=delivery,
         grant=None if attempt.last else _promise(books, attempt),
+        preview_of=None if of is None else (of.id, of.number),
     )
     books.send(instance, work)
-    progress = Progress(request.id, request.tries, post.role, instance.name, 0, 0)
-    books.commands.append(progress)
+    if of is None:
+        progress = Progress(request.id, request.tries, post.role, instance.name, 0, 0)
+        books.commands.append(progress)
     watch(books, attempt)
     books.stir(instance)
 
@@ -210,7 +217,7 @@ def _promise(books: Books, attempt: Attempt) -> Grant | None:
         return None
     books.count("grants_promised")
     post.promised[attempt] = None
-    return _grant(books, attempt, post, usual)
+    return grant(books, attempt, post, usual)
 
 
 def _push(books: Books, attempt: Attempt, post: Post) -> None:
@@ -222,13 +229,14 @@ def _push(books: Books, attempt: Attempt, post: Post) -> None:
     post.pushing[attempt] = None
     watch(books, attempt)
     attempt.move(State.PUSHING, books.now, str(post.instance))
-    grant = _grant(books, attempt, post, attempt.nbytes)
+    room = grant(books, attempt, post, attempt.nbytes)
     books.send(
-        sender, Push(sender.epoch, attempt.id, attempt.number, attempt.role, attempt.held, grant)
+        sender, Push(sender.epoch, attempt.id, attempt.number, attempt.role, attempt.held, room)
     )
 
 
-def _grant(books: Books, attempt: Attempt, post: Post, nbytes: int) -> Grant:
+def grant(books: Books, attempt: Attempt, post: Post, nbytes: int) -> Grant:
+    """Leases slots for a payload of that size to the attempt's worker."""
     sender, receiver = attempt.worker, post.instance
     assert sender is not None
     lease = receiver.slots.lend(

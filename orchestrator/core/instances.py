@@ -16,8 +16,9 @@ class Post:
     `parked`: payload in its slots, waiting for capacity. `pushing`: payload being written.
     `promised`: a grant travelled with the work of the role before; the payload will come.
     A promise holds slots, but those that are ready now go first: a denoiser that takes a minute
-    must not keep a decoder idle. `moved_at`: when it said something of any attempt. `failed`: the
-    requests that failed here, one after the other, by order; a success clears them.
+    must not keep a decoder idle. `looking`: previews that it makes of what it computes anyway; they
+    take no place. `moved_at`: when it said something of any attempt. `failed`: the requests that
+    failed here, one after the other, by order; a success clears them.
     """
 
     def __init__(self, instance: "Instance", role: Role, capacity: int, order: int) -> None:
@@ -29,6 +30,7 @@ class Post:
         self.parked: dict[Attempt, None] = {}
         self.pushing: dict[Attempt, None] = {}
         self.promised: dict[Attempt, None] = {}
+        self.looking: dict[Attempt, None] = {}
         self.moved_at = 0.0
         self.failed: set[int] = set()
 
@@ -128,7 +130,7 @@ class Instance:
         """Every request that it works on, keeps, waits for or was promised, once each."""
         found = self.outbox.copy()
         for post in self.posts.values():
-            found |= post.working | post.parked | post.pushing | post.promised
+            found |= post.working | post.looking | post.parked | post.pushing | post.promised
         return list(found)
 
 

@@ -34,6 +34,10 @@ class Request:
     it, because they were lost through another request. `kept` has the payloads that a further
     attempt can start from, by stage; `avoid` the names of instances at which an attempt failed
     through their own fault; `history` what became of the attempts before this one, a line each.
+
+    `previews` are asked for, `previewed` of them are made, under way or too late; `preview` is the
+    attempt at the one under way. A preview is a request of its own, `preview_of` the attempt that
+    it shows.
     """
 
     __slots__ = (
@@ -46,6 +50,10 @@ class Request:
         "inputs",
         "kept",
         "order",
+        "preview",
+        "preview_of",
+        "previewed",
+        "previews",
         "queue_s",
         "reports",
         "route",
@@ -79,6 +87,9 @@ class Request:
         self.avoid: set[str] = set()
         self.history: list[str] = []
         self.queue_s = 0.0
+        self.previews = self.previewed = 0
+        self.preview: Attempt | None = None
+        self.preview_of: Attempt | None = None
         self.reports: dict[Role, StageReport] = {}
         self.story: list[tuple[float, str]] = []
 
