@@ -48,6 +48,19 @@ class Begin(Message, frozen=True, tag="begin"):
     call: int = 0
 
 
+class Peek(Message, frozen=True, tag="peek"):
+    """Make a payload for the decoder of what the request `of` is like now, between two steps of its
+    denoising, which goes on as if nothing had happened. Under this call's own key it waits for
+    `Store`, or `Drop`. Answered with `Outcomes`.
+    """
+
+    request: str
+    attempt: int
+    of: str
+    of_attempt: int
+    call: int = 0
+
+
 class Run(Message, frozen=True, tag="run"):
     """One unit of work for requests that have begun: a whole encode or decode, or one step, which
     is one transformer call and the pipeline's own code up to the next one. A rank that is alone
@@ -200,7 +213,7 @@ class RankResult(Record, frozen=True):
     seconds: float = 0.0
 
 
-Call = Load | Begin | Run | Store | Drop | Pause | Shutdown
+Call = Load | Begin | Peek | Run | Store | Drop | Pause | Shutdown
 
 call_decoder = Decoder(Call)
 reply_decoder = Decoder(Reply)

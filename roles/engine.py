@@ -15,6 +15,7 @@ from roles.handover import Handover, Publisher, Sender, about
 from roles.options import RANK_TIMEOUT_S
 from roles.outbox import Kept, OutboxLine
 from roles.pool import Death
+from roles.previews import Previews, is_look
 from roles.scheduler import Arrived, Ended, Plan, Ran, Scheduler
 from transfer.codec import Message
 from transfer.errors import PayloadError, PayloadTooLarge
@@ -73,6 +74,7 @@ class Engine:
         self._pool = pool
         self._outbox = outbox
         self._handover = Handover(pool, outbox, sender, publisher, self.door, send)
+        self._previews = Previews(outbox, self._handover, self.door)
         self._send = send
         self._on_lost = on_lost
         self._wake = asyncio.Event()
@@ -147,7 +149,8 @@ class Engine:
             self._send(Failed(epoch, *key, work.role, error=error, released=released))
             return
         attempt = Attempt(work, epoch)
-        self._begin(attempt, self._serve(attempt))
+        serving = self._previews.make if is_look(work) else self._serve
+        self._begin(attempt, serving(attempt))
 
     def push(self, push: Push, epoch: int) -> None:
         """A place for a staged payload."""
@@ -231,13 +234,16 @@ class Engine:
     async def _serve(self, attempt: Attempt) -> Message:
         attempt.check()  # it may have been aborted or forgotten before this task first ran
         self._check(attempt)
-        self._scheduler.handle(Arrived(attempt.key, attempt.work.role))
+        spare = attempt.work.preview_of is not None
+        self._scheduler.handle(Arrived(attempt.key, attempt.work.role, spare))
         self._turn()
         outcome = await attempt.wait(attempt.computed)
         return await self._handover.finish(attempt, outcome)
 
     def _refusal(self, work: Work) -> str | None:
         """Why work cannot be accepted: the orchestrator counts otherwise than we do."""
+        if is_look(work):
+            return None
         places = self._capacity.get(work.role, 0)
         taken = [a for a in self._attempts.values() if a.computing and a.work.role == work.role]
         if len(taken) < places:
@@ -259,7 +265,8 @@ class Engine:
         """Gives back what the attempt held, and says its last message."""
         if self._scheduled(attempt):
             self._scheduler.handle(Ended(attempt.key))
-        if isinstance(last, Delivered) and not (attempt.aborted or attempt.forgotten.done()):
+        wanted = not (attempt.aborted or attempt.forgotten.done() or is_look(attempt.work))
+        if isinstance(last, Delivered) and wanted:
             self._outbox.keep(attempt, last.nbytes, last.checksum)
         self._outbox.leave(attempt)
         dropped = self.door.drop(attempt)

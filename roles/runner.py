@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from roles.calls import Begin, Key, Outcome, Outcomes, Run, Store, Stored, shorten
+from roles.calls import Begin, Key, Outcome, Outcomes, Peek, Run, Store, Stored, shorten
 from roles.media import Encoded, Unencodable, encode
 from roles.samples import Sample
 from roles.scheduler import SINGLE_UNIT
@@ -18,6 +18,7 @@ from roles.split.program import (
     BadInput,
     Call,
     Denoising,
+    NoPreview,
     Program,
     TransformerCall,
     Unsplittable,
@@ -117,6 +118,11 @@ class Runner:
             [self._guarded(key, lambda clock: self._take_in(live, call.delivery, clock))]
         )
 
+    def peek(self, call: Peek) -> Outcomes:
+        key = (call.request, call.attempt)
+        shown = self._live.get((call.of, call.of_attempt))
+        return Outcomes([self._guarded(key, partial(self._peek, key, shown))])
+
     def run(self, call: Run) -> Outcomes:
         if call.unit == "step":
             return Outcomes([told for group in call.groups for told in self._turn(group)])
@@ -165,6 +171,14 @@ class Runner:
             return self._program.generate(live.call)
         payload, live.payload = live.payload, None  # the pipeline holds what it needs of it
         return self._program.denoise(live.call, payload)
+
+    def _peek(self, key: Key, shown: _Live | None, clock: _Clock) -> Outcome:
+        if shown is None or shown.denoising is None:
+            raise NoPreview("it is not being denoised any more")
+        with clock.measure("compute_s"):
+            payload = shown.denoising.preview()
+        live = self._live[key] = _Live(key, shown.call, shown.role)
+        return self._computed(live, payload, Outcome(*key))
 
     def _encode(self, live: _Live, clock: _Clock) -> Outcome:
         with clock.measure("compute_s"):
@@ -243,6 +257,8 @@ def error_info(error: Exception) -> ErrorInfo:
             return ErrorInfo("invalid_request", shorten(str(error)), param=error.param)
         case Unencodable():
             return ErrorInfo("invalid_request", shorten(str(error)), param="output_format")
+        case NoPreview():
+            return ErrorInfo("unsupported", shorten(str(error)))
         case Unsplittable():
             return ErrorInfo("unsupported", shorten(str(error)))
         case PayloadError():

@@ -15,10 +15,12 @@ SINGLE_UNIT: dict[Role, Unit] = {"encoder": "encode", "decoder": "decode"}
 
 @dataclass(frozen=True)
 class Arrived:
-    """A request is there to be begun."""
+    """A request is there to be begun. `spare`: it is a preview, which is to delay nobody: its units
+    run when there is no other unit to run, or take turns with steps."""
 
     key: Key
     role: Role
+    spare: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class _Job:
     round: int  # the last one in which it had its turn
     begun: bool = False
     batch_key: str | None = None
+    spare: bool = False
 
     @property
     def stepped(self) -> bool:
@@ -104,8 +107,8 @@ class Scheduler:
     def handle(self, event: Event) -> None:
         """Takes note of what happened. Raises `InvalidEvent`."""
         match event:
-            case Arrived(key, role):
-                self._arrive(key, role)
+            case Arrived(key, role, spare):
+                self._arrive(key, role, spare)
             case Ran(key, batch_key):
                 self._ran(self._job(key, event), batch_key)
             case Ended(key):
@@ -119,6 +122,8 @@ class Scheduler:
         if self._planned:
             raise InvalidEvent(f"plan() before the outcome of {self._planned}; {self}")
         runnable = [job for job in map(self._jobs.__getitem__, self._ring) if self._unit(job)]
+        if any(not job.spare and self._unit(job) != "step" for job in runnable):
+            runnable = [job for job in runnable if not job.spare]
         if not runnable:
             return None
         waiting = [job for job in runnable if job.round < self._round]
@@ -169,10 +174,10 @@ class Scheduler:
             return SINGLE_UNIT[job.role]
         return "step" if job.key in self.running else None
 
-    def _arrive(self, key: Key, role: Role) -> None:
+    def _arrive(self, key: Key, role: Role, spare: bool) -> None:
         if key in self._jobs:
             raise InvalidEvent(f"{key} arrived again; {self}")
-        self._jobs[key] = _Job(key, role, self._round)
+        self._jobs[key] = _Job(key, role, self._round, spare=spare)
         self._ring.append(key)
 
     def _ran(self, job: _Job, batch_key: str | None) -> None:

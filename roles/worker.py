@@ -21,6 +21,7 @@ from roles.calls import (
     Frames,
     Load,
     Loaded,
+    Peek,
     RankError,
     Reply,
     Run,
@@ -107,6 +108,8 @@ class Worker:
                 return self._load(call)
             case Begin():
                 return self._ready().begin(call)
+            case Peek():
+                return self._ready().peek(call)
             case Run():
                 return self._ready().run(call)
             case Store():

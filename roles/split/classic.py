@@ -23,7 +23,8 @@ from roles.split.describe import describe, sample_rate
 from roles.split.door import Coroutine
 from roles.split.face import Face, StandIn
 from roles.split.outputs import samples
-from roles.split.program import BadInput, Call, Unsplittable
+from roles.split.preview import Seen, Shadow
+from roles.split.program import BadInput, Call, NoPreview, Unsplittable
 from roles.split.randomness import GlobalRandomness
 from roles.split.reading import Reading
 from roles.split.recording import Recorder, own_methods
@@ -63,6 +64,7 @@ class ClassicProgram:
         self._several = decodes_several_times(pipeline, decoders)
         self._skip = skipping.skip_of(type(pipeline))
         self._interrupted = skipping.interrupted(type(pipeline))
+        self._blind = False  # it was said that there are no previews
         self._methods = own_methods(type(pipeline))
         self.info: ModelInfo = describe(pipeline, name, fingerprint, self._arguments, why_not)
 
@@ -105,7 +107,11 @@ class ClassicProgram:
             self._run_to(boundary, view, params | self._extras(generator, coroutine))
             return {"decodes": boundary.decodes, "kept": kept}
 
-        return Coroutine(call.request, self._steps(params), run, randomness, self._settle)
+        def preview(seen: Seen) -> dict[str, Any]:
+            return self._previewed(call, kept, seen)
+
+        steps = self._steps(params)
+        return Coroutine(call.request, steps, run, randomness, self._settle, preview)
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         try:
@@ -138,6 +144,30 @@ class ClassicProgram:
 
     # ------------------------------------------------------------ their parts
 
+    def _previewed(self, call: Call, kept: Any, seen: Seen) -> dict[str, Any]:
+        """What `denoise` would give if its loop ended now. Raises `NoPreview`."""
+        shadow = Shadow(seen)
+        params, generator, randomness = self._begin(call)
+        replay = Replay(kept, generator)
+        boundary = Boundary(self.info.pipeline, generator, self._several)
+        faces = {
+            name: self._denoiser_face(name, module, shadow, replay, boundary)
+            for name, module in self._modules.items()
+        }
+        view = self._replaying(make_view(self.pipeline, faces), replay)
+        shadow.put(view)
+        try:
+            with randomness.in_place():
+                self._run_to(boundary, view, params | self._extras(generator))
+        except Exception as error:
+            if not self._blind:
+                self._blind = True
+                log.warning("%s gives no previews", self.info.pipeline, exc_info=True)
+            raise NoPreview(f"{type(error).__name__}: {error}") from error
+        finally:
+            self._settle()
+        return {"decodes": boundary.decodes, "kept": kept}
+
     def _encoder_face(self, name: str, module: Any, recorder: Recorder) -> Face:
         part = part_of(name)
         if part == "encoder":
@@ -151,10 +181,10 @@ class ClassicProgram:
         return Face(module, {"encode": encode, "decode": _reached})
 
     def _denoiser_face(
-        self, name: str, module: Any, coroutine: Coroutine, replay: Replay, boundary: Boundary
+        self, name: str, module: Any, door: Coroutine | Shadow, replay: Replay, boundary: Boundary
     ) -> Face:
         if part_of(name) == "denoiser":
-            return coroutine.face(name, module)
+            return door.face(name, module)
         face = self._stand_in(name, module, replay.of(name))
         if part_of(name) == "decoder":
             face.answer("decode", lambda *args, **kw: boundary.take(name, face, args, kw))

@@ -15,7 +15,8 @@ from diffusers.hooks.hooks import HookRegistry, StateManager
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
 from roles.split.face import Face
-from roles.split.program import Cancelled, TransformerCall
+from roles.split.preview import Seen
+from roles.split.program import Cancelled, NoPreview, TransformerCall
 from roles.split.randomness import GlobalRandomness
 
 
@@ -33,6 +34,7 @@ class Coroutine:
         program: "Callable[[Coroutine], Any]",
         randomness: GlobalRandomness,
         leave: Callable[[], None] = lambda: None,
+        preview: "Callable[[Seen], Any] | None" = None,
     ) -> None:
         self.request = request
         self.step = 0
@@ -40,11 +42,13 @@ class Coroutine:
         self.pending: TransformerCall | None = None
         self.done = False
         self.forwards = 0
+        self.seen = Seen()
         self._watch: Callable[[], None] = lambda: None
         self._view: Any = None
         self._caching: list[Any] = []
         self._randomness = randomness
         self._leave = leave
+        self._preview = preview
         self._result: Any = None
         self._error: BaseException | None = None
         self._fresh = True
@@ -57,6 +61,7 @@ class Coroutine:
 
     def resume(self, output: Any) -> None:
         assert self.pending is not None, "nothing is pending"
+        self.seen.outputs[self.pending.name] = output
         self._switch(self._greenlet.switch, output)
 
     def cancel(self) -> None:
@@ -72,9 +77,15 @@ class Coroutine:
             raise self._error
         return self._result
 
+    def preview(self) -> Any:
+        if self._preview is None:
+            raise NoPreview("there are none of a whole pipeline")
+        return self._preview(self.seen)
+
     def watch(self, view: Any, before_forward: Callable[[], None]) -> None:
         """Counts the steps of this view's loop, and calls `before_forward` at each forward."""
         self._view, self._watch = view, before_forward
+        self.seen.watch(view)
         if "callback_on_step_end" not in inspect.signature(type(view).__call__).parameters:
             self._count_scheduler_steps(view)
 

@@ -49,6 +49,10 @@ class Cancelled(Exception):
     """What `Denoising.result` raises after `cancel`."""
 
 
+class NoPreview(Exception):
+    """What `Denoising.preview` raises where there is none: at this moment, or of this pipeline."""
+
+
 class Call(msgspec.Struct, frozen=True):
     """One attempt at one request, as every role sees it."""
 
@@ -112,6 +116,10 @@ class Denoising(Protocol):
 
     def resume(self, output: Any) -> None:
         """Hands over what the pending forward gave, and runs to the next one or to the end."""
+
+    def preview(self) -> Any:
+        """The payload for `decode` of what there would be to see if the loop ended here. Changes
+        nothing in this request. Raises `NoPreview`."""
 
     def cancel(self) -> None:
         """Ends the pipeline where it stands. Does nothing if it is done."""

@@ -8,6 +8,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from roles.calls import (
     Begin,
     Call,
@@ -17,6 +19,7 @@ from roles.calls import (
     Outcome,
     Outcomes,
     Pause,
+    Peek,
     RankError,
     RankResult,
     Run,
@@ -112,6 +115,8 @@ class FakeRanks:
                 self.holding.add((request, attempt))
                 self._roles[request, attempt], self._at[request, attempt] = role, 0
                 return Outcomes([self._outcome((request, attempt), rank, "begin")])
+            case Peek(request, attempt, of, of_attempt):
+                return Outcomes([self._peeked((request, attempt), (of, of_attempt))])
             case Run(unit, groups):
                 keys = [key for group in groups for key in group]
                 return Outcomes([self._outcome(key, rank, unit) for key in keys])
@@ -121,6 +126,12 @@ class FakeRanks:
             case Drop(request, attempt):
                 self.holding.discard((request, attempt))
         return None
+
+    def _peeked(self, key: Key, of: Key) -> Outcome:
+        if of not in self.holding or not self._at[of]:
+            return Outcome(*key, error=ErrorInfo("unsupported", "there is nothing to see"))
+        self.holding.add(key)
+        return Outcome(*key, done=True, nbytes=self.nbytes, compute_s=0.001)
 
     def _outcome(self, key: Key, rank: int, unit: str) -> Outcome:
         error = self.errors.get((rank, key[0]))
@@ -148,7 +159,7 @@ def _name(message: Call) -> tuple[str, str]:
             return "pause", ""
         case Run(unit, groups):
             return unit, "+".join(name for name, _ in groups[0])
-        case Begin(request) | Store(request) | Drop(request):
+        case Begin(request) | Peek(request) | Store(request) | Drop(request):
             return type(message).__name__.lower(), request
     raise AssertionError(message)
 
@@ -282,6 +293,11 @@ class EngineRoom:
         """Work for a role, with a payload in the slots where the role has one."""
         delivery = self.delivered(request) if role in ("denoiser", "decoder") else None
         return work(request, role, delivery=delivery, grant=grant)
+
+    def look(self, of: str, grant: Grant | None = None) -> Work:
+        """A preview of what is being denoised here."""
+        grant = grant or self.grant(f"{of}~1")
+        return replace(work(f"{of}~1", "denoiser", grant=grant), preview_of=(of, 1))
 
     def _say(self, message: Message) -> None:
         self.said.append(message)
