@@ -315,7 +315,16 @@ class World:
         id = f"r{self.asked % 12}"
         if core is None or id in core.open:
             return False
-        return core.submit(id, Inputs({"prompt": prompt}, seed=self.asked), deadline_s)
+        inputs = Inputs({"prompt": prompt}, seed=self.asked)
+        return core.submit(id, inputs, deadline_s, previews=self.dice.randint(0, 3))
+
+    def shown(self, id: str, inputs: Inputs, media: list[Media]) -> None:
+        self.results["previews"] += 1
+        for each in media:
+            found = self._files.get(each.id)
+            if found is not None and found[1] != compute.expected_preview(inputs):
+                self.wrong(f"{id} has a preview of something else")
+        self.release(media)
 
     def resolved(self, id: str, inputs: Inputs, result: Completed | ErrorInfo) -> None:
         self.results[getattr(result, "kind", "completed")] += 1
