@@ -36,6 +36,7 @@ class Load(Message, frozen=True, tag="load"):
 
 class Begin(Message, frozen=True, tag="begin"):
     """Take a request in: copy its payload out of the slots, and prepare what can be prepared.
+    `previews` will be asked for: a turn ends when one is due.
 
     Answered with `Outcomes`, whose one outcome is not done: `Run` goes on with the request.
     """
@@ -46,6 +47,7 @@ class Begin(Message, frozen=True, tag="begin"):
     inputs: Inputs
     delivery: Delivery | None
     call: int = 0
+    previews: int = 0
 
 
 class Peek(Message, frozen=True, tag="peek"):

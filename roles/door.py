@@ -69,7 +69,13 @@ class Door:
     async def _begin(self, attempt: Attempt) -> list[Outcome]:
         attempt.in_ranks = True
         work = attempt.work
-        call = Begin(*attempt.key, role=work.role, inputs=work.inputs, delivery=work.delivery)
+        call = Begin(
+            *attempt.key,
+            role=work.role,
+            inputs=work.inputs,
+            delivery=work.delivery,
+            previews=work.previews,
+        )
         return outcomes([attempt], await self._call(call))
 
     async def peek(self, attempt: Attempt, of: Key) -> Outcome:

@@ -28,13 +28,16 @@ from transfer.errors import PayloadError
 from transfer.messages import Delivery, ErrorInfo, Inputs, Role
 from transfer.payload import Packed, pack, unpack
 from transfer.pool import SlotPool
+from transfer.previews import passed
 
 
 class _Live:
     """One request in this rank."""
 
-    def __init__(self, key: Key, call: Call, role: Role) -> None:
+    def __init__(self, key: Key, call: Call, role: Role, previews: int = 0) -> None:
         self.key = key
+        self.previews = previews
+        self.told = 0  # that so many of them are due
         self.call = call
         self.role = role
         self.payload: Any = None
@@ -42,6 +45,16 @@ class _Live:
         self.packed: Packed | None = None
         self.files: list[Encoded] = []
         self._keyed: tuple[TransformerCall, str | None] | None = None
+
+    @property
+    def due(self) -> int:
+        """How many previews should have been made."""
+        at = self.denoising
+        return 0 if at is None else passed(at.step, at.steps, self.previews)
+
+    @property
+    def stops(self) -> bool:
+        return self.due > self.told
 
     @property
     def batch_key(self) -> str | None:
@@ -113,7 +126,9 @@ class Runner:
         key = (call.request, call.attempt)
         if key in self._live:
             raise RuntimeError(f"{key} has begun already")
-        live = self._live[key] = _Live(key, Call(call.request, call.inputs), call.role)
+        live = self._live[key] = _Live(
+            key, Call(call.request, call.inputs), call.role, call.previews
+        )
         return Outcomes(
             [self._guarded(key, lambda clock: self._take_in(live, call.delivery, clock))]
         )
@@ -209,6 +224,7 @@ class Runner:
     def _progress(self, live: _Live, clock: _Clock) -> Outcome:
         denoising = live.denoising
         assert denoising is not None
+        live.told = live.due
         outcome = Outcome(*live.key, step=denoising.step, steps=denoising.steps)
         if not denoising.done:
             return replace(outcome, batch_key=live.batch_key)

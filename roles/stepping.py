@@ -20,6 +20,10 @@ class Stepped(Protocol):
     def batch_key(self) -> str | None:
         """What its pending forward may be shared with; None: nothing."""
 
+    @property
+    def stops(self) -> bool:
+        """Whether its progress is waited for: a preview is due."""
+
 
 @dataclass
 class Turn:
@@ -35,8 +39,9 @@ class Turn:
 class Stepper:
     """Takes step after step of a group of requests for `slice_s` seconds, one at least.
 
-    A turn ends early when something else is `wanted`, when one of the requests ends, and when they
-    cannot share their next forward. `settle` waits for a device that works on after its calls.
+    A turn ends early when something else is `wanted`, when one of the requests ends or a preview of
+    it is due, and when they cannot share their next forward. `settle` waits for a device that works
+    on after its calls.
     """
 
     def __init__(
@@ -104,6 +109,8 @@ def _resumed(each: Stepped, result: object) -> Exception | None:
 
 def _go_on(group: Sequence[Stepped], turn: Turn, most: int | None) -> bool:
     if any(turn.errors) or any(e.denoising is None or not e.denoising.pending for e in group):
+        return False
+    if any(each.stops for each in group):
         return False
     if len(group) == 1:
         return True

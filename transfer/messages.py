@@ -416,7 +416,10 @@ class Work(Message, frozen=True, tag="work"):
 
     `preview_of`: the request and attempt of which this is only a preview, under an id of its own. A
     denoiser computes nothing for it, and it takes no place there: it makes a payload of what that
-    attempt's latents are now. Everybody else does it when nothing else is to be done."""
+    attempt's latents are now. Everybody else does it when nothing else is to be done.
+
+    `previews`: so many will be asked for. A denoiser that takes several steps at a time tells of it
+    as soon as one is due (`transfer.previews`)."""
 
     epoch: int
     request: str
@@ -428,6 +431,7 @@ class Work(Message, frozen=True, tag="work"):
     delivery: Delivery | None = None
     grant: Grant | None = None
     preview_of: tuple[str, int] | None = None
+    previews: int = 0
 
 
 class Push(Message, frozen=True, tag="push"):

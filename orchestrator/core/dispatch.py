@@ -170,6 +170,7 @@ def _start(books: Books, attempt: Attempt, post: Post) -> None:
         delivery=delivery,
         grant=None if attempt.last else _promise(books, attempt),
         preview_of=None if of is None else (of.id, of.number),
+        previews=request.previews,
     )
     books.send(instance, work)
     if of is None:

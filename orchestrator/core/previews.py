@@ -11,14 +11,9 @@ from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.instances import Post
 from transfer.messages import Work
+from transfer.previews import passed
 
 DECODERS_TRIED = 8  # a preview is a convenience: the search for a decoder is short
-
-
-def passed(step: int, steps: int, previews: int) -> int:
-    """How many of a request's previews should have been made after so many of its steps: they are
-    spread evenly, k of them over k + 1 equal parts."""
-    return min(previews, step * (previews + 1) // steps) if 0 < step < steps else 0
 
 
 def consider(books: Books, attempt: Attempt) -> None:

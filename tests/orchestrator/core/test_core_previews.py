@@ -2,7 +2,6 @@
 
 import pytest
 
-from orchestrator.core import previews
 from orchestrator.core.commands import Completed
 from tests.support.bench import PICTURE, Bench, Scripted, Trio
 from transfer.messages import Abort, Delivered, Finished, Push, Release, StageReport, Work
@@ -38,15 +37,6 @@ def shown(trio: Trio) -> Work:
     return look
 
 
-@pytest.mark.parametrize(
-    ("count", "steps", "after"),
-    [(1, 20, [10]), (2, 20, [7, 14]), (3, 20, [5, 10, 15]), (3, 2, [1]), (3, 1, []), (0, 20, [])],
-)
-def test_they_are_spread_evenly(count: int, steps: int, after: list[int]) -> None:
-    due = [previews.passed(step, steps, count) for step in range(steps + 1)]
-    assert [step for step in range(1, steps) if due[step] > due[step - 1]] == after
-
-
 def test_a_preview_goes_from_the_denoisers_latents_to_whoever_asked() -> None:
     bench = Bench()
     trio = _, denoiser, decoder = bench.trio()
@@ -57,6 +47,7 @@ def test_a_preview_goes_from_the_denoisers_latents_to_whoever_asked() -> None:
     look = denoiser.take(Work)
     assert (look.preview_of, look.role, look.last) == (("a", 1), "denoiser", False)
     assert look.grant.receiver == "decoder-0"
+    assert (work.previews, look.previews) == (2, 0)
     assert look.request != "a"
     denoiser.delivers(look)
     decode = decoder.take(Work)
