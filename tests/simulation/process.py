@@ -116,7 +116,7 @@ class Process:
             capacity=self.capacity,
             endpoint=f"tcp://{self.name}:{self.pid}",
             pool=PoolAddress(self.slots, KIB, offset=self.pid),
-            host=HostInfo("host", "boot", self.pid, 1.0),
+            host=HostInfo("host", "boot", self.pid, 1),
             may_land=[grant.generation for grant in self.may_land],
         )
         self.outbox.append(info)

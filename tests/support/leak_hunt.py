@@ -155,7 +155,7 @@ class Hunt:
             counts[f"ranks of {name}"] = len(member.ranks)
             for rank in member.ranks:
                 counts |= _held(f"rank of {name}", rank)
-        counts["names in /dev/shm"] = len(os.listdir("/dev/shm"))
+        counts["names in /dev/shm"] = len(_shared_names())
         with contextlib.closing(sqlite3.connect(self.state / "journal.db")) as journal:
             [(rows,)] = journal.execute("SELECT count(*) FROM entries")
         counts["rows beyond jobs"] = rows - len(self._jobs)
@@ -174,6 +174,18 @@ def _held(name: str, pid: int) -> Inventory:
         f"unnamed files of {name}": sum(link.endswith(" (deleted)") for link in links),
         f"shared memory of {name}": mapped,
     }
+
+
+def _shared_names() -> set[str]:
+    """What in /dev/shm may be ours: it belongs to this user, and no process has it open that is
+    not of this hunt (as a database of somebody else has)."""
+    ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+    mine = {entry.name for entry in os.scandir("/dev/shm") if entry.stat().st_uid == os.getuid()}
+    for pid in set(psutil.pids()) - ours:
+        with contextlib.suppress(OSError):
+            maps = Path(f"/proc/{pid}/maps").read_text()
+            mine -= {name for name in mine if f"/dev/shm/{name}" in maps}
+    return mine
 
 
 def _target(pid: int, fd: str) -> str:
