@@ -63,6 +63,7 @@ bench: $(READY)
 	@$(PYTHON_IN) -m benchmarks.core
 	@$(PYTHON_IN) -m benchmarks.recovery
 	@$(PYTHON_IN) -m benchmarks.batching
+	@$(PYTHON_IN) -m benchmarks.previews
 	@$(PYTHON_IN) -m benchmarks.throughput
 
 clean:
