@@ -55,6 +55,7 @@ class Warm(Message, frozen=True, tag="warm"):
 
 class Begin(Message, frozen=True, tag="begin"):
     """Take a request in: copy its payload out of the slots, and prepare what can be prepared.
+    `previews` will be asked for: a turn ends when one is due.
 
     Answered with `Outcomes`, whose one outcome is not done: `Run` goes on with the request.
     """
@@ -64,6 +65,20 @@ class Begin(Message, frozen=True, tag="begin"):
     role: Role
     inputs: Inputs
     delivery: Delivery | None
+    call: int = 0
+    previews: int = 0
+
+
+class Peek(Message, frozen=True, tag="peek"):
+    """Make a payload for the decoder of what the request `of` is like now, between two steps of its
+    denoising, which goes on as if nothing had happened. Under this call's own key it waits for
+    `Store`, or `Drop`. Answered with `Outcomes`.
+    """
+
+    request: str
+    attempt: int
+    of: str
+    of_attempt: int
     call: int = 0
 
 
@@ -238,7 +253,7 @@ class RankResult(Record, frozen=True):
     seconds: float = 0.0
 
 
-Call = Load | Warm | Begin | Run | Store | Collect | Drop | Pause | Shutdown
+Call = Load | Warm | Begin | Peek | Run | Store | Collect | Drop | Pause | Shutdown
 
 call_decoder = Decoder(Call)
 reply_decoder = Decoder(Reply)

@@ -7,7 +7,20 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from roles.attempt import Attempt, AttemptFailed
-from roles.calls import Begin, Call, Collect, Drop, Outcome, Outcomes, Pause, Run, Store, Stored
+from roles.calls import (
+    Begin,
+    Call,
+    Collect,
+    Drop,
+    Key,
+    Outcome,
+    Outcomes,
+    Pause,
+    Peek,
+    Run,
+    Store,
+    Stored,
+)
 from roles.options import RANK_TIMEOUT_S
 from roles.pool import Death, PoolResult, describe
 from roles.scheduler import Plan
@@ -70,8 +83,28 @@ class Door:
     async def _begin(self, attempt: Attempt) -> list[Outcome]:
         attempt.in_ranks = True
         work = attempt.work
-        call = Begin(*attempt.key, role=work.role, inputs=work.inputs, delivery=work.delivery)
+        call = Begin(
+            *attempt.key,
+            role=work.role,
+            inputs=work.inputs,
+            delivery=work.delivery,
+            previews=work.previews,
+        )
         return outcomes([attempt], await self._call(call))
+
+    async def peek(self, attempt: Attempt, of: Key) -> Outcome:
+        """Has the ranks make a payload of what they denoise, after the step that they are in.
+
+        Raises `AttemptFailed`, `Stopped`; and if the ranks are lost, what the engine says of that.
+        """
+        attempt.in_ranks = True
+        peek = self._aside(Peek(*attempt.key, of=of[0], of_attempt=of[1]))
+        found = outcomes([attempt], await attempt.wait(peek))
+        if not found:
+            raise AttemptFailed(ErrorInfo("rank_died", "the ranks were lost"))
+        if found[0].error is not None:
+            raise AttemptFailed(found[0].error)
+        return found[0]
 
     async def store(self, attempt: Attempt) -> int:
         """Has the payload written into `attempt.slots`, after which the ranks have forgotten it.

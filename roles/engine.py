@@ -16,6 +16,7 @@ from roles.handover import Handover, Publisher, Sender, about
 from roles.options import RANK_TIMEOUT_S
 from roles.outbox import Kept, OutboxLine
 from roles.pool import Death
+from roles.previews import Previews, is_look
 from roles.scheduler import Arrived, Ended, Plan, Ran, Scheduler, Spent
 from transfer.codec import Message
 from transfer.costs import workload
@@ -80,6 +81,7 @@ class Engine:
         self._pool = pool
         self._outbox = outbox
         self._handover = Handover(pool, outbox, sender, publisher, self.door, send)
+        self._previews = Previews(outbox, self._handover, self.door)
         self._send = send
         self._on_lost = on_lost
         self._wake = asyncio.Event()
@@ -182,7 +184,8 @@ class Engine:
             self._send(Failed(epoch, *key, work.role, error=error, released=released))
             return
         attempt = Attempt(work, epoch)
-        self._begin(attempt, self._serve(attempt))
+        serving = self._previews.make if is_look(work) else self._serve
+        self._begin(attempt, serving(attempt))
 
     def push(self, push: Push, epoch: int) -> None:
         """A place for a staged payload."""
@@ -267,8 +270,8 @@ class Engine:
         attempt.check()  # it may have been aborted or forgotten before this task first ran
         self._check(attempt)
         role, inputs = attempt.work.role, attempt.work.inputs
-        work = workload(role, inputs, self.model)
-        self._scheduler.handle(Arrived(attempt.key, role, inputs.priority, work))
+        work, spare = workload(role, inputs, self.model), attempt.work.preview_of is not None
+        self._scheduler.handle(Arrived(attempt.key, role, inputs.priority, work, spare))
         self._turn()
         outcome = await attempt.wait(attempt.computed)
         return await self._handover.finish(attempt, outcome)
@@ -276,6 +279,8 @@ class Engine:
     def _refusal(self, work: Work) -> str | None:
         """Why work cannot be accepted: the orchestrator counts otherwise than we do. Each class
         has all the places: what is of a lower one gives way."""
+        if is_look(work):
+            return None
         places, kind = self._capacity.get(work.role, 0), (work.role, work.inputs.priority)
         computing = [a.work for a in self._attempts.values() if a.computing]
         taken = sum((each.role, each.inputs.priority) == kind for each in computing)
@@ -298,7 +303,8 @@ class Engine:
         """Gives back what the attempt held, and says its last message."""
         if self._scheduled(attempt):
             self._scheduler.handle(Ended(attempt.key))
-        if isinstance(last, Delivered) and not (attempt.aborted or attempt.forgotten.done()):
+        wanted = not (attempt.aborted or attempt.forgotten.done() or is_look(attempt.work))
+        if isinstance(last, Delivered) and wanted:
             self._outbox.keep(attempt, last.nbytes, last.checksum)
         self._outbox.leave(attempt)
         dropped = self.door.drop(attempt)

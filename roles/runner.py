@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from msgspec.structs import replace
 
-from roles.calls import Begin, Key, Outcome, Outcomes, Run, Store, Stored, shorten
+from roles.calls import Begin, Key, Outcome, Outcomes, Peek, Run, Store, Stored, shorten
 from roles.cores import Cores, OwnCores
 from roles.finisher import Finisher, Pending
 from roles.media import Encoded, Unencodable, encode
@@ -22,6 +22,7 @@ from roles.split.program import (
     BadInput,
     Call,
     Denoising,
+    NoPreview,
     Program,
     TransformerCall,
     Unavailable,
@@ -33,6 +34,7 @@ from transfer.errors import PayloadError
 from transfer.messages import Delivery, ErrorInfo, Inputs, Output, Role
 from transfer.payload import Packed, pack, unpack
 from transfer.pool import SlotPool
+from transfer.previews import passed
 from transfer.speed import told
 
 MEDIA_THREADS = 2  # at most; beside a device that decodes faster than one of them encodes
@@ -42,14 +44,28 @@ _SHORT = {"num_inference_steps": "steps"}
 class _Live:
     """One request in this rank."""
 
-    def __init__(self, key: Key, call: Call, role: Role, cores: Cores | OwnCores) -> None:
+    def __init__(
+        self, key: Key, call: Call, role: Role, cores: Cores | OwnCores, previews: int = 0
+    ) -> None:
         self._cores = cores
         self.key = key
+        self.previews = previews
+        self.told = 0  # that so many of them are due
         self.call = call
         self.role = role
         self.payload: Any = None
         self.denoising: Denoising | None = None
         self.packed: Packed | None = None
+
+    @property
+    def due(self) -> int:
+        """How many previews should have been made."""
+        at = self.denoising
+        return 0 if at is None else passed(at.step, at.steps, self.previews)
+
+    @property
+    def stops(self) -> bool:
+        return self.due > self.told
 
     @property
     def batch_key(self) -> str | None:
@@ -130,10 +146,15 @@ class Runner:
         if key in self._live:
             raise RuntimeError(f"{key} has begun already")
         inner = Call(call.request, call.inputs)
-        live = self._live[key] = _Live(key, inner, call.role, self._cores)
+        live = self._live[key] = _Live(key, inner, call.role, self._cores, call.previews)
         return Outcomes(
             [self._guarded(key, lambda clock: self._take_in(live, call.delivery, clock))]
         )
+
+    def peek(self, call: Peek) -> Outcomes:
+        key = (call.request, call.attempt)
+        shown = self._live.get((call.of, call.of_attempt))
+        return Outcomes([self._guarded(key, partial(self._peek, key, shown))])
 
     def run(self, call: Run) -> Outcomes:
         if call.unit == "step":
@@ -201,6 +222,14 @@ class Runner:
         payload, live.payload = live.payload, None  # the pipeline holds what it needs of it
         return self._program.denoise(live.call, payload)
 
+    def _peek(self, key: Key, shown: _Live | None, clock: _Clock) -> Outcome:
+        if shown is None or shown.denoising is None:
+            raise NoPreview("it is not being denoised any more")
+        with clock.measure("compute_s"):
+            payload = shown.denoising.preview()
+        live = self._live[key] = _Live(key, shown.call, shown.role, self._cores)
+        return self._computed(live, payload, Outcome(*key))
+
     def _encode(self, live: _Live, clock: _Clock) -> Outcome:
         with clock.measure("compute_s"):
             payload = self._program.encode(live.call)
@@ -234,6 +263,7 @@ class Runner:
     def _progress(self, live: _Live, clock: _Clock) -> Outcome:
         denoising = live.denoising
         assert denoising is not None
+        live.told = live.due
         outcome = Outcome(*live.key, step=denoising.step, steps=denoising.steps)
         if not denoising.done:
             return replace(outcome, batch_key=live.batch_key, branches=len(live.branches))
@@ -309,6 +339,8 @@ def error_info(error: BaseException) -> ErrorInfo:
             return ErrorInfo("invalid_request", shorten(str(error)), param=error.param)
         case Unencodable():
             return ErrorInfo("invalid_request", shorten(str(error)), param="output_format")
+        case NoPreview():
+            return ErrorInfo("unsupported", shorten(str(error)))
         case Unavailable():
             return ErrorInfo("unsupported", shorten(str(error)), param=error.param)
         case Unsplittable():

@@ -20,12 +20,15 @@ __all__ = ["SINGLE_UNIT", "Arrived", "Ended", "InvalidEvent", "Plan", "Ran", "Sc
 
 @dataclass(frozen=True)
 class Arrived:
-    """A request is there to be begun. `work`: what it asks for; None: nobody knows."""
+    """A request is there to be begun. `work`: what it asks for; None: nobody knows. `spare`: it is
+    a preview, which is to delay nobody: its units run when there is no other unit to run, or take
+    turns with steps."""
 
     key: Key
     role: Role
     priority: Priority = "normal"
     work: Workload | None = None
+    spare: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,8 @@ class Scheduler:
             raise InvalidEvent(f"plan() before the outcome of {self._planned}; {self}")
         running = set(self.running)
         runnable = [job for job in self._jobs.values() if _unit(job, running)]
+        if any(not job.spare and _unit(job, running) != "step" for job in runnable):
+            runnable = [job for job in runnable if not job.spare]
         if not runnable:
             return None
         classes = {job.priority for job in runnable}
@@ -200,6 +205,7 @@ class Scheduler:
             raise InvalidEvent(f"{event.key} arrived again; {self}")
         work = event.work or Workload(Shape(event.role, 1, 1), 1)
         job = Job(event.key, event.role, event.priority, work, next(self._numbers), self._clock)
+        job.spare = event.spare
         self._jobs[event.key] = job
         self._turns.arrive(job)
 

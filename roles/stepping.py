@@ -28,6 +28,10 @@ class Stepped(Protocol):
     def batch_key(self) -> str | None:
         """What its pending forwards may be shared with; None: nothing."""
 
+    @property
+    def stops(self) -> bool:
+        """Whether its progress is waited for: a preview is due."""
+
 
 @dataclass
 class Turn:
@@ -57,8 +61,9 @@ class _Ran:
 class Stepper:
     """Takes step after step of a group of requests for `slice_s` seconds, one at least.
 
-    A turn ends early when something else is `wanted`, when one of the requests ends, and when they
-    cannot share their next forward. `settle` waits for a device that works on after its calls.
+    A turn ends early when something else is `wanted`, when one of the requests ends or a preview of
+    it is due, and when they cannot share their next forward. `settle` waits for a device that works
+    on after its calls.
     """
 
     def __init__(
@@ -156,6 +161,8 @@ def _resumed(each: Stepped, results: list[Any]) -> Exception | None:
 
 def _go_on(group: Sequence[Stepped], turn: Turn, most: int | None) -> bool:
     if any(turn.errors) or any(e.denoising is None or not e.denoising.pending for e in group):
+        return False
+    if any(each.stops for each in group):
         return False
     # once something was learned, the leader makes other groups
     if most is not None:

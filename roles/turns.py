@@ -42,6 +42,7 @@ class Job:
     round: int = 0  # the last one in which it had its turn
     place: int = 0  # in the ring
     branches: int = 1  # calls of its next step
+    spare: bool = False  # a preview, which is to delay nobody
 
     @property
     def stepped(self) -> bool:

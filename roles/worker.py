@@ -25,6 +25,7 @@ from roles.calls import (
     Loaded,
     Outcome,
     Outcomes,
+    Peek,
     RankError,
     Reply,
     Run,
@@ -144,6 +145,8 @@ class Worker:
             case Begin():
                 self._cores.work()
                 return self._ready().begin(call)
+            case Peek():
+                return self._ready().peek(call)
             case Run():
                 self._cores.work()
                 return self._ready().run(call)

@@ -482,7 +482,14 @@ class Beat(Message, frozen=True, tag="beat"):
 
 class Work(Message, frozen=True, tag="work"):
     """Compute one stage. `delivery`: where the payload lies (None for the first role of a route).
-    `grant`: where the result may go (None: stage it, or it is the last role)."""
+    `grant`: where the result may go (None: stage it, or it is the last role).
+
+    `preview_of`: the request and attempt of which this is only a preview, under an id of its own. A
+    denoiser computes nothing for it, and it takes no place there: it makes a payload of what that
+    attempt's latents are now. Everybody else does it when nothing else is to be done.
+
+    `previews`: so many will be asked for. A denoiser that takes several steps at a time tells of it
+    as soon as one is due (`transfer.previews`)."""
 
     epoch: int
     request: str
@@ -493,6 +500,8 @@ class Work(Message, frozen=True, tag="work"):
     seconds: float
     delivery: Delivery | None = None
     grant: Grant | None = None
+    preview_of: tuple[str, int] | None = None
+    previews: int = 0
 
 
 class Push(Message, frozen=True, tag="push"):

@@ -10,6 +10,7 @@ from transfer.speed import switches
 
 MONOLITHIC: tuple[Role, ...] = ("monolithic",)
 MAX_NAME = 128
+MAX_PREVIEWS = 16
 
 
 def submit(books: Books, event: Submit) -> None:
@@ -32,6 +33,7 @@ def submit(books: Books, event: Submit) -> None:
     )
     if books.config.schedule == "sjf":
         attempt.request.due = books.forecast.due(attempt.request)
+    attempt.request.previews = min(event.previews, MAX_PREVIEWS)
     books.ledger.queued += 1
     books.commands.append(Progress(event.request, attempt.request.tries + 1, "queued", None, 0, 0))
     dispatch.join(books, attempt)

@@ -174,9 +174,14 @@ def _anywhere(post: Post) -> bool:
     return True
 
 
+def _is_preview(attempt: Attempt) -> bool:
+    return attempt.request.preview_of is not None
+
+
 def _start(books: Books, attempt: Attempt, post: Post) -> None:
     """Sends the work of the request's stage, with a promise for its payload where there is room."""
     instance, lease, request = post.instance, attempt.incoming, attempt.request
+    of = request.preview_of
     if not attempt.started:
         attempt.started = True
         request.tries += 1
@@ -200,10 +205,13 @@ def _start(books: Books, attempt: Attempt, post: Post) -> None:
         seconds=max(0.0, request.deadline - books.now),
         delivery=delivery,
         grant=None if attempt.last else _promise(books, attempt),
+        preview_of=None if of is None else (of.id, of.number),
+        previews=request.previews,
     )
     books.send(instance, work)
-    progress = Progress(request.id, request.tries, post.role, instance.name, 0, 0)
-    books.commands.append(progress)
+    if of is None:
+        progress = Progress(request.id, request.tries, post.role, instance.name, 0, 0)
+        books.commands.append(progress)
     watch(books, attempt)
     books.stir(instance)
 
@@ -252,7 +260,7 @@ def _promise(books: Books, attempt: Attempt) -> Grant | None:
         return None
     books.count("grants_promised")
     post.promised.enter(attempt, books.forecast.seconds(attempt, post))
-    return _grant(books, attempt, post, usual)
+    return grant(books, attempt, post, usual)
 
 
 def _push(books: Books, attempt: Attempt, post: Post) -> None:
@@ -264,13 +272,14 @@ def _push(books: Books, attempt: Attempt, post: Post) -> None:
     post.pushing.enter(attempt, books.forecast.seconds(attempt, post))
     watch(books, attempt)
     attempt.move(State.PUSHING, books.now, str(post.instance))
-    grant = _grant(books, attempt, post, attempt.nbytes)
+    room = grant(books, attempt, post, attempt.nbytes)
     books.send(
-        sender, Push(sender.epoch, attempt.id, attempt.number, attempt.role, attempt.held, grant)
+        sender, Push(sender.epoch, attempt.id, attempt.number, attempt.role, attempt.held, room)
     )
 
 
-def _grant(books: Books, attempt: Attempt, post: Post, nbytes: int) -> Grant:
+def grant(books: Books, attempt: Attempt, post: Post, nbytes: int) -> Grant:
+    """Leases slots for a payload of that size to the attempt's worker."""
     sender, receiver = attempt.worker, post.instance
     assert sender is not None
     lease = receiver.slots.lend(

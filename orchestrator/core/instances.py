@@ -26,8 +26,9 @@ class Post:
     `parked`: payload in its slots, waiting for capacity. `pushing`: payload being written.
     `promised`: a grant travelled with the work of the role before; the payload will come.
     A promise holds slots, but those that are ready now go first: a denoiser that takes a minute
-    must not keep a decoder idle. `moved_at`: when it said something of any attempt. `failed`: the
-    requests that failed here, one after the other, by order; a success clears them.
+    must not keep a decoder idle. `looking`: previews that it makes of what it computes anyway; they
+    take no place. `moved_at`: when it said something of any attempt. `failed`: the requests that
+    failed here, one after the other, by order; a success clears them.
 
     Each class of requests has the whole capacity for itself, because what is of a lower one gives
     way inside the instance. `shapes` counts what those that are here compute. `pace`: the seconds
@@ -46,6 +47,7 @@ class Post:
         self.parked = Crowd(role, self._tally)
         self.pushing = Crowd(role, self._tally)
         self.promised = Crowd(role, self._tally)
+        self.looking: dict[Attempt, None] = {}
         self.pace = 1.0
         self.listed: set[Shape] = set()
         self.moved_at = 0.0
@@ -171,7 +173,7 @@ class Instance:
         """Every request that it works on, keeps, waits for or was promised, once each."""
         found = self.outbox.copy()
         for post in self.posts.values():
-            found |= post.working | post.parked | post.pushing | post.promised
+            found |= post.working | post.looking | post.parked | post.pushing | post.promised
         return list(found)
 
 

@@ -28,7 +28,7 @@ def complaints(books: Books) -> list[str]:
     found = [*_counts(books)]
     for instance in books.registry.live.values():
         found += _instance(books, instance)
-    for request in books.ledger.active.values():
+    for request in (*books.ledger.active.values(), *books.ledger.previews.values()):
         found += (f"request {request.id}: {text}" for text in _request(books, request))
     for attempt in (*_current(books), *books.ledger.lingering.values()):
         found += (f"{attempt}: {text}" for text in _attempt(attempt))
@@ -45,6 +45,13 @@ def _counts(books: Books) -> Iterator[str]:
         yield f"{queued} requests queued, counted {ledger.queued}"
     if len(ledger.deadlines) != len(ledger.active):
         yield f"{len(ledger.deadlines)} deadlines of {len(ledger.active)} requests"
+    for preview in ledger.previews.values():
+        of = preview.preview_of
+        if of is None or of.over or of.request.preview is not preview.attempt:
+            yield f"{preview.id} shows {of}, which does not know of it"
+    due = [x for x in current if x.serial in ledger.due]
+    if len(due) != len(ledger.due) or any(x.state is not State.COMPUTING for x in due):
+        yield f"previews are due of {due}, and of {len(ledger.due)} in all"
     if len(ledger.reminders) != len(ledger.lingering):
         yield f"{len(ledger.reminders)} reminders of {len(ledger.lingering)} aborts"
     queues = (*ledger.lines.values(), *ledger.wary.values())
@@ -58,7 +65,9 @@ def _counts(books: Books) -> Iterator[str]:
 
 
 def _current(books: Books) -> Iterator[Attempt]:
-    return (x.attempt for x in books.ledger.active.values() if x.attempt is not None)
+    ledger = books.ledger
+    requests = (*ledger.active.values(), *ledger.previews.values())
+    return (x.attempt for x in requests if x.attempt is not None)
 
 
 def _instance(books: Books, instance: Instance) -> Iterator[str]:
@@ -79,7 +88,7 @@ def _post(books: Books, post: Post) -> Iterator[str]:
         if post.working.count(priority) > post.capacity:
             yield f"{post.working.count(priority)} {priority} requests, capacity {post.capacity}"
     yield from post.complaints()
-    for attempt in post.working:
+    for attempt in (*post.working, *post.looking):
         known = books.ledger.find(attempt.id, attempt.number) is attempt
         if not known or attempt.worker is not post.instance:
             yield f"works on {attempt}, which is {attempt.state} at {attempt.worker}"
@@ -113,8 +122,9 @@ def _attempt(attempt: Attempt) -> Iterator[str]:
     if worker is not None:
         if not worker.live:
             yield f"held by {worker}, which is lost"
-        if (attempt in worker.posts[attempt.role].working) == (attempt in worker.outbox):
-            yield f"{attempt.state}, in neither or both of the ranks and the outbox of {worker}"
+        post = worker.posts[attempt.role]
+        if sum(attempt in there for there in (post.working, post.looking, worker.outbox)) != 1:
+            yield f"{attempt.state}, not in one of the ranks and the outbox of {worker}"
     if attempt.over and worker is None:
         yield "over, held by nobody, and not forgotten"
     if attempt.state is State.DELIVERED and attempt.incoming is None:
@@ -136,7 +146,7 @@ def _idle(books: Books) -> Iterator[str]:
         for lease in slots.leases.values():
             if not lease.pinned and lease.sender not in silent:
                 yield f"{instance}: grant {lease.generation} in quarantine for a live sender"
-        if instance.outbox or any(p.load for p in instance.posts.values()):
+        if instance.outbox or any(p.load or p.looking for p in instance.posts.values()):
             yield f"{instance}: holds requests while idle"
 
 

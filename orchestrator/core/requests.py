@@ -37,6 +37,10 @@ class Request:
     place in the lines: who is due earlier goes first; `avoid` the names of instances at which an
     attempt failed through their own fault; `history` what became of the attempts before this one,
     a line each.
+
+    `previews` are asked for, `previewed` of them are made, under way or too late; `preview` is the
+    attempt at the one under way. A preview is a request of its own, of the lowest class;
+    `preview_of` is the attempt that it shows.
     """
 
     __slots__ = (
@@ -50,6 +54,10 @@ class Request:
         "inputs",
         "kept",
         "order",
+        "preview",
+        "preview_of",
+        "previewed",
+        "previews",
         "queue_s",
         "reports",
         "route",
@@ -87,6 +95,9 @@ class Request:
         self.avoid: set[str] = set()
         self.history: list[str] = []
         self.queue_s = 0.0
+        self.previews = self.previewed = 0
+        self.preview: Attempt | None = None
+        self.preview_of: Attempt | None = None
         self.reports: dict[Role, StageReport] = {}
         self.story: list[tuple[float, str]] = []
 

@@ -7,7 +7,7 @@ that is over still listens, for its capacity and slots have to come home.
 
 from collections.abc import Callable
 
-from orchestrator.core import dispatch, ending, retry
+from orchestrator.core import dispatch, ending, previews, retry
 from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Discard, Progress
@@ -79,6 +79,7 @@ def progressed(books: Books, attempt: Attempt, instance: Instance, message: Prog
         request.id, request.tries, message.role, instance.name, message.step, message.steps
     )
     books.commands.append(progress)
+    previews.consider(books, attempt)
     return True
 
 
@@ -102,7 +103,8 @@ def delivered(books: Books, attempt: Attempt, instance: Instance, message: Deliv
         return _delivered_to_nobody(books, attempt, instance, message)
     lease.deliver(message.nbytes, message.checksum)
     ending.part(books, attempt)
-    retry.keep(books, attempt, instance, message.nbytes)
+    if attempt.request.preview_of is None:  # nobody keeps a preview: it is made once
+        retry.keep(books, attempt, instance, message.nbytes)
     attempt.move(State.DELIVERED, books.now, str(lease.table.owner))
     attempt.stage += 1
     dispatch.park(books, attempt, lease)
@@ -229,7 +231,9 @@ def _wait_for_room(
     books: Books, attempt: Attempt, instance: Instance, error: ErrorInfo | None = None
 ) -> bool:
     """Stands in the next role's line. `error`: why the last write failed."""
-    if too_large := dispatch.too_large(books, attempt):
+    if attempt.request.preview_of is not None:
+        ending.drop(books, attempt)  # it was made for that one place
+    elif too_large := dispatch.too_large(books, attempt):
         ending.fail(books, attempt, too_large)
     elif attempt.pushes >= books.config.max_pushes:
         text = f"{instance.name} could not hand on its payload in {attempt.pushes} grants"
@@ -278,6 +282,8 @@ def _unwritten(books: Books, attempt: Attempt, lease: Lease, may_land: bool) -> 
 def _keep(books: Books, attempt: Attempt, instance: Instance) -> None:
     """The compute is done, and its capacity free; the payload stays in the outbox."""
     instance.posts[attempt.role].working.pop(attempt, None)
+    instance.posts[attempt.role].looking.pop(attempt, None)
+    books.ledger.due.discard(attempt.serial)
     instance.outbox[attempt] = None
     books.ledger.stalls.discard(attempt.serial)
     books.stir(instance)

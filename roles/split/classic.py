@@ -28,7 +28,8 @@ from roles.split.encodings import Encodings
 from roles.split.face import Face, StandIn
 from roles.split.fast import Fast
 from roles.split.outputs import samples
-from roles.split.program import BadInput, Call, Unsplittable
+from roles.split.preview import Seen, Shadow
+from roles.split.program import BadInput, Call, NoPreview, Unsplittable
 from roles.split.quirks import ONE_BY_ONE
 from roles.split.randomness import GlobalRandomness
 from roles.split.reading import Reading
@@ -76,6 +77,7 @@ class ClassicProgram:
         self._several = decodes_several_times(pipeline, decoders)
         self._skip = skipping.skip_of(type(pipeline))
         self._interrupted = skipping.interrupted(type(pipeline))
+        self._blind = False  # it was said that there are no previews
         self._methods = own_methods(type(pipeline))
         self._outlines = None if type(pipeline).__name__ in ONE_BY_ONE else Outlines()
         self._fast = Fast(pipeline, self.of_part("denoiser"), speed)
@@ -139,7 +141,10 @@ class ClassicProgram:
             made = {"decodes": boundary.decodes, "kept": kept}
             return made | {"speed": speed} if speed else made
 
-        return self._coroutine(call, params, run, randomness, cache)
+        def preview(seen: Seen) -> dict[str, Any]:
+            return self._previewed(call, kept, seen)
+
+        return self._coroutine(call, params, run, randomness, cache, preview)
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         try:
@@ -183,10 +188,36 @@ class ClassicProgram:
         run: Callable[[Coroutine], Any],
         randomness: GlobalRandomness,
         cache: StepCache | None,
+        preview: Callable[[Seen], Any] | None = None,
     ) -> Coroutine:
         outlines = None if call.inputs.exact else self._outlines
         steps = self._steps(params)
-        return Coroutine(call.request, steps, run, randomness, self._settle, cache, outlines)
+        settle = self._settle
+        return Coroutine(call.request, steps, run, randomness, settle, cache, outlines, preview)
+
+    def _previewed(self, call: Call, kept: Any, seen: Seen) -> dict[str, Any]:
+        """What `denoise` would give if its loop ended now. Raises `NoPreview`."""
+        shadow = Shadow(seen)
+        params, generator, randomness = self._begin(call)
+        replay = Replay(kept, generator)
+        boundary = Boundary(self.info.pipeline, generator, self._several)
+        faces = {
+            name: self._denoiser_face(name, module, shadow, replay, boundary)
+            for name, module in self._modules.items()
+        }
+        view = self._replaying(make_view(self.pipeline, faces), replay)
+        shadow.put(view)
+        try:
+            with randomness.in_place():
+                self._run_to(boundary, view, params | self._extras(generator))
+        except Exception as error:
+            if not self._blind:
+                self._blind = True
+                log.warning("%s gives no previews", self.info.pipeline, exc_info=True)
+            raise NoPreview(f"{type(error).__name__}: {error}") from error
+        finally:
+            self._settle()
+        return {"decodes": boundary.decodes, "kept": kept}
 
     def _encoder_face(self, name: str, module: Any, recorder: Recorder) -> Face:
         part = part_of(name)
@@ -201,10 +232,12 @@ class ClassicProgram:
         return Face(module, {"encode": encode, "decode": _reached})
 
     def _denoiser_face(
-        self, name: str, module: Any, coroutine: Coroutine, replay: Replay, boundary: Boundary
+        self, name: str, module: Any, door: Coroutine | Shadow, replay: Replay, boundary: Boundary
     ) -> Face:
         if part_of(name) == "denoiser":
-            return coroutine.face(name, module, self._fast.caches(name, coroutine.cache))
+            if isinstance(door, Shadow):
+                return door.face(name, module)
+            return door.face(name, module, self._fast.caches(name, door.cache))
         face = self._stand_in(name, module, replay.of(name))
         if part_of(name) == "decoder":
             face.answer("decode", lambda *args, **kw: boundary.take(name, face, args, kw))

@@ -18,7 +18,8 @@ from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 from roles.split.batching import key_of
 from roles.split.branches import Branches, Outlines
 from roles.split.face import Face
-from roles.split.program import Cancelled, TransformerCall
+from roles.split.preview import Seen
+from roles.split.program import Cancelled, NoPreview, TransformerCall
 from roles.split.randomness import GlobalRandomness
 from roles.split.step_cache import Hooks
 from transfer.messages import StepCache
@@ -42,6 +43,7 @@ class Coroutine:
         leave: Callable[[], None] = lambda: None,
         cache: StepCache | None = None,
         outlines: Outlines | None = None,
+        preview: "Callable[[Seen], Any] | None" = None,
     ) -> None:
         self.request = request
         self.step = 0
@@ -49,6 +51,7 @@ class Coroutine:
         self.pending: tuple[TransformerCall, ...] = ()
         self.done = False
         self.forwards = 0
+        self.seen = Seen()
         self._watch: Callable[[], None] = lambda: None
         self._view: Any = None
         self._caching: list[Any] = []
@@ -56,6 +59,7 @@ class Coroutine:
         self._hooks: list[Hooks] = []
         self._randomness = randomness
         self._leave = leave
+        self._preview = preview
         self._result: Any = None
         self._error: BaseException | None = None
         self._fresh = True
@@ -69,6 +73,8 @@ class Coroutine:
 
     def resume(self, outputs: Sequence[Any]) -> None:
         assert len(outputs) == len(self.pending) > 0, "one result for each pending forward"
+        for call, output in zip(self.pending, outputs, strict=True):
+            self.seen.outputs[call.name] = output
         self._switch(self._greenlet.switch, outputs)
 
     def cancel(self) -> None:
@@ -84,9 +90,15 @@ class Coroutine:
             raise self._error
         return self._result
 
+    def preview(self) -> Any:
+        if self._preview is None:
+            raise NoPreview("there are none of a whole pipeline")
+        return self._preview(self.seen)
+
     def watch(self, view: Any, before_forward: Callable[[], None]) -> None:
         """Counts the steps of this view's loop, and calls `before_forward` at each forward."""
         self._view, self._watch = view, before_forward
+        self.seen.watch(view)
         if "callback_on_step_end" not in inspect.signature(type(view).__call__).parameters:
             self._count_scheduler_steps(view)
 

@@ -61,6 +61,10 @@ class Cancelled(Exception):
     """What `Denoising.result` raises after `cancel`."""
 
 
+class NoPreview(Exception):
+    """What `Denoising.preview` raises where there is none: at this moment, or of this pipeline."""
+
+
 class Call(msgspec.Struct, frozen=True):
     """One attempt at one request, as every role sees it."""
 
@@ -135,6 +139,10 @@ class Denoising(Protocol):
     def resume(self, outputs: Sequence[Any]) -> None:
         """Hands over what the pending forwards gave, in their order, and runs to the next or to the
         end."""
+
+    def preview(self) -> Any:
+        """The payload for `decode` of what there would be to see if the loop ended here. Changes
+        nothing in this request. Raises `NoPreview`."""
 
     def cancel(self) -> None:
         """Ends the pipeline where it stands. Does nothing if it is done."""

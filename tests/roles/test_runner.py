@@ -9,7 +9,7 @@ from concurrent.futures import Future
 import pytest
 from PIL import Image as Pillow
 
-from roles.calls import Begin, Key, Outcome, Outcomes, Reply, Run, Store, Unit
+from roles.calls import Begin, Key, Outcome, Outcomes, Peek, Reply, Run, Store, Unit
 from roles.runner import Runner, error_info
 from roles.split.encodings import Encodings
 from tests.support.scripted_program import ScriptedProgram
@@ -216,3 +216,45 @@ def test_errors_of_others_can_always_be_told() -> None:
     told = error_info(OSError("cannot read \udcff" + "x" * 5_000_000))
     assert told.kind == "rank_failed"
     assert len(encode(Reply(1, False, Outcomes([Outcome("r", 1, told)])))) < 100_000
+
+
+def peeked(bench: Bench, of: str = "r") -> Outcome:
+    return one(bench.runner.peek(Peek("look", 1, of, 1)))
+
+
+def test_a_preview_is_a_payload_of_its_own_and_changes_nothing(bench: Bench) -> None:
+    bench.begin("encoder")
+    given = bench.stored(bench.run("encode").nbytes or 0, 4)
+    bench.begin("denoiser", given=given)
+    bench.run("step")
+    outcome = peeked(bench)
+    assert (outcome.done, outcome.error) == (True, None)
+    look = bench.stored(outcome.nbytes or 0, 5, "look")
+    payload = unpack(bench.pool.segments([5], look.nbytes), look.nbytes, look.checksum)
+    assert payload["latents"].tolist() == [41.0] * 8  # the seed, and one step
+    assert list(bench.live) == [("r", 1)]
+    while not (last := bench.run("step")).done:
+        pass
+    last = bench.stored(last.nbytes or 0, 6)
+    payload = unpack(bench.pool.segments([6], last.nbytes), last.nbytes, last.checksum)
+    assert payload["latents"].tolist() == [43.0] * 8
+
+
+def test_of_what_is_over_or_unknown_there_is_no_preview(bench: Bench) -> None:
+    told = peeked(bench)
+    assert told.error is not None
+    assert told.error.kind == "unsupported"
+    assert not bench.live
+    bench.begin("encoder")
+    told = peeked(bench)
+    assert told.error is not None
+    assert list(bench.live) == [("r", 1)]
+
+
+def test_a_turn_ends_when_a_preview_is_due() -> None:
+    with contextlib.closing(Bench(slice_s=60.0)) as bench:
+        bench.begin("encoder")
+        given = bench.stored(bench.run("encode").nbytes or 0, 4)
+        inputs = Inputs({"steps": 9}, seed=40)
+        bench.runner.begin(Begin("r", 1, "denoiser", inputs, given, previews=2))
+        assert [bench.run("step").step for _ in range(3)] == [3, 6, 9]

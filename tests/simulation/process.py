@@ -169,12 +169,24 @@ class Process:
         key = (work.request, work.attempt)
         if key in self.jobs:
             return
+        if work.preview_of is not None and work.role == "denoiser":
+            self._look(work, key)
+            return
         kind = (work.role, work.inputs.priority)
         computing = [j.work for j in self.jobs.values() if j.computing]
         busy = sum((each.role, each.inputs.priority) == kind for each in computing)
         assert busy < self.capacity, f"{self} is given more than it takes"
         job = self.jobs[key] = Job(work, self.world.random.randint(0, 4), work.delivery is None)
         self._receive(job, work.grant)
+
+    def _look(self, work: Work, key: Key) -> None:
+        """A preview of what is denoised here, if it still is; it takes no place."""
+        shown = self.jobs.get(work.preview_of or key)
+        job = self.jobs[key] = Job(work, 0, read=True, computing=False)
+        self._receive(job, work.grant)
+        if shown is None or not shown.computing:
+            error = ErrorInfo("internal", "it is not denoised here any more")
+            self._end(job, Failed(*self._about(job), error, self._unused(job)))
 
     def push(self, push: Push) -> None:
         job = self.jobs.get((push.request, push.attempt))
@@ -328,10 +340,14 @@ class Process:
             self._end(job, Aborted(self.epoch, *self._key(job), grant.generation))
             return
         about = self._about(job)
+        if job.work.preview_of is None:
+            self._keep(job)
+        self._end(job, Delivered(*about, grant.generation, job.nbytes, 1, self._report(job)))
+
+    def _keep(self, job: Job) -> None:
         self.kept[(job.work.role, *self._key(job))] = job
         while len(self.kept) > self.world.random.randint(1, 6):
             del self.kept[next(iter(self.kept))]  # it needs the room
-        self._end(job, Delivered(*about, grant.generation, job.nbytes, 1, self._report(job)))
 
     def _end(self, job: Job, message: Any) -> None:
         del self.jobs[self._key(job)]

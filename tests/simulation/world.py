@@ -9,7 +9,7 @@ import random
 from collections import Counter, deque
 from typing import Any
 
-from orchestrator.core.commands import Completed
+from orchestrator.core.commands import Completed, Preview
 from orchestrator.core.config import Config
 from orchestrator.core.events import (
     Cancel,
@@ -220,6 +220,13 @@ class World:
         elif self.random.random() < 0.5:
             self._broken.append(connection)  # the loop is told on sending; not always at once
 
+    def shown(self, preview: Preview) -> None:
+        """A picture of a request half done: only while somebody waits for the whole."""
+        assert preview.request in self.orchestrator.open, f"a preview of {preview.request}"
+        assert all(media.id in self._files for media in preview.media), "a file that was let go"
+        self.release(preview.media)
+        self.results["previews"] += 1
+
     def resolved(self, request: str, result: Completed | ErrorInfo) -> None:
         """A client has its reply."""
         if isinstance(result, Completed):
@@ -311,7 +318,8 @@ class World:
             id = f"r{self.random.randint(max(1, self.asked - 5), self.asked)}"
             poison = self.failing and self.random.random() < 0.05
             inputs = POISON if poison else self._inputs()
-            self.orchestrator.submit(Submit(id, inputs, self.random.choice([2.0, 10.0, 60.0])))
+            deadline_s, previews = self.random.choice([2.0, 10.0, 60.0]), self.random.randint(0, 3)
+            self.orchestrator.submit(Submit(id, inputs, deadline_s, previews=previews))
         elif chance < 0.034 and self.asked:
             self.orchestrator.do(Cancel(f"r{self.random.randint(1, self.asked)}", "scripted"))
         elif chance < 0.044:

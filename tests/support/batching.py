@@ -33,6 +33,10 @@ class Asked:
         pending = self.denoising.pending
         return None if not pending or self.exact else key_of(pending[0])
 
+    @property
+    def stops(self) -> bool:
+        return False
+
 
 class Denoisers:
     """Runs requests to their ends, each of which joins when another one has done a step more.

@@ -20,6 +20,7 @@ from roles.calls import (
     Outcome,
     Outcomes,
     Pause,
+    Peek,
     RankError,
     RankResult,
     Run,
@@ -121,6 +122,8 @@ class FakeRanks:
                 self.holding.add((request, attempt))
                 self._roles[request, attempt], self._at[request, attempt] = role, 0
                 return Outcomes([self._outcome((request, attempt), rank, "begin")])
+            case Peek(request, attempt, of, of_attempt):
+                return Outcomes([self._peeked((request, attempt), (of, of_attempt))])
             case Run(unit, groups):
                 keys = [key for group in groups for key in group]
                 return Outcomes([self._outcome(key, rank, unit) for key in keys])
@@ -137,6 +140,12 @@ class FakeRanks:
         if self.bad_files is not None:
             return Outcome(*key, error=self.bad_files)
         return Outcome(*key, done=True, media=[MediaFile(9, "image", "image/png", 5)])
+
+    def _peeked(self, key: Key, of: Key) -> Outcome:
+        if of not in self.holding or not self._at[of]:
+            return Outcome(*key, error=ErrorInfo("unsupported", "there is nothing to see"))
+        self.holding.add(key)
+        return Outcome(*key, done=True, nbytes=self.nbytes, compute_s=0.001)
 
     def _outcome(self, key: Key, rank: int, unit: str) -> Outcome:
         error = self.errors.get((rank, key[0]))
@@ -169,7 +178,7 @@ def _name(message: Call) -> tuple[str, str]:
             return "pause", ""
         case Run(unit, groups):
             return unit, "+".join(name for name, _ in groups[0])
-        case Begin(request) | Store(request) | Collect(request) | Drop(request):
+        case Begin(request) | Peek(request) | Store(request) | Collect(request) | Drop(request):
             return type(message).__name__.lower(), request
     raise AssertionError(message)
 
@@ -308,6 +317,11 @@ class EngineRoom:
         """Work for a role, with a payload in the slots where the role has one."""
         delivery = self.delivered(request) if role in ("denoiser", "decoder") else None
         return work(request, role, delivery=delivery, grant=grant)
+
+    def look(self, of: str, grant: Grant | None = None) -> Work:
+        """A preview of what is being denoised here."""
+        grant = grant or self.grant(f"{of}~1")
+        return replace(work(f"{of}~1", "denoiser", grant=grant), preview_of=(of, 1))
 
     def _say(self, message: Message) -> None:
         self.said.append(message)

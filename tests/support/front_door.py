@@ -18,7 +18,7 @@ from orchestrator.core.view import (
 )
 from orchestrator.http import HttpOptions, create_app
 from orchestrator.http.server import bind, serving
-from orchestrator.service import Completed, NotReady, Timings
+from orchestrator.service import Completed, NotReady, Previews, Timings
 from tests.support.fake_jobs import FakeJobs, picture
 from transfer.errors import MediaError
 from transfer.messages import CacheReport, Inputs, Media, ModelInfo, Parameter, Role
@@ -97,6 +97,7 @@ class FakeService:
         self.served = model
         self.asked: list[tuple[str, Inputs]] = []
         self.cancelled: list[str] = []
+        self.previews: dict[str, Previews] = {}
         self.behave: Callable[[Inputs, str], Awaitable[Completed]] = self.make
         self.left: list[tuple[str, str]] = []
         self.counts = {"protocol_errors_magic": 2, "requests_refused": 4}
@@ -106,7 +107,11 @@ class FakeService:
         media = self.media.add(f"m-{inputs.seed}", picture(inputs.seed), width=128, height=96)
         return Completed(media=[media], timings=TIMINGS, attempts=1)
 
-    async def generate(self, inputs: Inputs, *, request_id: str) -> Completed:
+    async def generate(
+        self, inputs: Inputs, *, request_id: str, previews: Previews | None = None
+    ) -> Completed:
+        if previews is not None:
+            self.previews[request_id] = previews
         if self.lacking:
             raise NotReady(self.lacking)
         self.asked.append((request_id, inputs))
@@ -115,6 +120,12 @@ class FakeService:
         except asyncio.CancelledError:
             self.cancelled.append(request_id)
             raise
+
+    def show(self, request_id: str, content: bytes, **fields: object) -> None:
+        """A preview of a request that asked for some."""
+        id = f"p-{request_id}-{len(self.media.files)}"
+        media = self.media.add(id, content, **{"width": 128, "height": 96, **fields})
+        self.previews[request_id].show([media])
 
     def model(self) -> ModelInfo | None:
         return self.served

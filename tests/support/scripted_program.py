@@ -23,7 +23,15 @@ from msgspec.structs import replace
 from PIL import Image as Pillow
 
 from roles.samples import Image, Sample
-from roles.split.program import BadInput, Call, Denoising, ModelError, Program, TransformerCall
+from roles.split.program import (
+    BadInput,
+    Call,
+    Denoising,
+    ModelError,
+    NoPreview,
+    Program,
+    TransformerCall,
+)
 from transfer.messages import ModelInfo, Speed
 
 INFO = ModelInfo("scripted", "ScriptedPipeline", "fingerprint", "image", [])
@@ -101,6 +109,12 @@ class ScriptedDenoising:
         (self._latents,) = outputs
         self.step += 1
         self._next()
+
+    def preview(self) -> Any:
+        _act(self._call, "preview")
+        if self._whole:
+            raise NoPreview("there are none of a whole pipeline")
+        return {"latents": self._latents}
 
     def cancel(self) -> None:
         self.pending = ()

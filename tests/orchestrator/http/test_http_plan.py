@@ -171,10 +171,14 @@ def test_another_model_is_not_found() -> None:
     assert "`demo`" in caught.value.message
 
 
-def test_streaming_comes_later() -> None:
-    error = refused(400, stream=True, partial_images=2)
-    assert (error.param, error.code) == ("stream", "not_implemented")
-    assert plan(stream=False, partial_images=2)
+def test_streaming() -> None:
+    made = plan(stream=True, partial_images=2)
+    assert (made.stream, made.previews) == (True, 2)
+    made = plan(stream=False, partial_images=2)
+    assert (made.stream, made.previews) == (False, 0)
+    assert plan(stream=True).previews == 0
+    error = refused(400, stream=True, response_format="url")
+    assert error.param == "response_format"
 
 
 def test_exact_is_passed_on() -> None:

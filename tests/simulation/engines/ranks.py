@@ -21,6 +21,7 @@ from roles.calls import (
     MediaFile,
     Outcome,
     Outcomes,
+    Peek,
     RankError,
     Reply,
     Run,
@@ -197,6 +198,8 @@ class Rank:
                 return Loaded(MODEL)
             case Begin():
                 return Outcomes([self._begin(call)])
+            case Peek():
+                return Outcomes([self._peek(call)])
             case Run(unit=unit, groups=groups):
                 return Outcomes([self._run(key, unit) for group in groups for key in group])
             case Store():
@@ -236,6 +239,14 @@ class Rank:
         if self._world.strikes("rank error"):
             return self._failed(key, ErrorInfo("rank_failed", "scripted"))
         return Outcome(*key, steps=live.steps)
+
+    def _peek(self, call: Peek) -> Outcome:
+        key, shown = (call.request, call.attempt), self.live.get((call.of, call.of_attempt))
+        if shown is None or shown.done or not shown.step or self._world.strikes("rank error"):
+            return Outcome(*key, error=ErrorInfo("unsupported", "there is nothing to see"))
+        value = compute.preview(shown.value)
+        self.live[key] = Live(shown.role, shown.inputs, value, shown.step, shown.steps, done=True)
+        return Outcome(*key, done=True, nbytes=compute.size(value))
 
     def _run(self, key: Key, unit: str) -> Outcome:
         live = self._known(key, unit)

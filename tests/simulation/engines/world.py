@@ -319,7 +319,16 @@ class World:
             return False
         steps, priority = self.dice.choice([2, 4]), self.dice.choice(PRIORITIES)
         params: Params = {"prompt": prompt, "num_inference_steps": steps}
-        return core.submit(id, Inputs(params, seed=self.asked, priority=priority), deadline_s)
+        inputs = Inputs(params, seed=self.asked, priority=priority)
+        return core.submit(id, inputs, deadline_s, previews=self.dice.randint(0, 3))
+
+    def shown(self, id: str, inputs: Inputs, media: list[Media]) -> None:
+        self.results["previews"] += 1
+        for each in media:
+            found = self._files.get(each.id)
+            if found is not None and found[1] != compute.expected_preview(inputs):
+                self.wrong(f"{id} has a preview of something else")
+        self.release(media)
 
     def resolved(self, id: str, inputs: Inputs, result: Completed | ErrorInfo) -> None:
         self.results[getattr(result, "kind", "completed")] += 1
