@@ -10,7 +10,7 @@ the role computes, stand-ins elsewhere. Nothing here knows a model family.
 
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from roles.split.components import part_of
 from roles.split.describe import describe, sample_rate
 from roles.split.door import Coroutine
 from roles.split.face import Face, StandIn
+from roles.split.forward import Forward
 from roles.split.outputs import samples
 from roles.split.program import BadInput, Call, Unsplittable
 from roles.split.randomness import GlobalRandomness
@@ -29,6 +30,7 @@ from roles.split.reading import Reading
 from roles.split.recording import Recorder, own_methods
 from roles.split.refusals import bad_input
 from roles.split.replay import Replay, hollow
+from roles.split.snapshot import Snapshots
 from roles.split.view import Pipeline, make_view, schedulers
 from transfer.messages import ModelInfo
 
@@ -90,10 +92,24 @@ class ClassicProgram:
         raise Unsplittable(self.info.pipeline, "it never called its denoiser")
 
     def denoise(self, call: Call, payload: Any) -> Coroutine:
+        return self._denoise(call, payload, Snapshots.forward)
+
+    def preview(self, call: Call, payload: Any) -> Any:
+        coroutine = self._denoise(call, payload, Snapshots.to_the_end)
+        coroutine.start()
+        return coroutine.result()
+
+    def _denoise(
+        self, call: Call, payload: Any, way: Callable[[Snapshots, dict[str, Any]], Forward]
+    ) -> Coroutine:
+        """The loop; if the payload has a snapshot, along this way from it."""
         params, generator, randomness = self._begin(call)
         replay = Replay(payload["kept"], generator)
         kept = [(name, hollow(value), draws) for name, value, draws in payload["kept"]]
         boundary = Boundary(self.info.pipeline, generator, self._several)
+        snapshots = Snapshots(self.pipeline, generator, randomness, payload["kept"])
+        snapshot = payload.get("snapshot")
+        forward = None if snapshot is None else way(snapshots, snapshot)
 
         def run(coroutine: Coroutine) -> dict[str, Any]:
             faces = {
@@ -105,7 +121,8 @@ class ClassicProgram:
             self._run_to(boundary, view, params | self._extras(generator, coroutine))
             return {"decodes": boundary.decodes, "kept": kept}
 
-        return Coroutine(call.request, self._steps(params), run, randomness, self._settle)
+        steps = self._steps(params)
+        return Coroutine(call.request, steps, run, randomness, self._settle, snapshots, forward)
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         try:

@@ -8,22 +8,28 @@ happen on the other side of that switch, for every family alike.
 import contextlib
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 from diffusers.hooks.hooks import HookRegistry, StateManager
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
 from roles.split.face import Face
-from roles.split.program import Cancelled, TransformerCall
+from roles.split.forward import Forward, Outputs
+from roles.split.program import Cancelled, Checkpoint, TransformerCall
 from roles.split.randomness import GlobalRandomness
+from roles.split.snapshot import Snapshots
 
 
 class Coroutine:
     """A pipeline standing at the door; the `Denoising` of classic pipelines.
 
     `program(self)` runs the pipeline with the faces of `door`, and returns its result. `leave` is
-    called once, when the pipeline has ended in whichever way.
+    called once, when the pipeline has ended in whichever way. `snapshots` takes the checkpoints;
+    `forward`: what is passed over at the beginning.
     """
 
     def __init__(
@@ -33,6 +39,8 @@ class Coroutine:
         program: "Callable[[Coroutine], Any]",
         randomness: GlobalRandomness,
         leave: Callable[[], None] = lambda: None,
+        snapshots: Snapshots | None = None,
+        forward: Forward | None = None,
     ) -> None:
         self.request = request
         self.step = 0
@@ -40,6 +48,11 @@ class Coroutine:
         self.pending: TransformerCall | None = None
         self.done = False
         self.forwards = 0
+        self.checkpoint: Checkpoint | None = None
+        self._marked = False
+        self._snapshots = snapshots
+        self._forward = forward
+        self._outputs = Outputs() if forward is None else forward.outputs
         self._watch: Callable[[], None] = lambda: None
         self._view: Any = None
         self._caching: list[Any] = []
@@ -72,6 +85,9 @@ class Coroutine:
             raise self._error
         return self._result
 
+    def mark(self) -> None:
+        self._marked = True
+
     def watch(self, view: Any, before_forward: Callable[[], None]) -> None:
         """Counts the steps of this view's loop, and calls `before_forward` at each forward."""
         self._view, self._watch = view, before_forward
@@ -81,7 +97,21 @@ class Coroutine:
     def count(self, view: Any, index: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The pipeline's `callback_on_step_end`."""
         self.step = index + 1
+        if self._forward is not None:
+            if self._forward.step_ends(view, self.step, kwargs):
+                self._forward = None
+        elif self._marked and self.step < self.steps:
+            self._mark(view, sys._getframe(1), kwargs)
         return kwargs
+
+    def _mark(self, view: Any, frame: FrameType, kwargs: dict[str, Any]) -> None:
+        self._marked = False
+        if self._snapshots is None:
+            return
+        self.checkpoint = self._snapshots.take(view, frame, self.step, kwargs, self._outputs)
+        if any(remembers(module, self.request) for module in self._caching):
+            why_not = f"{type(view).__name__}: a step cache keeps something of it"
+            self.checkpoint = replace(self.checkpoint, why_not=why_not)
 
     def _count_scheduler_steps(self, view: Any) -> None:
         scheduler = getattr(view, "scheduler", None)
@@ -125,11 +155,15 @@ class Coroutine:
         self._watch()
         self.forwards += 1
         self.steps = _steps_of(self._view) or self.steps
+        if self._forward is not None:
+            return self._outputs.zeros(call.name, self.forwards - 1)
         self.pending = call
         try:
-            return getcurrent().parent.switch()
+            output = getcurrent().parent.switch()
         finally:
             self.pending = None
+        self._outputs.note(call.name, output)
+        return output
 
     def _switch(self, switch: Callable[..., Any], *args: Any) -> None:
         self._greenlet.parent = getcurrent()
@@ -143,7 +177,13 @@ class Coroutine:
             return
         if self._greenlet.dead:
             self._result = result
-            self._end(None)
+            self._end(self._left_behind())
+
+    def _left_behind(self) -> Exception | None:
+        """The error if the step was never reached from which the request was to go on."""
+        if self._forward is None or self._forward.until is None:
+            return None
+        return RuntimeError(f"the pipeline has no step {self._forward.until} to go on from")
 
     def _end(self, error: BaseException | None) -> None:
         if not self.done:
@@ -168,16 +208,20 @@ def _steps_of(view: Any) -> int | None:
 
 def forget(module: Any, request: str) -> None:
     """Drops what the step caches of a transformer keep for one request."""
-    if not hasattr(module, "_diffusers_hook"):
-        return
-    registry = HookRegistry.check_if_exists_or_initialize(module)
-    for each in (registry, *registry._get_child_registries()):
-        for hook in each.hooks.values():
-            for value in vars(hook).values():
-                if isinstance(value, StateManager):
-                    _forget(value, f"{request}/")
-
-
-def _forget(states: StateManager, prefix: str) -> None:
-    for name in [name for name in states._state_cache if name.startswith(prefix)]:
+    for states, name in _cached(module, request):
         del states._state_cache[name]
+
+
+def remembers(module: Any, request: str) -> bool:
+    """Whether the step caches of a transformer keep anything for one request."""
+    return bool(_cached(module, request))
+
+
+def _cached(module: Any, request: str) -> list[tuple[StateManager, str]]:
+    if not hasattr(module, "_diffusers_hook"):
+        return []
+    registry = HookRegistry.check_if_exists_or_initialize(module)
+    registries = (registry, *registry._get_child_registries())
+    values = [v for r in registries for hook in r.hooks.values() for v in vars(hook).values()]
+    states = [value for value in values if isinstance(value, StateManager)]
+    return [(s, name) for s in states for name in s._state_cache if name.startswith(f"{request}/")]

@@ -80,6 +80,20 @@ class TransformerCall:
             return self.module(*self.args, **self.kwargs)
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A request at the end of a step, as data: copies that nothing changes any more.
+
+    `payload`: what `Program.denoise` goes on from at that step, in this process or in another one,
+    and gives bit for bit what the request would have given; and what `Program.preview` shows.
+    `why_not`: why `denoise` cannot go on from it, for people; None: it can.
+    """
+
+    step: int
+    payload: Any
+    why_not: str | None = None
+
+
 class Denoising(Protocol):
     """One request in the middle of its pipeline, standing at the transformer's door.
 
@@ -107,8 +121,17 @@ class Denoising(Protocol):
     def done(self) -> bool:
         """Whether the pipeline has ended: by its end, by an error, or by `cancel`."""
 
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The latest that was asked for; None before."""
+
+    def mark(self) -> None:
+        """Asks for a `checkpoint` at the end of the step that it is in. None comes of the last
+        step, nor of a pipeline whose steps cannot be told from outside."""
+
     def start(self) -> None:
-        """Runs the pipeline to its first forward."""
+        """Runs the pipeline to its first forward; one that goes on from a checkpoint to the first
+        after that."""
 
     def resume(self, output: Any) -> None:
         """Hands over what the pending forward gave, and runs to the next one or to the end."""
@@ -135,7 +158,12 @@ class Program(Protocol):
         """The payload for `denoise`. Raises BadInput for what the model cannot make."""
 
     def denoise(self, call: Call, payload: Any) -> Denoising:
-        """The loop, not yet started; its result is the payload for `decode`."""
+        """The loop, not yet started; its result is the payload for `decode`. `payload` is what
+        `encode` gave, or that of a `Checkpoint`."""
+
+    def preview(self, call: Call, payload: Any) -> Any:
+        """A payload for `decode`: the picture as it is at a `Checkpoint` with this payload. Costs
+        no forward."""
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         """The finished samples, at least one."""

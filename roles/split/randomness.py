@@ -28,8 +28,16 @@ class GlobalRandomness:
         finally:
             self._own = self._swap(others)
 
+    def now(self) -> list[torch.Tensor]:
+        """The request's states, asked within the block of `in_place`."""
+        return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, self._devices)]
+
+    def set(self, states: list[torch.Tensor]) -> None:
+        """Goes on from these states, within the block of `in_place`."""
+        self._swap(states)
+
     def _swap(self, states: list[torch.Tensor]) -> list[torch.Tensor]:
-        before = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, self._devices)]
+        before = self.now()
         torch.set_rng_state(states[0])
         for device, state in zip(self._devices, states[1:], strict=True):
             torch.cuda.set_rng_state(state, device)

@@ -1,0 +1,289 @@
+"""A request goes on from the middle of its loop, in another process, to the same bits."""
+
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DEISMultistepScheduler,
+    DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
+    PNDMScheduler,
+    SASolverScheduler,
+    TCDScheduler,
+    UniPCMultistepScheduler,
+)
+from diffusers.hooks import FirstBlockCacheConfig
+
+from roles.split.together import Together
+from tests.support.model_parts import SD_BETAS
+from tests.support.pipelines import PARAMS
+from tests.support.portable import checkpoint_at, equal, resumed, run_to_end
+from tests.support.splitting import arrays, call, drive, plain, same
+
+STEPS = 6
+MOMENTS = (1, 3, STEPS - 1)
+FAMILIES = [
+    "flux",
+    "flux2_klein",
+    "lcm",
+    "ltx",
+    "qwenimage",
+    "sd15",
+    "sd15_ancestral",
+    "sd3",
+    "sdxl",
+]
+FAMILIES += ["wan", "wan22", "zimage"]
+BETAS = {name: value for name, value in SD_BETAS.items() if name.startswith("beta")}
+SD_SAMPLERS = {
+    "ddim": DDIMScheduler(clip_sample=False, **BETAS),
+    "ddpm": DDPMScheduler(clip_sample=False, **BETAS),
+    "deis": DEISMultistepScheduler(**BETAS),
+    "dpm++": DPMSolverMultistepScheduler(**BETAS),
+    "dpm++ karras": DPMSolverMultistepScheduler(use_karras_sigmas=True, **BETAS),
+    "dpm++ sde": DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++", **BETAS),
+    "dpm++ single": DPMSolverSinglestepScheduler(**BETAS),
+    "euler": EulerDiscreteScheduler(**BETAS),
+    "euler ancestral": EulerAncestralDiscreteScheduler(**BETAS),
+    "heun": HeunDiscreteScheduler(**BETAS),
+    "lcm": LCMScheduler(**BETAS),
+    "pndm": PNDMScheduler(**BETAS),
+    "sa": SASolverScheduler(**BETAS),
+    "tcd": TCDScheduler(**BETAS),
+    "unipc": UniPCMultistepScheduler(**BETAS),
+}
+FLOW_SAMPLERS = {
+    "stochastic": FlowMatchEulerDiscreteScheduler(shift=2.0, stochastic_sampling=True),
+    "heun": FlowMatchHeunDiscreteScheduler(shift=2.0),
+    "dpm++": DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),
+    "unipc": UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),
+}
+
+
+def request(name, seed=7, steps=STEPS, **params):
+    return call({**PARAMS[name], "num_inference_steps": steps, **params}, seed)
+
+
+@pytest.fixture
+def with_scheduler(program):
+    """A program whose pipeline has another timestep scheduler for the length of a test."""
+    changed = []
+
+    def get(name, scheduler):
+        shared = program(name, "encoder", "denoiser", "decoder")
+        changed.append((shared.pipeline, shared.pipeline.scheduler))
+        shared.pipeline.scheduler = scheduler
+        return shared
+
+    yield get
+    for pipeline, scheduler in reversed(changed):
+        pipeline.scheduler = scheduler
+
+
+def check_moments(program, asked, payload):
+    """From each of three moments the request goes on to the end that it has anyhow."""
+    undisturbed = program.denoise(asked, payload)
+    undisturbed.start()
+    forwards = run_to_end(undisturbed)
+    for moment in MOMENTS:
+        left = program.denoise(asked, payload)
+        left.start()
+        checkpoint = checkpoint_at(left, moment)
+        again = resumed(program, asked, checkpoint)
+        assert (again.step, checkpoint.step) == (moment, moment)
+        assert again.steps == undisturbed.steps
+        assert run_to_end(again) < forwards
+        run_to_end(left)  # whoever is looked at goes on as if it was not
+        assert equal(again.result(), undisturbed.result())
+        assert equal(left.result(), undisturbed.result())
+    return undisturbed.result()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_goes_on_to_the_pixels_of_the_plain_pipeline(name, folder, program):
+    asked = request(name)
+    shared = program(name, "encoder", "denoiser", "decoder")
+    result = check_moments(shared, asked, shared.encode(asked))
+    made = arrays(shared.decode(asked, result))
+    assert same(made, plain(folder(name), asked.inputs.params, asked.inputs.seed, "float32"))
+
+
+@pytest.mark.parametrize("sampler", SD_SAMPLERS)
+def test_every_sampler_of_noise_goes_on(sampler, with_scheduler):
+    shared, asked = with_scheduler("sd15", SD_SAMPLERS[sampler]), request("sd15")
+    check_moments(shared, asked, shared.encode(asked))
+
+
+@pytest.mark.parametrize("sampler", FLOW_SAMPLERS)
+def test_every_sampler_of_flows_goes_on(sampler, with_scheduler):
+    shared, asked = with_scheduler("zimage", FLOW_SAMPLERS[sampler]), request("zimage")
+    check_moments(shared, asked, shared.encode(asked))
+
+
+def test_a_request_moves_again_and_again(program):
+    shared, asked = program("sd15_ancestral", "encoder", "denoiser"), request("sd15_ancestral")
+    payload = shared.encode(asked)
+    undisturbed = drive(shared.denoise(asked, payload))
+    moving = shared.denoise(asked, payload)
+    moving.start()
+    for moment in range(1, STEPS):
+        moving = resumed(shared, asked, checkpoint_at(moving, moment))
+    assert run_to_end(moving) == 1
+    assert equal(moving.result(), undisturbed)
+
+
+def test_a_checkpoint_is_as_of_its_step_whatever_comes_after(program):
+    shared, asked = program("zimage", "encoder", "denoiser"), request("zimage")
+    denoising = shared.denoise(asked, shared.encode(asked))
+    denoising.start()
+    checkpoint = checkpoint_at(denoising, 2)
+    run_to_end(denoising)
+    again = resumed(shared, asked, checkpoint)
+    assert run_to_end(again) == STEPS - 2
+    assert equal(again.result(), denoising.result())
+
+
+def test_requests_that_share_their_forwards_move_too(program):
+    shared = program("sd15_ancestral", "encoder", "denoiser")
+    asked = [request("sd15_ancestral", seed) for seed in (1, 2)]
+    payloads = [shared.encode(each) for each in asked]
+    alone = [drive(shared.denoise(*each)) for each in zip(asked, payloads, strict=True)]
+    both = [shared.denoise(*each) for each in zip(asked, payloads, strict=True)]
+    for denoising in both:
+        denoising.start()
+    together, checkpoints = Together(), []
+    while not both[0].done:
+        if both[0].step == 2:
+            both[0].mark()
+            both[1].mark()
+        shared_forward = together.run([each.pending for each in both], "one form")
+        for denoising, output in zip(both, shared_forward.results, strict=True):
+            denoising.resume(output)
+        if both[0].step == 3 and not checkpoints:
+            checkpoints = [each.checkpoint for each in both]
+            # the forwards after the checkpoint are run alone in the one case, shared in the other
+            again = [resumed(shared, *each) for each in zip(asked, checkpoints, strict=True)]
+    for each in again:
+        run_to_end(each)
+    for one, moved, single in zip(both, again, alone, strict=True):
+        for other in (moved.result(), single):
+            latents = [made["decodes"][0][1][0] for made in (one.result(), other)]
+            assert torch.allclose(*latents, rtol=1e-4, atol=1e-4)
+
+
+def test_a_request_that_has_no_more_steps_gives_no_checkpoint(program):
+    shared, asked = program("zimage", "encoder", "denoiser"), request("zimage", steps=1)
+    denoising = shared.denoise(asked, shared.encode(asked))
+    denoising.start()
+    denoising.mark()
+    run_to_end(denoising)
+    assert denoising.checkpoint is None
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("animatediff", "inside of 2 loops"), ("ltx2", "carries audio_")]
+)
+def test_what_cannot_move_says_why(name, reason, program):
+    shared, asked = program(name, "encoder", "denoiser"), request(name)
+    denoising = shared.denoise(asked, shared.encode(asked))
+    denoising.start()
+    checkpoint = checkpoint_at(denoising, 2)
+    denoising.cancel()
+    assert reason in checkpoint.why_not
+    assert type(shared.pipeline).__name__ in checkpoint.why_not
+    with pytest.raises(RuntimeError, match="only for a preview"):
+        shared.denoise(asked, checkpoint.payload)
+
+
+@pytest.mark.parametrize("name", ["pixart", "stable_audio"])
+def test_a_pipeline_without_a_callback_gives_none(name, program):
+    shared, asked = program(name, "encoder", "denoiser"), request(name)
+    denoising = shared.denoise(asked, shared.encode(asked))
+    denoising.start()
+    assert checkpoint_at(denoising, 2) is None
+
+
+def test_what_a_step_cache_keeps_cannot_move(program):
+    denoiser, asked = program("wan", "denoiser"), request("wan")
+    transformer = denoiser.pipeline.transformer
+    transformer.enable_cache(FirstBlockCacheConfig(threshold=0.5))
+    try:
+        denoising = denoiser.denoise(asked, program("wan", "encoder").encode(asked))
+        denoising.start()
+        checkpoint = checkpoint_at(denoising, 2)
+        denoising.cancel()
+    finally:
+        transformer.disable_cache()
+    assert "a step cache" in checkpoint.why_not
+
+
+def test_changed_encodings_cannot_move(program):
+    shared, asked = program("zimage", "encoder", "denoiser"), request("zimage")
+    payload = shared.encode(asked)
+    denoising = shared.denoise(asked, payload)
+    denoising.start()
+    (embeddings,) = payload["kept"][0][1][0]
+    embeddings.mul_(2.0)
+    checkpoint = checkpoint_at(denoising, 2)
+    denoising.cancel()
+    assert "it changes what its encoders gave" in checkpoint.why_not
+
+
+def test_a_scheduler_with_something_unknown_cannot_move(program):
+    shared, asked = program("zimage", "encoder", "denoiser"), request("zimage")
+    denoising = shared.denoise(asked, shared.encode(asked))
+    denoising.start()
+    denoising._view.scheduler.sampler = object()
+    checkpoint = checkpoint_at(denoising, 2)
+    denoising.cancel()
+    assert "scheduler.sampler is a object" in checkpoint.why_not
+
+
+def test_a_step_that_the_pipeline_never_reaches_is_an_error(program):
+    shared, asked = program("zimage", "encoder", "denoiser"), request("zimage")
+    denoising = shared.denoise(asked, shared.encode(asked))
+    denoising.start()
+    checkpoint = checkpoint_at(denoising, 5)
+    shorter = request("zimage", steps=3)
+    again = shared.denoise(shorter, checkpoint.payload)
+    again.start()
+    assert again.done
+    with pytest.raises(RuntimeError, match="no step 5"):
+        again.result()
+
+
+# ---------------------------------------------------------------- previews
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "animatediff"])
+def test_a_preview_at_the_last_step_but_one_is_what_its_latents_decode_to(name, program):
+    shared, asked = program(name, "encoder", "denoiser", "decoder"), request(name)
+    payload = shared.encode(asked)
+    denoising = shared.denoise(asked, payload)
+    denoising.start()
+    checkpoint = checkpoint_at(denoising, 3)
+    shown = arrays(shared.decode(asked, shared.preview(asked, checkpoint.payload)))
+    run_to_end(denoising)
+    final = arrays(shared.decode(asked, denoising.result()))
+    assert len(shown) == len(final)
+    assert all(one.shape == other.shape for one, other in zip(shown, final, strict=True))
+    assert not same(shown, final)
+
+
+def test_a_preview_shows_the_latents_of_its_step(program):
+    shared, asked = program("zimage", "encoder", "denoiser", "decoder"), request("zimage")
+    denoising = shared.denoise(asked, shared.encode(asked))
+    denoising.start()
+    checkpoint = checkpoint_at(denoising, 2)
+    given = shared.preview(asked, checkpoint.payload)["decodes"][0][1][0]
+    latents = checkpoint.payload["snapshot"]["tensors"]["latents"]
+    vae = shared.pipeline.vae.config
+    assert torch.equal(given, latents / vae.scaling_factor + vae.shift_factor)
+    denoising.cancel()
