@@ -209,7 +209,7 @@ def _steps_of(view: Any) -> int | None:
 def forget(module: Any, request: str) -> None:
     """Drops what the step caches of a transformer keep for one request."""
     for states, name in _cached(module, request):
-        del states._state_cache[name]
+        states._state_cache.pop(name, None)  # some are found in two places
 
 
 def remembers(module: Any, request: str) -> bool:

@@ -27,7 +27,7 @@ from tests.support.pipelines import PARAMS
 from tests.support.portable import checkpoint_at, equal, resumed, run_to_end
 from tests.support.splitting import arrays, call, drive, plain, same
 
-STEPS = 6
+STEPS = 5
 MOMENTS = (1, 3, STEPS - 1)
 FAMILIES = [
     "flux",
@@ -59,11 +59,12 @@ SD_SAMPLERS = {
     "tcd": TCDScheduler(**BETAS),
     "unipc": UniPCMultistepScheduler(**BETAS),
 }
+_FLOWS = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
 FLOW_SAMPLERS = {
-    "stochastic": FlowMatchEulerDiscreteScheduler(shift=2.0, stochastic_sampling=True),
     "heun": FlowMatchHeunDiscreteScheduler(shift=2.0),
-    "dpm++": DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),
-    "unipc": UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),
+    "dpm++": DPMSolverMultistepScheduler(**_FLOWS),
+    "stochastic": FlowMatchEulerDiscreteScheduler(shift=2.0, stochastic_sampling=True),
+    "unipc": UniPCMultistepScheduler(**_FLOWS),
 }
 
 
@@ -123,7 +124,12 @@ def test_every_sampler_of_noise_goes_on(sampler, with_scheduler):
 
 @pytest.mark.parametrize("sampler", FLOW_SAMPLERS)
 def test_every_sampler_of_flows_goes_on(sampler, with_scheduler):
-    shared, asked = with_scheduler("zimage", FLOW_SAMPLERS[sampler]), request("zimage")
+    shared, asked = with_scheduler("wan", FLOW_SAMPLERS[sampler]), request("wan")
+    check_moments(shared, asked, shared.encode(asked))
+
+
+def test_random_numbers_that_are_not_the_generators_go_on(with_scheduler):
+    shared, asked = with_scheduler("zimage", FLOW_SAMPLERS["stochastic"]), request("zimage")
     check_moments(shared, asked, shared.encode(asked))
 
 
@@ -150,32 +156,28 @@ def test_a_checkpoint_is_as_of_its_step_whatever_comes_after(program):
     assert equal(again.result(), denoising.result())
 
 
+def share(denoisings):
+    """Runs started denoisings to their ends, all of them in each forward."""
+    together = Together()
+    while not denoisings[0].done:
+        outcome = together.run([each.pending for each in denoisings], "one form")
+        for each, output in zip(denoisings, outcome.results, strict=True):
+            if each.step == 1:
+                each.mark()
+            each.resume(output)
+    return [each.result() for each in denoisings]
+
+
 def test_requests_that_share_their_forwards_move_too(program):
     shared = program("sd15_ancestral", "encoder", "denoiser")
     asked = [request("sd15_ancestral", seed) for seed in (1, 2)]
-    payloads = [shared.encode(each) for each in asked]
-    alone = [drive(shared.denoise(*each)) for each in zip(asked, payloads, strict=True)]
-    both = [shared.denoise(*each) for each in zip(asked, payloads, strict=True)]
+    both = [shared.denoise(each, shared.encode(each)) for each in asked]
     for denoising in both:
         denoising.start()
-    together, checkpoints = Together(), []
-    while not both[0].done:
-        if both[0].step == 2:
-            both[0].mark()
-            both[1].mark()
-        shared_forward = together.run([each.pending for each in both], "one form")
-        for denoising, output in zip(both, shared_forward.results, strict=True):
-            denoising.resume(output)
-        if both[0].step == 3 and not checkpoints:
-            checkpoints = [each.checkpoint for each in both]
-            # the forwards after the checkpoint are run alone in the one case, shared in the other
-            again = [resumed(shared, *each) for each in zip(asked, checkpoints, strict=True)]
-    for each in again:
-        run_to_end(each)
-    for one, moved, single in zip(both, again, alone, strict=True):
-        for other in (moved.result(), single):
-            latents = [made["decodes"][0][1][0] for made in (one.result(), other)]
-            assert torch.allclose(*latents, rtol=1e-4, atol=1e-4)
+    undisturbed = share(both)
+    moved = [resumed(shared, each, left.checkpoint) for each, left in zip(asked, both, strict=True)]
+    assert [each.step for each in moved] == [2, 2]
+    assert equal(share(moved), undisturbed)
 
 
 def test_a_request_that_has_no_more_steps_gives_no_checkpoint(program):
@@ -250,20 +252,20 @@ def test_a_step_that_the_pipeline_never_reaches_is_an_error(program):
     shared, asked = program("zimage", "encoder", "denoiser"), request("zimage")
     denoising = shared.denoise(asked, shared.encode(asked))
     denoising.start()
-    checkpoint = checkpoint_at(denoising, 5)
+    checkpoint = checkpoint_at(denoising, 4)
     shorter = request("zimage", steps=3)
     again = shared.denoise(shorter, checkpoint.payload)
     again.start()
     assert again.done
-    with pytest.raises(RuntimeError, match="no step 5"):
+    with pytest.raises(RuntimeError, match="no step 4"):
         again.result()
 
 
 # ---------------------------------------------------------------- previews
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "animatediff"])
-def test_a_preview_at_the_last_step_but_one_is_what_its_latents_decode_to(name, program):
+@pytest.mark.parametrize("name", ["sd15", "flux", "wan22", "qwenimage", "animatediff"])
+def test_a_preview_has_the_form_of_what_will_come(name, program):
     shared, asked = program(name, "encoder", "denoiser", "decoder"), request(name)
     payload = shared.encode(asked)
     denoising = shared.denoise(asked, payload)
