@@ -33,7 +33,16 @@ _OF_FRONT = (
     "job_ttl",
     "job_bytes",
 )
-_OF_ROLES = ("advertise", "dtype", "transfer", "slots", "slot_bytes", "max_batch", "rank_timeout")
+_OF_ROLES = (
+    "advertise",
+    "dtype",
+    "transfer",
+    "slots",
+    "slot_bytes",
+    "max_batch",
+    "rank_timeout",
+    "checkpoint_seconds",
+)
 _OF_BOTH = ("keys", "media_store")
 
 

@@ -53,23 +53,26 @@ class Run(Message, frozen=True, tag="run"):
     is one transformer call and the pipeline's own code up to the next one. A rank that is alone
     takes step after step for a while (`slice_s`), until another call waits.
 
-    The requests of a group share their forwards: their batch keys are equal. Answered with
-    `Outcomes`, one for each request in order.
+    The requests of a group share their forwards: their batch keys are equal. Of those in `marked` a
+    checkpoint is made at the end of the step that they are in. Answered with `Outcomes`, one for
+    each request in order.
     """
 
     unit: Unit
     groups: Groups
     call: int = 0
+    marked: list[Key] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Store(Message, frozen=True, tag="store"):
-    """Write the finished payload into these outbox slots and forget the request. Answered with
-    `Stored`; the leader writes the header."""
+    """Write the finished payload into these outbox slots and forget the request; or its latest
+    `checkpoint`, and go on with it. Answered with `Stored`; the leader writes the header."""
 
     request: str
     attempt: int
     slots: list[int]
     call: int = 0
+    checkpoint: bool = False
 
 
 class Drop(Message, frozen=True, tag="drop"):
@@ -123,6 +126,15 @@ class Measured(Record, frozen=True):
     most: int | None = None
 
 
+class Marked(Record, frozen=True):
+    """A checkpoint of `nbytes` at the end of this step waits for `Store`. `why_not`: there is none,
+    and never will be, because the request cannot go on from the middle of its loop."""
+
+    step: int
+    nbytes: int = 0
+    why_not: str | None = None
+
+
 class Outcome(Record, frozen=True):
     """What a unit did to one request. With an `error` the rank has already forgotten the request.
 
@@ -132,6 +144,7 @@ class Outcome(Record, frozen=True):
 
     `batch_key`: requests with the same may share their next forward; None: this one runs alone.
     `measured`: what is to be learned of the turn; in the first outcome of each group only.
+    `checkpoint`: what came of a mark, once.
     """
 
     request: str
@@ -146,6 +159,7 @@ class Outcome(Record, frozen=True):
     compute_s: float = 0.0
     batch_key: str | None = None
     measured: Measured | None = None
+    checkpoint: Marked | None = None
 
 
 class Loaded(Record, frozen=True, tag="loaded"):

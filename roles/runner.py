@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from roles.calls import Begin, Key, Outcome, Outcomes, Run, Store, Stored, shorten
+from roles.calls import Begin, Key, Marked, Outcome, Outcomes, Run, Store, Stored, shorten
 from roles.media import Encoded, Unencodable, encode
 from roles.samples import Sample
 from roles.scheduler import SINGLE_UNIT
@@ -17,6 +17,7 @@ from roles.split.batching import key_of
 from roles.split.program import (
     BadInput,
     Call,
+    Checkpoint,
     Denoising,
     Program,
     TransformerCall,
@@ -39,6 +40,8 @@ class _Live:
         self.payload: Any = None
         self.denoising: Denoising | None = None
         self.packed: Packed | None = None
+        self.checkpoint: Packed | None = None
+        self.seen: Checkpoint | None = None  # the latest that the leader was told of
         self.files: list[Encoded] = []
         self._keyed: tuple[TransformerCall, str | None] | None = None
 
@@ -119,17 +122,23 @@ class Runner:
 
     def run(self, call: Run) -> Outcomes:
         if call.unit == "step":
+            for key in call.marked:
+                if key in self._live and (denoising := self._live[key].denoising) is not None:
+                    denoising.mark()
             return Outcomes([told for group in call.groups for told in self._turn(group)])
         unit = {"encode": self._encode, "decode": self._decode}[call.unit]
         keys = [key for group in call.groups for key in group]
         return Outcomes([self._guarded(key, partial(self._on, unit, key)) for key in keys])
 
     def store(self, call: Store) -> Stored:
-        live = self._live.pop((call.request, call.attempt))
-        assert live.packed is not None, "Store before the payload is computed"
+        key = (call.request, call.attempt)
+        live = self._live[key] if call.checkpoint else self._live.pop(key)
+        packed = live.checkpoint if call.checkpoint else live.packed
+        live.checkpoint = None
         if not self._first:
             return Stored(None)
-        return Stored(live.packed.write(self._pool.segments(call.slots, live.packed.nbytes)))
+        assert packed is not None, "Store before the payload is computed"
+        return Stored(packed.write(self._pool.segments(call.slots, packed.nbytes)))
 
     def drop(self, key: Key) -> None:
         live = self._live.pop(key, None)
@@ -197,12 +206,24 @@ class Runner:
         assert denoising is not None
         outcome = Outcome(*live.key, step=denoising.step, steps=denoising.steps)
         if not denoising.done:
-            return replace(outcome, batch_key=live.batch_key)
+            return replace(outcome, batch_key=live.batch_key, checkpoint=self._marked(live))
         result, live.denoising = denoising.result(), None
         if live.role == "monolithic":
             with clock.measure("compute_s"):
                 return self._made(live, result, outcome)
         return self._computed(live, result, outcome)
+
+    def _marked(self, live: _Live) -> Marked | None:
+        """What came of a mark, if it is new. Only the first rank keeps it."""
+        assert live.denoising is not None
+        new = live.denoising.checkpoint
+        if new is None or new is live.seen:
+            return None
+        live.seen = new
+        if new.why_not is not None:
+            return Marked(new.step, why_not=shorten(new.why_not))
+        live.checkpoint = pack(new.payload) if self._first else None
+        return Marked(new.step, live.checkpoint.nbytes if live.checkpoint else 0)
 
     def _computed(self, live: _Live, payload: Any, outcome: Outcome) -> Outcome:
         live.payload, live.packed = None, pack(payload)

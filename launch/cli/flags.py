@@ -8,7 +8,7 @@ import click
 
 from launch.addresses import DEFAULT_HTTP, DEFAULT_URL
 from launch.cli.values import BYTES, HOST_PORT, RATE
-from roles.options import MAX_BATCH, RANK_TIMEOUT_S, SLOT_BYTES, SLOTS
+from roles.options import CHECKPOINT_S, MAX_BATCH, RANK_TIMEOUT_S, SLOT_BYTES, SLOTS
 
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
@@ -199,6 +199,15 @@ def compute_flags(function: Wrapped) -> Wrapped:
             metavar="N",
             help="Requests that one instance denoises at a time: in one forward where that pays, "
             "otherwise in turns.",
+        ),
+        click.option(
+            "--checkpoint-seconds",
+            type=click.FloatRange(min=0),
+            default=CHECKPOINT_S,
+            show_default=True,
+            metavar="SECONDS",
+            help="A denoiser keeps the state of a request each time that it has computed on it for "
+            "so long, so that it can go on from there when its rank dies; 0: never.",
         ),
         click.option(
             "--rank-timeout",

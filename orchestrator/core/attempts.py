@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.core.requests import Request
 from orchestrator.core.slots import Lease
-from transfer.messages import Role
+from transfer.messages import Role, Shelf
 
 if TYPE_CHECKING:
     from orchestrator.core.instances import Instance
@@ -65,7 +65,8 @@ class Attempt:
     `outgoing` the lease that the worker was granted for the next stage, `generation` the number of
     the last one that it was granted. `started`: an instance was given work for it. `origin`: the
     stage and the maker of the kept payload that it began with. `blamed`: receivers that could not
-    be written to.
+    be written to. `midway`: the payload at `worker` is a checkpoint of the next role, which that
+    instance has made in that role. `restored`: it began with a checkpoint, and has made none since.
     """
 
     __slots__ = (
@@ -73,12 +74,14 @@ class Attempt:
         "generation",
         "held",
         "incoming",
+        "midway",
         "nbytes",
         "number",
         "origin",
         "outgoing",
         "pushes",
         "request",
+        "restored",
         "serial",
         "since",
         "stage",
@@ -106,6 +109,7 @@ class Attempt:
         self.pushes = 0  # grants tried for it
         self.origin: tuple[int, str] | None = None
         self.blamed: set[str] = set()
+        self.midway = self.restored = False
         self.step = self.steps = 0
 
     def __repr__(self) -> str:
@@ -126,6 +130,16 @@ class Attempt:
     @property
     def next_role(self) -> Role:
         return self.request.route[self.stage + 1]
+
+    @property
+    def post_role(self) -> Role:
+        """The role in which its worker counts it."""
+        return self.next_role if self.midway else self.role
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where its payload lies at its worker."""
+        return "checkpoint" if self.midway else self.role
 
     @property
     def waits_for(self) -> Role:
@@ -149,9 +163,13 @@ class Attempt:
         self.since = now
         self.state = to
 
-    def resume(self, stage: int, worker: "Instance", held: int, nbytes: int, now: float) -> None:
-        """Begins with a payload that an earlier attempt has computed: staged at its maker."""
+    def resume(
+        self, stage: int, worker: "Instance", held: int, nbytes: int, now: float, midway: bool
+    ) -> None:
+        """Begins with a payload that an earlier attempt has computed, or with a checkpoint of the
+        stage after it: staged at its maker."""
         self.stage, self.worker, self.held, self.nbytes = stage, worker, held, nbytes
         self.state = State.STAGED
         self.origin = stage, worker.name
+        self.midway = self.restored = midway
         self.request.note(now, f"#{self.number} resumed ({self.role}) from {worker}")

@@ -110,7 +110,7 @@ def _attempt(attempt: Attempt) -> Iterator[str]:
     if worker is not None:
         if not worker.live:
             yield f"held by {worker}, which is lost"
-        if (attempt in worker.posts[attempt.role].working) == (attempt in worker.outbox):
+        if (attempt in worker.posts[attempt.post_role].working) == (attempt in worker.outbox):
             yield f"{attempt.state}, in neither or both of the ranks and the outbox of {worker}"
     if attempt.over and worker is None:
         yield "over, held by nobody, and not forgotten"

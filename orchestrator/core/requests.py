@@ -32,14 +32,17 @@ class Request:
     `order` counts accepted requests, `tries` the attempts for which an instance was given work,
     those of an earlier orchestrator included, and `spared` how many of them do not count against
     it, because they were lost through another request. `kept` has the payloads that a further
-    attempt can start from, by stage; `avoid` the names of instances at which an attempt failed
-    through their own fault; `history` what became of the attempts before this one, a line each.
+    attempt can start from, by stage; `checkpoint` what an instance keeps of the middle of a stage,
+    with the number of the stage before, whose payload it stands for; `avoid` the names of instances
+    at which an attempt failed through their own fault; `history` what became of the attempts before
+    this one, a line each.
     """
 
     __slots__ = (
         "asked_s",
         "attempt",
         "avoid",
+        "checkpoint",
         "deadline",
         "history",
         "id",
@@ -76,6 +79,7 @@ class Request:
         self.spared = 0
         self.attempt: Attempt | None = None
         self.kept: dict[int, Kept] = {}
+        self.checkpoint: tuple[int, Kept] | None = None
         self.avoid: set[str] = set()
         self.history: list[str] = []
         self.queue_s = 0.0

@@ -11,12 +11,13 @@ from orchestrator.core import dispatch, ending, retry
 from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Discard, Progress
-from orchestrator.core.instances import Instance
+from orchestrator.core.instances import PORTABLE, Instance
 from orchestrator.core.slots import Lease
 from transfer.messages import (
     Abort,
     Aborted,
     Accepted,
+    Checkpointed,
     Delivered,
     ErrorInfo,
     Failed,
@@ -26,7 +27,17 @@ from transfer.messages import (
     Staged,
 )
 
-Stage = Accepted | Progressed | Delivered | Staged | PushFailed | Finished | Failed | Aborted
+Stage = (
+    Accepted
+    | Progressed
+    | Checkpointed
+    | Delivered
+    | Staged
+    | PushFailed
+    | Finished
+    | Failed
+    | Aborted
+)
 
 
 def handle(books: Books, instance: Instance, message: Stage) -> None:
@@ -34,7 +45,7 @@ def handle(books: Books, instance: Instance, message: Stage) -> None:
     attempt = _addressed(books, instance, message)
     if attempt is None:
         return
-    instance.posts[attempt.role].moved_at = books.now
+    instance.posts[attempt.post_role].moved_at = books.now
     handler: Callable[..., bool] = HANDLERS[type(message)]
     if not handler(books, attempt, instance, message):
         books.count("dropped_unexpected")
@@ -80,12 +91,27 @@ def progressed(books: Books, attempt: Attempt, instance: Instance, message: Prog
     return True
 
 
+def checkpointed(books: Books, attempt: Attempt, instance: Instance, message: Checkpointed) -> bool:
+    if attempt.over or attempt.state is not State.COMPUTING:
+        if not retry.is_checkpoint(attempt.request, instance, attempt.number):
+            books.release(instance, "checkpoint", attempt.id, attempt.number)
+        return attempt.over
+    if message.role not in PORTABLE or attempt.last or message.nbytes <= 0:
+        return _breach(books, attempt, instance, f"a checkpoint of {message.nbytes} bytes")
+    retry.keep_checkpoint(books, attempt, instance, attempt.stage - 1, message.nbytes)
+    dispatch.watch(books, attempt)
+    may_move = instance.draining and attempt.request.spared < books.config.max_spared
+    if may_move and dispatch.has_room_elsewhere(books, attempt, message.nbytes):
+        ending.move(books, attempt)
+    return True
+
+
 def delivered(books: Books, attempt: Attempt, instance: Instance, message: Delivered) -> bool:
     if attempt.over:
         # Written before our Abort came. The sender is done with the slots, and with the attempt.
         if attempt.outgoing is not None and attempt.outgoing.generation != message.generation:
             return False
-        books.release(instance, attempt.role, attempt.id, attempt.number)
+        books.release(instance, attempt.shelf, attempt.id, attempt.number)
         ending.confirm(books, attempt, message.generation)
         return True
     if attempt.generation != message.generation or attempt.state not in SENDING:
@@ -94,9 +120,10 @@ def delivered(books: Books, attempt: Attempt, instance: Instance, message: Deliv
     if message.nbytes <= 0 or (lease is not None and message.nbytes > lease.room):
         text = f"said to have written {message.nbytes} bytes into slots of {lease and lease.room}"
         return _breach(books, attempt, instance, text)
-    attempt.request.report(attempt.role, message.report)
-    retry.trust(books, attempt, instance)
-    books.learn(attempt.role, message.nbytes)
+    if not attempt.midway:
+        attempt.request.report(attempt.role, message.report)
+        retry.trust(books, attempt, instance)
+        books.learn(attempt.role, message.nbytes)
     if lease is None or lease.state != "granted":
         return _delivered_to_nobody(books, attempt, instance, message)
     lease.deliver(message.nbytes, message.checksum)
@@ -217,6 +244,7 @@ SENDING = frozenset({State.COMPUTING, State.PUSHING})
 HANDLERS: dict[type[Stage], Callable[..., bool]] = {
     Accepted: accepted,
     Progressed: progressed,
+    Checkpointed: checkpointed,
     Delivered: delivered,
     Staged: staged,
     PushFailed: push_failed,
@@ -260,7 +288,7 @@ def _unwritten(books: Books, attempt: Attempt, lease: Lease, may_land: bool) -> 
 
 def _keep(books: Books, attempt: Attempt, instance: Instance) -> None:
     """The compute is done, and its capacity free; the payload stays in the outbox."""
-    instance.posts[attempt.role].working.pop(attempt, None)
+    instance.posts[attempt.post_role].working.pop(attempt, None)
     instance.outbox[attempt] = None
     books.ledger.stalls.discard(attempt.serial)
     books.stir(instance)

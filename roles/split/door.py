@@ -19,6 +19,7 @@ from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
 from roles.split.face import Face
 from roles.split.forward import Forward, Outputs
+from roles.split.loop import CALLBACK
 from roles.split.program import Cancelled, Checkpoint, TransformerCall
 from roles.split.randomness import GlobalRandomness
 from roles.split.snapshot import Snapshots
@@ -50,6 +51,7 @@ class Coroutine:
         self.forwards = 0
         self.checkpoint: Checkpoint | None = None
         self._marked = False
+        self._silent: str | None = None  # why there are no checkpoints
         self._snapshots = snapshots
         self._forward = forward
         self._outputs = Outputs() if forward is None else forward.outputs
@@ -86,12 +88,15 @@ class Coroutine:
         return self._result
 
     def mark(self) -> None:
+        if self._silent is not None:
+            self.checkpoint = Checkpoint(self.step, None, self._silent)
         self._marked = True
 
     def watch(self, view: Any, before_forward: Callable[[], None]) -> None:
         """Counts the steps of this view's loop, and calls `before_forward` at each forward."""
         self._view, self._watch = view, before_forward
-        if "callback_on_step_end" not in inspect.signature(type(view).__call__).parameters:
+        if CALLBACK not in inspect.signature(type(view).__call__).parameters:
+            self._silent = f"{type(view).__name__}: it has no {CALLBACK}"
             self._count_scheduler_steps(view)
 
     def count(self, view: Any, index: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -86,7 +86,8 @@ class Checkpoint:
 
     `payload`: what `Program.denoise` goes on from at that step, in this process or in another one,
     and gives bit for bit what the request would have given; and what `Program.preview` shows.
-    `why_not`: why `denoise` cannot go on from it, for people; None: it can.
+    `why_not`: why `denoise` cannot go on from it, for people; None: it can. A pipeline whose steps
+    cannot be told from outside has no `payload` either.
     """
 
     step: int
@@ -126,8 +127,7 @@ class Denoising(Protocol):
         """The latest that was asked for; None before."""
 
     def mark(self) -> None:
-        """Asks for a `checkpoint` at the end of the step that it is in. None comes of the last
-        step, nor of a pipeline whose steps cannot be told from outside."""
+        """Asks for a `checkpoint` at the end of the step that it is in; none comes of the last."""
 
     def start(self) -> None:
         """Runs the pipeline to its first forward; one that goes on from a checkpoint to the first

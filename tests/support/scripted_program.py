@@ -20,7 +20,15 @@ import torch
 from PIL import Image as Pillow
 
 from roles.samples import Image, Sample
-from roles.split.program import BadInput, Call, Denoising, ModelError, Program, TransformerCall
+from roles.split.program import (
+    BadInput,
+    Call,
+    Checkpoint,
+    Denoising,
+    ModelError,
+    Program,
+    TransformerCall,
+)
 from transfer.messages import ModelInfo
 
 INFO = ModelInfo("scripted", "ScriptedPipeline", "fingerprint", "image", [])
@@ -50,7 +58,12 @@ class ScriptedProgram:
 
     def denoise(self, call: Call, payload: Any) -> Denoising:
         assert payload["prompt"] == call.inputs.params.get("prompt")
-        return ScriptedDenoising(call, payload["embeds"], whole=False)
+        denoising = ScriptedDenoising(call, payload["embeds"], whole=False)
+        denoising.go_on_from(payload)
+        return denoising
+
+    def preview(self, call: Call, payload: Any) -> Any:
+        return {"latents": payload["latents"]}
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         _act(call, "decode")
@@ -70,6 +83,16 @@ class ScriptedDenoising:
         self.pending: TransformerCall | None = None
         self.step = 0
         self.steps = int(call.inputs.params.get("steps", 3))
+        self.checkpoint: Checkpoint | None = None
+        self._marked = False
+        self._embeds = embeds
+
+    def go_on_from(self, payload: Any) -> None:
+        self.step = payload.get("step", 0)
+        self._latents = payload.get("latents", self._latents)
+
+    def mark(self) -> None:
+        self._marked = True
 
     @property
     def done(self) -> bool:
@@ -82,6 +105,11 @@ class ScriptedDenoising:
     def resume(self, output: Any) -> None:
         self._latents = output
         self.step += 1
+        if self._marked and not self.done:
+            self._marked = False
+            state = {"step": self.step, "latents": output, "embeds": self._embeds}
+            state["prompt"] = self._call.inputs.params.get("prompt")
+            self.checkpoint = Checkpoint(self.step, state)
         self._next()
 
     def cancel(self) -> None:

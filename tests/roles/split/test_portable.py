@@ -205,11 +205,14 @@ def test_what_cannot_move_says_why(name, reason, program):
 
 
 @pytest.mark.parametrize("name", ["pixart", "stable_audio"])
-def test_a_pipeline_without_a_callback_gives_none(name, program):
+def test_a_pipeline_without_a_callback_says_so_at_once(name, program):
     shared, asked = program(name, "encoder", "denoiser"), request(name)
     denoising = shared.denoise(asked, shared.encode(asked))
     denoising.start()
-    assert checkpoint_at(denoising, 2) is None
+    denoising.mark()
+    assert denoising.checkpoint.payload is None
+    assert "has no callback_on_step_end" in denoising.checkpoint.why_not
+    denoising.cancel()
 
 
 def test_what_a_step_cache_keeps_cannot_move(program):

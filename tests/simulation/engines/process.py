@@ -59,6 +59,7 @@ class Process:
             max_batch=dice.randint(1, 3),
             threads=1,
             rank_timeout_s=UNIT_S,
+            checkpoint_s=dice.choice([0.0, 0.01, 0.02]),
         )
         self.slowness = dice.choice([0.5, 1.0, 1.0, 4.0])
         self.ranks: list[Rank] = []
