@@ -8,11 +8,14 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from roles.calls import (
     Begin,
     Call,
     Drop,
     Key,
+    Marked,
     MediaFile,
     Outcome,
     Outcomes,
@@ -62,6 +65,8 @@ class FakeRanks:
         self.died: asyncio.Future[Death] = asyncio.get_running_loop().create_future()
         self.steps = 3
         self.nbytes = 1000
+        self.step_s = 0.0  # of compute, that each step reports
+        self.why_not: str | None = None  # no checkpoint can be made
         self.batch_key: str | None = None  # of every request's next forward
         self.errors: dict[tuple[int, str], ErrorInfo] = {}
         self.broken: RankError | None = None  # of the last rank, for every call
@@ -85,6 +90,9 @@ class FakeRanks:
                 [asyncio.ensure_future(self.go.wait()), self.died],
                 return_when=asyncio.FIRST_COMPLETED,
             )
+        if self.step_s:
+            for _ in range(9):  # steps take time, in which others have their turn
+                await asyncio.sleep(0)
         self.done.append(f"{what} {who}".strip())
         if self.died.done():
             return self._all(None, RankError("died", "RankDied", self.died.result().how))
@@ -114,7 +122,10 @@ class FakeRanks:
                 return Outcomes([self._outcome((request, attempt), rank, "begin")])
             case Run(unit, groups):
                 keys = [key for group in groups for key in group]
-                return Outcomes([self._outcome(key, rank, unit) for key in keys])
+                told = [self._outcome(key, rank, unit) for key in keys]
+                return Outcomes([self._marked(o) if _key(o) in message.marked else o for o in told])
+            case Store(checkpoint=True):
+                return Stored(4712 if rank == 0 else None)
             case Store(request, attempt):
                 self.holding.discard((request, attempt))
                 return Stored(4711 if rank == 0 else None)
@@ -138,8 +149,23 @@ class FakeRanks:
         nbytes = self.nbytes if done else None
         batch_key = None if done else self.batch_key
         return Outcome(
-            *key, done=done, step=step, steps=self.steps, nbytes=nbytes, batch_key=batch_key
+            *key,
+            done=done,
+            step=step,
+            steps=self.steps,
+            nbytes=nbytes,
+            batch_key=batch_key,
+            compute_s=self.step_s,
         )
+
+    def _marked(self, outcome: Outcome) -> Outcome:
+        """A checkpoint of the step that has just ended, unless it was the last."""
+        marked = Marked(outcome.step, 300, self.why_not)
+        return outcome if outcome.done else replace(outcome, checkpoint=marked)
+
+
+def _key(outcome: Outcome) -> Key:
+    return outcome.request, outcome.attempt
 
 
 def _name(message: Call) -> tuple[str, str]:
@@ -148,6 +174,8 @@ def _name(message: Call) -> tuple[str, str]:
             return "pause", ""
         case Run(unit, groups):
             return unit, "+".join(name for name, _ in groups[0])
+        case Store(request, checkpoint=True):
+            return "checkpoint", request
         case Begin(request) | Store(request) | Drop(request):
             return type(message).__name__.lower(), request
     raise AssertionError(message)
@@ -204,7 +232,12 @@ class EngineRoom:
     """The engine called "box", of every role. Two requests denoise at a time; four outbox slots
     for each role that sends, of which `outbox` is the encoder's."""
 
-    def __init__(self, ranks: int = 1, capacity: dict[Role, int] = CAPACITY) -> None:
+    def __init__(
+        self,
+        ranks: int = 1,
+        capacity: dict[Role, int] = CAPACITY,
+        checkpoint_s: float = 0.0,
+    ) -> None:
         self.pool = SlotPool.create(4, SLOT_BYTES, 8)
         self._outboxes = outboxes(self.pool, SENDERS)
         self.outbox = self._outboxes["encoder"]
@@ -226,6 +259,7 @@ class EngineRoom:
             self.publisher,
             self._say,
             self.lost.append,
+            checkpoint_s=checkpoint_s,
         )
         self._slots = itertools.cycle(range(4))
         self._generations = iter(range(100, 1000))
@@ -264,6 +298,10 @@ class EngineRoom:
         self.line.release_all()
         assert [outbox.free_slots for outbox in self._outboxes.values()] == [4, 4]
         assert len(self.scheduler) == 0
+
+    def free(self, role: Role) -> int:
+        """Free slots of a role's outbox."""
+        return self._outboxes[role].free_slots
 
     def grant(self, request: str, slots: int = 1, seconds: float = 60.0) -> Grant:
         address = self.pool.address()
