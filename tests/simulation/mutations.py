@@ -343,6 +343,30 @@ LEADERS = [
         rare=True,
     ),
     Mutation(
+        "push another request's checkpoint",
+        f"{ROLES}/outbox.py",
+        "        return self._kept.get(shelf, {}).pop(key, None)\n",
+        "        kept = self._kept.get(shelf, {})\n"
+        '        if shelf == "checkpoint" and kept and key not in kept:\n'
+        "            key = next(iter(kept))\n"
+        "        return kept.pop(key, None)\n",
+        rare=True,
+    ),
+    Mutation(
+        "keep the room of a checkpoint whose place a later one has taken",
+        f"{ROLES}/outbox.py",
+        '        self.release("checkpoint", attempt.key)\n',
+        "",
+        rare=True,
+    ),
+    Mutation(
+        "keep a checkpoint of what has ended while it was written, in room that was given back",
+        f"{ROLES}/checkpoints.py",
+        "        if checksum is not None and attempt.going_on:\n",
+        "        if checksum is not None:\n",
+        rare=True,
+    ),
+    Mutation(
         "let a place of the scheduler be lost with its request",
         f"{ROLES}/scheduler.py",
         "        if job.key in self._places:\n            self._places.remove(job.key)\n",
