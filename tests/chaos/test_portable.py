@@ -74,8 +74,9 @@ async def test_f15_a_draining_denoiser_hands_its_work_on(whole: Troupe, tmp_path
         assert await victim.leader.process.wait() == 0
     assert not asking.done()
     assert await asking == picture(30, steps=100)
-    places = book.places
-    assert (places.count("encode"), places.count("1"), places.count("3")) == (1, 1, 1)
+    steps = [place for place in book.places if place.isdigit()]
+    assert (book.places.count("encode"), steps.count("1")) == (1, 1)
+    assert len(steps) < 150  # nothing but the steps since the checkpoint was done twice
     assert len({pid for place, pid, _ in book.lines if place.isdigit()}) == 2
     await victim.stack.aclose()
     await whole.start(victim.name)
