@@ -10,8 +10,10 @@ REQUESTS ?= 20000
 READY := .venv/.ready
 PYTHON_IN := .venv/bin/python
 
-# What has to be clean under mypy --strict: all but the training of the demo model and the benchmarks.
+# What has to be clean under mypy --strict: all but the training of the demo model, the benchmarks and the tests.
 STRICT := transfer orchestrator roles launch/cli $(wildcard launch/*.py)
+# No test runs the benchmarks: this is what notices that they call something that has changed.
+LENIENT := --check-untyped-defs --follow-imports=silent --disable-error-code=arg-type --disable-error-code=operator
 
 .PHONY: help demo test chaos simulate leaks lint bench clean
 
@@ -49,6 +51,7 @@ lint: $(READY)
 	@$(PYTHON_IN) -m ruff check .
 	@$(PYTHON_IN) -m ruff format --check .
 	@$(PYTHON_IN) -m mypy --strict $(STRICT)
+	@$(PYTHON_IN) -m mypy $(LENIENT) benchmarks
 
 bench: $(READY)
 	@$(PYTHON_IN) -m benchmarks.parity
@@ -59,7 +62,9 @@ bench: $(READY)
 	@$(PYTHON_IN) -m benchmarks.control_plane
 	@$(PYTHON_IN) -m benchmarks.core
 	@$(PYTHON_IN) -m benchmarks.recovery
+	@$(PYTHON_IN) -m benchmarks.overload
 	@$(PYTHON_IN) -m benchmarks.batching
+	@$(PYTHON_IN) -m benchmarks.throughput
 
 clean:
 	rm -rf .venv *.egg-info build dist demo.png

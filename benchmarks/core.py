@@ -150,7 +150,7 @@ def _register(name: str, role: Role, capacity: int) -> Register:
         model=MODEL,
         pool=PoolAddress(min(65_536, 2 * capacity + 2), 4096, 0),
         ranks=[RankInfo(0, 1, "ready")],
-        host=HostInfo("host", "boot", 1, 1.0),
+        host=HostInfo("host", "boot", 1, 1),
     )
 
 

@@ -1,5 +1,6 @@
 """What `triptych up` starts: the command lines of a cluster on this machine."""
 
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from launch.itself import command
 from launch.machine import this_machine
 from launch.model import check_model
 from launch.plan import Member, Plan, Wish, plan
+from launch.weights import whole_bytes
 from orchestrator.api_keys import hash_of, new_key
 from transfer.addresses import is_loopback
 from transfer.errors import KeysError
@@ -65,11 +67,13 @@ class LocalCluster:
         _check_keys(flags["keys"])
         http: Address = flags["http"].settled()
         control: Address = flags["control"].settled()
-        chosen = _plan(flags)
+        chosen = _plan(model, flags)
         ports = {member.name: free_port(_ANY) for member in chosen.members}
         endpoints = {name: Address(flags["advertise"], port).tcp for name, port in ports.items()}
         key = new_key() if flags["api_keys"] is not None else None
-        shared = tuple(_flags({name: flags[name] for name in (*_OF_ROLES, *_OF_BOTH)}))
+        common = {name: flags[name] for name in (*_OF_ROLES, *_OF_BOTH)}
+        common["max_batch"] = flags["max_batch"] or chosen.max_batch
+        shared = tuple(_flags({**common, **_cores(chosen)}))
         return cls(
             http=http,
             control=control,
@@ -83,6 +87,20 @@ class LocalCluster:
         )
 
 
+def _cores(chosen: Plan) -> dict[str, Any]:
+    """Instances whose threads were chosen for them may use each other's cores while those idle."""
+    if not chosen.lends:
+        return {}
+    return {"cores": chosen.machine.cores, "cores_file": _cores_file()}
+
+
+@functools.cache
+def _cores_file() -> str:
+    """An empty file without a name, for as long as this process lives."""
+    fd = os.memfd_create("triptych-cores", os.MFD_CLOEXEC)
+    return f"/proc/{os.getpid()}/fd/{fd}"
+
+
 def _check_keys(folder: str | None) -> None:
     """One error for all processes, and one pair where none has been made yet."""
     from transfer.keys import cluster_keys
@@ -93,10 +111,12 @@ def _check_keys(folder: str | None) -> None:
         raise LaunchError(str(error)) from error
 
 
-def _plan(flags: dict[str, Any]) -> Plan:
-    names = ("encoders", "denoisers", "decoders", "monolithic", "device", "threads")
+def _plan(model: str, flags: dict[str, Any]) -> Plan:
+    names = ("encoders", "denoisers", "decoders", "monolithic", "device", "threads", "all_in_one")
+    wish = Wish(**{name: flags[name] for name in names})
+    slots = flags["slots"] * flags["slot_bytes"]
     try:
-        return plan(this_machine(), Wish(**{name: flags[name] for name in names}))
+        return plan(this_machine(), wish, whole_bytes(model, flags["dtype"], slots))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 

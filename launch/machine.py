@@ -1,4 +1,4 @@
-"""What this machine has: cores that we may use, CUDA devices that torch can use."""
+"""What this machine has: cores that we may use, CUDA devices that torch can use, free memory."""
 
 import os
 import subprocess
@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 from launch.plan import Machine
+from transfer.memory import available
 
 _CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 _NVIDIA = Path("/proc/driver/nvidia/version")
 
 
 def this_machine() -> Machine:
-    return Machine(cores=usable_cores(), cuda_devices=cuda_devices())
+    return Machine(cores=usable_cores(), cuda_devices=cuda_devices(), memory=available())
 
 
 def usable_cores() -> int:

@@ -36,6 +36,7 @@ log = logging.getLogger("orchestrator")
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 GRACE_S = 30.0  # for running requests to finish after SIGTERM
+SWEEP_S = 5.0  # how often connections to instances that are gone are looked for
 AT_ONCE_S = 1.0  # for connections to be closed after the second one
 
 
@@ -71,10 +72,11 @@ async def _serve(options: OrchestratorOptions) -> int:
         stack.callback(listener.close)
         connect = partial(MediaClient, keys=keys)
         media = MediaGateway(options.media_store, connect=connect)
+        of_jobs = MediaGateway(options.media_store, connect=connect)
         service = Service(control, options.request_timeout_s, media.release)
-        jobs, ticking = await stack.enter_async_context(
-            _jobs(options, control, MediaGateway(options.media_store, connect=connect))
-        )
+        jobs, ticking = await stack.enter_async_context(_jobs(options, control, of_jobs))
+        sweeping = asyncio.create_task(_sweep(control, media, of_jobs), name="media connections")
+        stack.callback(sweeping.cancel)
         service.count_also(lambda: jobs.counters)
         app = create_app(service, media, jobs, _http_options(options), healthy=service.healthy)
         leaving = app.state.leaving
@@ -83,10 +85,19 @@ async def _serve(options: OrchestratorOptions) -> int:
             if options.state_dir is None:
                 log.info("jobs do not outlive this process: it has no --state-dir")
             stopped = asyncio.create_task(stop.wait())
-            loops = {running, ticking}
+            loops = {running, ticking, sweeping}
             await asyncio.wait(loops | {stopped}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
-        return _verdict(running, ticking)
+        return _verdict(running, ticking, sweeping)
+
+
+async def _sweep(control: Control, *gateways: MediaGateway) -> None:
+    """Never returns."""
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        instances = control.machine.books.registry.by_endpoint
+        for gateway in gateways:
+            await gateway.close_gone(instances.__contains__)
 
 
 def _http_options(options: OrchestratorOptions) -> HttpOptions:

@@ -6,9 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
-
 from transfer.messages import HostInfo
+from transfer.processes import start_ticks
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -67,8 +66,8 @@ def _open(host: HostInfo) -> int | None:
     except (AttributeError, OSError, OverflowError, ValueError):
         return None
     # the pidfd is held by now, so the start time that is read next is of the same process
-    with contextlib.suppress(psutil.Error, OverflowError, ValueError):
-        if abs(psutil.Process(host.pid).create_time() - host.start_time) < 1.0:
+    with contextlib.suppress(OSError, ValueError):
+        if start_ticks(host.pid) == host.start_ticks:
             return descriptor
     os.close(descriptor)
     return None

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from transfer.codec import MAX_FRAME_BYTES, Decoder, Message, ProtocolError, encode
-from transfer.messages import Delivery, ErrorInfo, Inputs, ModelInfo, Record, Role
+from transfer.messages import Delivery, ErrorInfo, Inputs, ModelInfo, Record, Role, Speed
 
 Key = tuple[str, int]
 Unit = Literal["begin", "encode", "step", "decode"]
@@ -26,11 +26,19 @@ MAX_TRACEBACK = 16_000  # characters; the end of it is what tells
 
 class Load(Message, frozen=True, tag="load"):
     """The first call: load the model's part for these roles, each rank onto its own device.
-    Answered with `Loaded`."""
+    `speed`: None runs it as the plain pipeline does. Answered with `Loaded`."""
 
     model: str
     roles: list[Role]
     dtype: str
+    call: int = 0
+    speed: Speed | None = None
+
+
+class Warm(Message, frozen=True, tag="warm"):
+    """Run the transformer once with made-up inputs, for one request and for two, so that what is
+    compiled is compiled, and what cannot run here is found. Answered with None."""
+
     call: int = 0
 
 
@@ -110,6 +118,7 @@ class MediaFile(Record, frozen=True):
     height: int | None = None
     frames: int | None = None
     fps: float | None = None
+    speed: str | None = None
 
 
 class Measured(Record, frozen=True):
@@ -214,7 +223,7 @@ class RankResult(Record, frozen=True):
     seconds: float = 0.0
 
 
-Call = Load | Begin | Run | Store | Drop | Pause | Shutdown
+Call = Load | Warm | Begin | Run | Store | Drop | Pause | Shutdown
 
 call_decoder = Decoder(Call)
 reply_decoder = Decoder(Reply)

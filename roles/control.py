@@ -30,7 +30,8 @@ from transfer.messages import (
 log = logging.getLogger(__name__)
 
 MISSED_BEATS = 4  # so many heartbeats without any word: the orchestrator is gone
-WELCOME_S = 10.0  # for an answer to Register, before it is said again on a new connection
+WELCOME_S = 10.0  # for an answer to Register, before another connection is made
+REPEAT_S = 1.0  # before Register is said again on the same one; then twice as long, and so on
 COMPLAIN_S = 5.0
 OF_AN_EPOCH = (Work, Push, Release, Abort)
 LOOK_S = 0.25  # how often it is looked why nobody answers
@@ -78,7 +79,8 @@ class Orders(Protocol):
 class ControlClient:
     """A DEALER that keeps the instance registered, from `run` to `leave`.
 
-    It says Register until it is welcomed; then it sends what `send` is given, beats, and passes
+    It says Register until it is welcomed, for a reply may be lost with a connection that ZeroMQ
+    has replaced by itself; then it sends what `send` is given, beats, and passes
     orders on. When the orchestrator stays silent for `MISSED_BEATS` heartbeats, or says that it
     does not know this connection, everything of the old epoch is dropped (`Orders.forget`) and it
     registers again, so it survives any number of restarts of the orchestrator, and may be started
@@ -180,7 +182,7 @@ class ControlClient:
 
     async def _welcome(self) -> Welcome:
         """Raises `RegistrationRefused`, `TurnedAway`, or `LinkLost` if nobody answers."""
-        await self._dealer.send(encode(self._orders.register(self.epoch)))
+        await self._introduce()
         hearing = asyncio.ensure_future(self._first_word())
         try:
             return await self._wait_for(hearing)
@@ -189,16 +191,24 @@ class ControlClient:
             hearing.cancel()
             await asyncio.wait({hearing})
 
+    async def _introduce(self) -> None:
+        await self._dealer.send(encode(self._orders.register(self.epoch)))
+
     async def _wait_for(self, hearing: "asyncio.Future[Welcome]") -> Welcome:
         """What it hears; while it hears nothing, it is looked why."""
         loop = asyncio.get_running_loop()
         began = complained = loop.time()
+        repeats = Backoff(REPEAT_S, self._welcome_s)
+        repeat_at = began + repeats.next()
         while loop.time() - began < self._welcome_s:
             await asyncio.wait({hearing}, timeout=min(LOOK_S, self._welcome_s))
             if hearing.done():
                 return hearing.result()
             if refusal := self._dealer.refusal():
                 raise TurnedAway(refusal)
+            if loop.time() >= repeat_at:
+                repeat_at = loop.time() + repeats.next()
+                await self._introduce()
             if loop.time() - complained >= COMPLAIN_S:
                 complained = loop.time()
                 log.warning("the orchestrator at %s does not answer yet", self._endpoint)
@@ -229,6 +239,8 @@ class ControlClient:
             self._heard = loop.time()
             if isinstance(message, RegisterAgain):
                 raise LinkLost("the orchestrator does not know this connection")
+            if isinstance(message, Welcome) and message.epoch != self.epoch:
+                raise LinkLost("what was repeated of the registration has begun another epoch")
             try:
                 self._obey(message)
             except Exception:

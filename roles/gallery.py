@@ -77,6 +77,7 @@ def _media(file: MediaFile) -> Media:
         height=file.height,
         frames=file.frames,
         fps=file.fps,
+        speed=file.speed,
     )
 
 

@@ -5,10 +5,9 @@ import os
 import platform
 from pathlib import Path
 
-import psutil
-
 from roles.options import RoleOptions
 from transfer.messages import HostInfo
+from transfer.processes import start_ticks
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -19,7 +18,7 @@ def this_host() -> HostInfo:
         hostname=platform.node(),
         boot_id=_BOOT_ID.read_text(encoding="ascii").strip(),
         pid=os.getpid(),
-        start_time=psutil.Process().create_time(),
+        start_ticks=start_ticks(os.getpid()),
     )
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import roles
 from roles.backoff import Backoff
-from roles.calls import Load, Loaded
+from roles.calls import Load, Loaded, Warm
 from roles.door import Door
 from roles.options import RoleOptions
 from roles.pool import PoolResult, WorkerPool, describe
 from roles.process import RankCommand
-from transfer.messages import ModelInfo, RankInfo, RankState
+from transfer.messages import ModelInfo, RankInfo, RankState, Speed
+from transfer.speed import is_tuned
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +32,11 @@ class CannotLoad(Exception):
 class Keeper:
     """The pool of the day, and the next one when it is lost.
 
-    `await start()` brings up the first pool, or raises `CannotLoad`. Then `run()` waits for its
-    end, closes what is left of it, and makes another after 0.5, 1, 2 … 30 s, each given to the
-    engine's `door` as soon as its ranks have loaded the model; `on_ready` is called then. All ranks
-    go together: those that survived wait for answers of the dead one.
+    `await start()` brings up the first pool, or raises `CannotLoad`. Then `run()` warms it up,
+    where that is needed, waits for its end, closes what is left of it, and makes another after 0.5,
+    1, 2 … 30 s, each given to the engine's `door` as soon as its ranks have loaded the model.
+    `on_ready` is called when ranks are ready that were not at the start. All ranks go together:
+    those that survived wait for answers of the dead one.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Keeper:
         self._door = door
         self._on_ready = on_ready
         self._pool = WorkerPool(self._commands)
-        self._loaded = False
+        self._loaded = self._ready = False
         self._backoff = Backoff(0.5, 30.0)
 
     async def start(self) -> ModelInfo:
@@ -62,25 +64,46 @@ class Keeper:
         except OSError as error:
             raise CannotLoad(f"a rank cannot be started: {error}") from error
         options = self._options
-        load = Load(options.model, list(options.roles), options.dtype)
+        speed = options.speed()
+        plain = speed is None or speed == Speed(options.dtype)
+        load = Load(
+            options.model, list(options.roles), options.dtype, speed=None if plain else speed
+        )
         info = self._info(await self._pool.call(load, LOAD_S))
-        self._loaded = True
+        self._loaded, self._ready = True, not self.warms
         log.info("%s loaded in %.1f s", info.name, time.monotonic() - began)
         self._door.attach(self._pool)
         return info
 
     async def run(self) -> None:
         """Never returns. Raises `CannotLoad` when it gives up."""
+        if self.warms:
+            await self._warm()
+            self._on_ready()
         while True:
             since = time.monotonic()
             death = await asyncio.shield(self._pool.died)
-            self._loaded = False
+            self._loaded = self._ready = False
             if time.monotonic() - since > STEADY_S:
                 self._backoff.reset()
             log.error("%s; the ranks are started again", death)
             await self._pool.close()
             await self._restart()
             self._on_ready()
+
+    @property
+    def warms(self) -> bool:
+        """Whether ranks that have loaded the model run it once before they are ready."""
+        return is_tuned(self._options.speed())
+
+    async def _warm(self) -> None:
+        """Raises `CannotLoad` if the model does not run as it is asked to."""
+        began = time.monotonic()
+        result = await self._pool.call(Warm(), LOAD_S)
+        if not result.ok:
+            raise CannotLoad(_sentence(result, self._options.model))
+        self._ready = True
+        log.info("warmed up in %.1f s", time.monotonic() - began)
 
     async def close(self) -> None:
         """Ends the ranks, politely; those that are still loading have nothing to lose."""
@@ -98,7 +121,7 @@ class Keeper:
 
     def ranks(self) -> list[RankInfo]:
         """What the orchestrator is told of the ranks."""
-        alive: RankState = "ready" if self._loaded else "starting"
+        alive: RankState = "ready" if self._ready else "starting"
         return [
             RankInfo(rank, pid, "dead" if dead else alive, self._options.rank_device(rank))
             for rank, pid, dead in zip(
@@ -112,6 +135,8 @@ class Keeper:
             self._pool = WorkerPool(self._commands)
             try:
                 await self.start()
+                if self.warms:
+                    await self._warm()
                 return
             except CannotLoad as error:
                 await self._pool.kill()
@@ -141,6 +166,8 @@ def rank_command(options: RoleOptions, rank: int, program: str, pool_fd: int) ->
         "device": options.rank_device(rank),
         "program": program,
     }
+    if options.cores_file is not None and options.ranks == 1:  # ranks of one do all the same
+        flags |= {"cores": options.cores, "cores-file": options.cores_file}
     argv = [f"--{name}={value}" for name, value in flags.items()]
     # -P: a file in the working directory that is called like a module must not be taken for it
     return RankCommand([sys.executable, "-P", "-m", "roles.rank", *argv], _environment(), [pool_fd])

@@ -100,7 +100,8 @@ def _slots(options: RoleOptions) -> SlotPool:
 class Leader:
     """One instance, from loading its model to its goodbye. It is the control client's `Orders`.
 
-    States: starting (ranks are being restarted), ready, draining. What ends it sets `_exit`: an
+    States: starting (ranks are being restarted), warming (they run the model for the first time),
+    ready, draining. What ends it sets `_exit`: an
     order to close, the end of draining, a second SIGTERM. A part that stops by itself is a crash,
     and ends it too.
     """
@@ -153,7 +154,7 @@ class Leader:
             async with _tasks(self.keeper.start()) as loading:
                 await self._first(loading)
             if not self._exit.done():
-                self.state = "ready"
+                self.state = "warming" if self.keeper.warms else "ready"
                 parts = (self.engine.run(), self.keeper.run(), self.control.run())
                 async with _tasks(*parts) as running:
                     await self._first([*running, *filter(None, [self._media.task])])
@@ -208,9 +209,7 @@ class Leader:
     def welcomed(self, welcome: Welcome) -> None:
         log.info("%s is registered, epoch %d", welcome.name, welcome.epoch)
         self._tell("registered")
-        if not self._announced:
-            self._announced = True
-            print(ready_line(self._options, self.name, self.keeper.pids), flush=True)
+        self._announce()
 
     def work(self, work: Work) -> None:
         self.engine.accept(work, self.control.epoch)
@@ -235,7 +234,15 @@ class Leader:
     # ------------------------------------------------------------ state
 
     def _ready_again(self) -> None:
-        self._change("ready", "the ranks are back")
+        self._change("ready", "the ranks are there")
+        self._announce()
+
+    def _announce(self) -> None:
+        """The ready line, once it can be given work."""
+        registered = self.control.registered.is_set()
+        if registered and self.state == "ready" and not self._announced:
+            self._announced = True
+            print(ready_line(self._options, self.name, self.keeper.pids), flush=True)
 
     def _change(self, state: InstanceState, cause: str) -> None:
         if self.state != "draining":  # which ends only with the process

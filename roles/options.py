@@ -6,7 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from transfer.messages import Role
+from transfer.messages import DENOISES, Role, Speed, StepCache
+from transfer.speed import chosen
 
 SLOTS = 32
 SLOT_BYTES = 4 << 20
@@ -34,6 +35,15 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Where the ranks compute: cpu or cuda:N (rank r takes cuda:N+r)."""
     dtype: str = "auto"
     """auto (what plain `from_pretrained` gives), float32, bfloat16 or float16."""
+    compile: bool = False
+    """Whether the transformer's repeated blocks are compiled. This and the next three are for roles
+    that denoise."""
+    attention: str | None = None
+    """The name that diffusers has for an attention backend. None: torch's own."""
+    quantize: str | None = None
+    """What the transformer's weights are quantized to (`roles.split.quantizing`). None: not."""
+    step_cache: StepCache | None = None
+    """The step cache of requests that ask for none themselves."""
     ranks: int = 1
     """Rank processes of the instance."""
     transfer: Literal["auto", "shm", "mooncake"] = "auto"
@@ -63,6 +73,11 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Where finished media are served: tcp://HOST:PORT. None: a free port of every interface."""
     keys: str | None = None
     """The folder of the cluster's key pair. None: see `transfer.keys.cluster_keys`."""
+    cores: int = 0
+    """Cores that this instance shares with others of this host, see `cores_file`."""
+    cores_file: str | None = None
+    """Through which a rank learns how many others compute, to use their cores when they do not
+    (`roles.cores`). None: it has `threads`, always."""
     media_store: str | None = None
     """A folder or fsspec URL that the front door reaches too. None: media stay in this process."""
 
@@ -70,6 +85,13 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     def role_names(self) -> str:
         """The roles as the command line writes them: encoder,decoder."""
         return ",".join(self.roles)
+
+    def speed(self) -> Speed | None:
+        """How the transformer is to run; None for roles without one."""
+        if not DENOISES & set(self.roles):
+            return None
+        cache = chosen(None, self.step_cache)
+        return Speed(self.dtype, self.compile, self.attention, self.quantize, cache)
 
     def given_name(self) -> str:
         """The name to register under."""

@@ -26,6 +26,8 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--parent", type=int, required=True, help="the leader's pid")
     parser.add_argument("--rank", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--cores", type=int, default=0, help="shared with other ranks")
+    parser.add_argument("--cores-file", metavar="FILE", help="see roles.cores; default: not shared")
     parser.add_argument("--slice", type=float, required=True, help="seconds of denoising at a time")
     parser.add_argument("--device", required=True)
     parser.add_argument(

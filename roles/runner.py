@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import torch
 from msgspec.structs import replace
 
 from roles.calls import Begin, Key, Marked, Outcome, Outcomes, Run, Store, Stored, shorten
+from roles.cores import Cores, OwnCores
 from roles.media import Encoded, Unencodable, encode
 from roles.samples import Sample
 from roles.scheduler import SINGLE_UNIT
@@ -21,6 +23,7 @@ from roles.split.program import (
     Denoising,
     Program,
     TransformerCall,
+    Unavailable,
     Unsplittable,
 )
 from roles.stepping import Stepper, Turn
@@ -28,12 +31,14 @@ from transfer.errors import PayloadError
 from transfer.messages import Delivery, ErrorInfo, Inputs, Role
 from transfer.payload import Packed, pack, unpack
 from transfer.pool import SlotPool
+from transfer.speed import told
 
 
 class _Live:
     """One request in this rank."""
 
-    def __init__(self, key: Key, call: Call, role: Role) -> None:
+    def __init__(self, key: Key, call: Call, role: Role, cores: Cores | OwnCores) -> None:
+        self._cores = cores
         self.key = key
         self.call = call
         self.role = role
@@ -54,7 +59,8 @@ class _Live:
             return None
         if self._keyed is None or self._keyed[0] is not pending:
             self._keyed = pending, key_of(pending)
-        return self._keyed[1]
+        key = self._keyed[1]
+        return None if key is None else self._cores.label(key)
 
     def close(self) -> None:
         if self.denoising is not None:
@@ -90,7 +96,8 @@ class Runner:
 
     Whatever a request raises becomes its own `Outcome` with an error, and the request is forgotten;
     the others of the same call go on. Rank 0 writes payloads and files; the others compute the same
-    and keep nothing of it. `wanted` tells whether another call waits.
+    and keep nothing of it. `wanted` tells whether another call waits; `cores`, how many threads to
+    use now (None: `threads`).
     """
 
     def __init__(
@@ -102,6 +109,7 @@ class Runner:
         settle: Callable[[], None],
         slice_s: float,
         wanted: Callable[[], bool],
+        cores: Cores | OwnCores | None = None,
     ) -> None:
         self._program = program
         self._pool = pool
@@ -109,13 +117,19 @@ class Runner:
         self._threads = threads
         self._settle = settle
         self._stepper = Stepper(settle, slice_s, wanted)
+        self._cores = cores or OwnCores(threads)
         self._live: dict[Key, _Live] = {}
+
+    def warm(self) -> None:
+        self._program.warm()
+        self._settle()
 
     def begin(self, call: Begin) -> Outcomes:
         key = (call.request, call.attempt)
         if key in self._live:
             raise RuntimeError(f"{key} has begun already")
-        live = self._live[key] = _Live(key, Call(call.request, call.inputs), call.role)
+        inner = Call(call.request, call.inputs)
+        live = self._live[key] = _Live(key, inner, call.role, self._cores)
         return Outcomes(
             [self._guarded(key, lambda clock: self._take_in(live, call.delivery, clock))]
         )
@@ -146,7 +160,14 @@ class Runner:
             live.close()
 
     def _on(self, unit: Callable[[_Live, _Clock], Outcome], key: Key, clock: _Clock) -> Outcome:
+        self._spread([self._live[key]])
         return unit(self._live[key], clock)
+
+    def _spread(self, group: list[_Live]) -> None:
+        """Over as many cores as are free now; over its own for what has to be exact."""
+        threads = self._cores.threads(any(live.call.inputs.exact for live in group))
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
 
     def close(self) -> None:
         """Forgets everything."""
@@ -156,6 +177,7 @@ class Runner:
     # ------------------------------------------------------------ units
 
     def _take_in(self, live: _Live, delivery: Delivery | None, clock: _Clock) -> Outcome:
+        self._spread([live])
         if delivery is not None:
             with clock.measure("read_s"):
                 segments = self._pool.segments(delivery.slots, delivery.nbytes)
@@ -183,6 +205,7 @@ class Runner:
     def _turn(self, group: tuple[Key, ...]) -> list[Outcome]:
         """Steps of requests that share their forwards; what fails, fails alone."""
         known = [self._live[key] for key in group if key in self._live]
+        self._spread(known)
         turn = self._stepper.take(known) if known else Turn([])
         errors = {live.key: error for live, error in zip(known, turn.errors, strict=True)}
         told = [self._guarded(key, partial(self._stepped, key, errors)) for key in group]
@@ -195,9 +218,10 @@ class Runner:
         return self._progress(self._live[key], clock)
 
     def _decode(self, live: _Live, clock: _Clock) -> Outcome:
+        speed = live.payload.get("speed") if isinstance(live.payload, dict) else None
         with clock.measure("compute_s"):
             samples = self._program.decode(live.call, live.payload)
-            return self._made(live, samples, Outcome(*live.key))
+            return self._made(live, samples, Outcome(*live.key), speed)
 
     # ------------------------------------------------------------ outcomes
 
@@ -209,8 +233,9 @@ class Runner:
             return replace(outcome, batch_key=live.batch_key, checkpoint=self._marked(live))
         result, live.denoising = denoising.result(), None
         if live.role == "monolithic":
+            speed = told(self._program.info.speed, live.call.inputs.step_cache)
             with clock.measure("compute_s"):
-                return self._made(live, result, outcome)
+                return self._made(live, result, outcome, speed)
         return self._computed(live, result, outcome)
 
     def _marked(self, live: _Live) -> Marked | None:
@@ -229,20 +254,24 @@ class Runner:
         live.payload, live.packed = None, pack(payload)
         return replace(outcome, done=True, nbytes=live.packed.nbytes)
 
-    def _made(self, live: _Live, samples: list[Sample], outcome: Outcome) -> Outcome:
+    def _made(
+        self, live: _Live, samples: list[Sample], outcome: Outcome, speed: str | None
+    ) -> Outcome:
         live.payload = None
-        inputs, text = live.call.inputs, self._text(live.call.inputs)
+        inputs, text = live.call.inputs, self._text(live.call.inputs, speed)
         for sample in samples if self._first else []:
             live.files.append(encode(sample, inputs.output, text, self._threads))
-        return replace(outcome, done=True, media=[file.facts for file in live.files])
+        media = [replace(file.facts, speed=speed) for file in live.files]
+        return replace(outcome, done=True, media=media)
 
-    def _text(self, inputs: Inputs) -> dict[str, str]:
+    def _text(self, inputs: Inputs, speed: str | None) -> dict[str, str]:
         """What a PNG tells about how it was made."""
         known = {
             "prompt": inputs.params.get("prompt"),
             "seed": inputs.seed,
             "steps": inputs.params.get("num_inference_steps"),
             "model": self._program.info.name,
+            "speed": speed,
         }
         return {name: str(value) for name, value in known.items() if value is not None}
 
@@ -264,6 +293,8 @@ def error_info(error: Exception) -> ErrorInfo:
             return ErrorInfo("invalid_request", shorten(str(error)), param=error.param)
         case Unencodable():
             return ErrorInfo("invalid_request", shorten(str(error)), param="output_format")
+        case Unavailable():
+            return ErrorInfo("unsupported", shorten(str(error)), param=error.param)
         case Unsplittable():
             return ErrorInfo("unsupported", shorten(str(error)))
         case PayloadError():

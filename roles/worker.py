@@ -27,10 +27,12 @@ from roles.calls import (
     Shutdown,
     Store,
     Value,
+    Warm,
     call_decoder,
     frame,
     shorten,
 )
+from roles.cores import Cores, OwnCores
 from roles.lifeline import tie_to
 from roles.logs import configure
 from roles.runner import Runner
@@ -40,6 +42,7 @@ from transfer.pool import SlotPool
 log = logging.getLogger(__name__)
 
 RECEIVE_BYTES = 1 << 16
+BREATH_MS = 5
 
 
 def work(options: argparse.Namespace) -> int:
@@ -73,6 +76,7 @@ class Worker:
         self._channel = channel
         self._pool = pool
         self._options = options
+        self._cores = _cores(options)
         self._runner: Runner | None = None
         self._waiting: deque[bytes] = deque()
         self._poll = select.poll()
@@ -80,7 +84,7 @@ class Worker:
 
     def serve(self) -> None:
         frames = Frames()
-        while data := self._channel.recv(RECEIVE_BYTES):
+        while data := self._receive():
             self._waiting.extend(frames.feed(data))
             while self._waiting:
                 call = cast(Call, call_decoder.decode(self._waiting.popleft()))
@@ -88,9 +92,16 @@ class Worker:
                     return
                 self._channel.sendall(frame(self._answer(call)))
 
+    def _receive(self) -> bytes:
+        """What comes next. Between two units of work the leader takes a moment to decide; only who
+        waits for longer has nothing to do, or cores would change hands all the time."""
+        if not self._poll.poll(BREATH_MS):
+            self._cores.rest()
+        return self._channel.recv(RECEIVE_BYTES)
+
     def _wanted(self) -> bool:
-        """Whether the leader has said something more."""
-        return bool(self._waiting) or bool(self._poll.poll(0))
+        """Whether the leader has said something more, or the turn's threads are too many now."""
+        return bool(self._waiting) or bool(self._poll.poll(0)) or self._cores.changed()
 
     def _answer(self, call: Call) -> Reply:
         began = time.perf_counter()
@@ -105,9 +116,13 @@ class Worker:
         match call:
             case Load():
                 return self._load(call)
+            case Warm():
+                self._ready().warm()
             case Begin():
+                self._cores.work()
                 return self._ready().begin(call)
             case Run():
+                self._cores.work()
                 return self._ready().run(call)
             case Store():
                 return self._ready().store(call)
@@ -118,7 +133,8 @@ class Worker:
     def _load(self, call: Load) -> Loaded:
         module, _, function = self._options.program.partition(":")
         load = getattr(importlib.import_module(module), function)
-        program: Program = load(call.model, call.roles, call.dtype, self._options.device)
+        own = {} if call.speed is None else {"speed": call.speed}
+        program: Program = load(call.model, call.roles, call.dtype, self._options.device, **own)
         on_gpu = self._options.device.startswith("cuda")
         self._runner = Runner(
             program,
@@ -128,6 +144,7 @@ class Worker:
             settle=torch.cuda.synchronize if on_gpu else _nothing,
             slice_s=self._options.slice,
             wanted=self._wanted,
+            cores=self._cores,
         )
         return Loaded(program.info)
 
@@ -135,6 +152,12 @@ class Worker:
         if self._runner is None:
             raise RuntimeError("no model is loaded")
         return self._runner
+
+
+def _cores(options: argparse.Namespace) -> Cores | OwnCores:
+    if options.cores_file is None or options.device != "cpu":
+        return OwnCores(options.threads)
+    return Cores(options.threads, options.cores, options.cores_file)
 
 
 def _nothing() -> None:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAGIC = 0x54  # "T"
 MAX_FRAME_BYTES = 4 << 20
 PARTING = 0

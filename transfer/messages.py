@@ -19,6 +19,7 @@ ROLES: tuple[Role, ...] = ("encoder", "denoiser", "decoder", "monolithic")
 Shelf = Role | Literal["checkpoint"]
 """What is kept in an outbox: the payload that a role made, or a checkpoint of its work."""
 SPLIT_ROUTE: tuple[Role, ...] = ("encoder", "denoiser", "decoder")
+DENOISES: frozenset[Role] = frozenset({"denoiser", "monolithic"})  # runs the transformer
 
 Scalar = None | bool | int | float | str
 Params = dict[str, Scalar | list[Scalar | list[Scalar]]]
@@ -51,6 +52,22 @@ class Output(Record, frozen=True):
     quality: int | None = None  # 0-100, of jpeg and webp; None: the codec's default
 
 
+StepCacheType = Literal["none", "first_block", "taylorseer", "pyramid"]
+
+
+class StepCache(Record, frozen=True):
+    """Parts of the transformer that are not computed in every step of a request, but taken from the
+    step before: faster, and other pixels. `transfer.speed` says what each type reads.
+
+    `none` switches off what the denoiser would do by itself. `threshold`: how much the first
+    block's output may have changed, relative to it. `interval`: computed every so many steps.
+    """
+
+    type: StepCacheType
+    threshold: float | None = None
+    interval: int | None = None
+
+
 class Inputs(Record, frozen=True):
     """One generation: the keyword arguments of the pipeline's own `__call__`, and ours.
 
@@ -62,6 +79,7 @@ class Inputs(Record, frozen=True):
     seed: int
     output: Output = Output()
     exact: bool = False
+    step_cache: StepCache | None = None  # None: as the denoiser was started
 
 
 class ErrorInfo(Record, frozen=True):
@@ -136,6 +154,7 @@ class Media(Record, frozen=True):
     endpoint: str | None = None
     store_key: str | None = None
     local: LocalFile | None = None
+    speed: str | None = None  # what made it faster and its pixels other ones, for people
 
 
 class StageReport(Record, frozen=True):
@@ -219,12 +238,16 @@ class RankInfo(Record, frozen=True):
 
 
 class HostInfo(Record, frozen=True):
-    """Which process this is: enough to know, on the same host, whether it still lives."""
+    """Which process this is: enough to know, on the same host, whether it still lives.
+
+    `start_ticks`: when it began, in clock ticks since boot, so that setting the clock changes
+    nothing (`transfer.processes`).
+    """
 
     hostname: str
     boot_id: str
     pid: int
-    start_time: float
+    start_ticks: int
 
 
 class Parameter(Record, frozen=True):
@@ -236,9 +259,24 @@ class Parameter(Record, frozen=True):
     default: Scalar = None
 
 
+class Speed(Record, frozen=True):
+    """How a denoiser runs its transformer, where that is not the plain pipeline's way.
+
+    `step_cache`: of requests that ask for none themselves. What is not a default here changes the
+    pixels, but for `dtype`, which is the plain pipeline's own argument.
+    """
+
+    dtype: str = "auto"
+    compile: bool = False
+    attention: str | None = None
+    quantize: str | None = None
+    step_cache: StepCache | None = None
+
+
 class ModelInfo(Record, frozen=True):
     """What the roles know of their model. All instances behind one front door agree on
-    `fingerprint`."""
+    `fingerprint`, all that denoise on `speed`; the others have none. `step_caches`: the types that
+    a request may ask for."""
 
     name: str
     pipeline: str
@@ -249,6 +287,8 @@ class ModelInfo(Record, frozen=True):
     size_multiple: int = 1
     splittable: bool = True
     why_not: str | None = None
+    speed: Speed | None = None
+    step_caches: list[StepCacheType] = []  # msgspec copies it
 
 
 class Register(Message, frozen=True, tag="register"):

@@ -64,7 +64,7 @@ class Tally:
 class HttpCaller(asyncio.Protocol):
     """One connection, one request at a time."""
 
-    def __init__(self, tally: Tally, host: str, keyed: bool) -> None:
+    def __init__(self, tally: Tally, host: str, keyed: bool = False) -> None:
         self._tally = tally
         self._head = HEAD.format(host=host, length=len(BODY)).encode()
         self._keyed = keyed

@@ -1,8 +1,8 @@
 """The whole orchestrator, or a server that does nothing: python -m benchmarks.scripted.front WHICH
 
-orchestrator: `orchestrator.server.serve`, on free ports. trivial: an HTTP server that answers
-whatever it gets with the same bytes, as many as an images reply has: what is measured against it is
-the caller's own cost. Both end with their standard input.
+orchestrator [MAX_QUEUE]: `orchestrator.server.serve`, on free ports. trivial: an HTTP server that
+answers whatever it gets with the same bytes, as many as an images reply has: what is measured
+against it is the caller's own cost. Both end with their standard input.
 """
 
 import asyncio
@@ -44,4 +44,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "trivial":
         uvloop.run(trivial())
     else:
-        sys.exit(serve(OrchestratorOptions()))
+        queue = {"max_queue": int(sys.argv[2])} if len(sys.argv) > 2 else {}
+        sys.exit(serve(OrchestratorOptions(**queue)))

@@ -74,14 +74,23 @@ class ScriptedRole:
         poller.register(self.media, zmq.POLLIN)
         beaten = time.monotonic()
         while True:
-            ready = dict(poller.poll(BEAT_S * 1000))
+            ready = dict(poller.poll(self.patience_s * 1000))
             if self.control in ready:
                 self.drain(self.control, lambda frames: self.obey(frames[0]))
             if self.media in ready:
                 self.drain(self.media, self.give)
+            self.turn()
             if self.epoch and time.monotonic() - beaten > BEAT_S:
                 beaten = time.monotonic()
                 self.say(Heartbeat(self.epoch))
+
+    @property
+    def patience_s(self) -> float:
+        """For how long it may wait for a message."""
+        return BEAT_S
+
+    def turn(self) -> None:
+        """Between messages."""
 
     def drain(self, socket, handle) -> None:
         while True:

@@ -133,8 +133,9 @@ def front_flags(function: Wrapped) -> Wrapped:
         click.option(
             "--journal",
             metavar="URL",
-            help="A database for the journal of jobs, as SQLAlchemy writes it (postgresql+psycopg://"
-            "USER@HOST/NAME); its driver has to be installed. [default: journal.db in --state-dir]",
+            help="Where the journal of jobs is kept: postgresql://USER@HOST/NAME, for which "
+            "pip install 'triptych[postgres]', or sqlite:///PATH. [default: journal.db in "
+            "--state-dir]",
         ),
         click.option(
             "--job-ttl",

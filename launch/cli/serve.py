@@ -38,6 +38,8 @@ OF_ROLES = (
     "slice",
     "advertise",
     "endpoint",
+    "cores",
+    "cores_file",
 )
 OF_ORCHESTRATOR = (
     "bind",
@@ -176,6 +178,8 @@ def _section(name: str | None) -> str:
 )
 @click.option("--denoisers", type=TCP_LIST, default="", metavar="URL,URL…", help="As --encoders.")
 @click.option("--decoders", type=TCP_LIST, default="", metavar="URL,URL…", help="As --encoders.")
+@click.option("--cores", type=COUNT, hidden=True, help="That it shares with others of this host.")
+@click.option("--cores-file", hidden=True, help="Through which it learns who else computes.")
 @click.option("--supervisor-key", hidden=True, help="The hash of one more API key.")
 @click.option("--parent-pid", type=int, hidden=True, help="End when this process ends.")
 @click.pass_context
@@ -260,6 +264,8 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
         endpoint=endpoint and endpoint.tcp,
         keys=flags["keys"],
         media_store=flags["media_store"],
+        cores=flags["cores"] or 0,
+        cores_file=flags["cores_file"],
     )
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from launch.cli.command import Command
 from launch.cli.flags import COUNT, compute_flags, front_flags, keys_flag
@@ -18,15 +19,23 @@ NUMBER = click.IntRange(min=0)
     metavar="DIR_OR_ID",
     help="A folder in the diffusers format (it has a model_index.json), or a hub id.",
 )
-@click.option("--encoders", type=NUMBER, metavar="N", help="Encoders. [default: 1]")
+@click.option("--encoders", type=NUMBER, metavar="N", help="Encoders. [default: 1, if any count]")
 @click.option(
     "--denoisers",
     type=NUMBER,
     metavar="N",
-    help="Denoisers. [default: one for each CUDA device; without any, one for every 8 cores, "
-    "at least 1 and at most 4]",
+    help="Denoisers. [default: one for each CUDA device; without any, if any count is given, one "
+    "for every 8 cores, at least 1 and at most 4]",
 )
-@click.option("--decoders", type=NUMBER, metavar="N", help="Decoders. [default: 1]")
+@click.option("--decoders", type=NUMBER, metavar="N", help="Decoders. [default: 1, if any count]")
+@click.option(
+    "--all-in-one",
+    type=NUMBER,
+    metavar="N",
+    help="Instances that serve all three roles in one process; then the other counts are 0 unless "
+    "given. [default: without CUDA devices, and if no count is given, one for each core, as many "
+    "as the memory holds, at most 8]",
+)
 @click.option(
     "--monolithic",
     type=NUMBER,
@@ -73,7 +82,8 @@ NUMBER = click.IntRange(min=0)
     help="Give up when a role has not come up after so long.",
 )
 @click.option("--end-with-stdin", is_flag=True, hidden=True, help="Stop when stdin is closed.")
-def up(**flags: Any) -> int:
+@click.pass_context
+def up(ctx: click.Context, /, **flags: Any) -> int:
     """Start orchestrator, encoders, denoisers and decoders on this machine, and look after them.
 
     It prints one JSON line on standard output when the cluster can be used. A role that dies is
@@ -87,5 +97,7 @@ def up(**flags: Any) -> int:
     from launch.local import LocalCluster
     from launch.supervisor import supervise
 
+    if ctx.get_parameter_source("max_batch") is ParameterSource.DEFAULT:
+        flags["max_batch"] = None  # for the plan to choose
     cluster = LocalCluster.planned(flags)
     return supervise(cluster, flags["start_timeout"], flags["end_with_stdin"])

@@ -5,7 +5,8 @@ from orchestrator.core.books import Books
 from orchestrator.core.commands import DuplicateId, NoRoute, Progress, QueueFull, Refusal, Reject
 from orchestrator.core.events import Submit
 from orchestrator.core.instances import RECEIVERS
-from transfer.messages import SPLIT_ROUTE, Register, Role
+from transfer.messages import DENOISES, SPLIT_ROUTE, Register, Role, Speed
+from transfer.speed import switches
 
 MONOLITHIC: tuple[Role, ...] = ("monolithic",)
 MAX_NAME = 128
@@ -69,6 +70,7 @@ def objection(books: Books, info: Register) -> str | None:
         or _excessive(books, info)
         or _conflict(books, info)
         or _other_model(books, info)
+        or _other_speed(books, info)
     )
 
 
@@ -131,3 +133,21 @@ def _other_model(books: Books, info: Register) -> str | None:
         f"{info.name} has model {info.model.name} ({info.model.fingerprint}), but {other.name} "
         f"has {model.name} ({model.fingerprint}); all instances must have the same"
     )
+
+
+def _other_speed(books: Books, info: Register) -> str | None:
+    """One request would have other pixels than the next, by the chance of who took it."""
+    if not DENOISES & set(info.roles):
+        return None
+    other = books.registry.denoises_beside(info.name)
+    if other is None or other.info.model.speed == info.model.speed:
+        return None
+    return (
+        f"{info.name} denoises with {_flags(info.model.speed)}, but {other.name} with "
+        f"{_flags(other.info.model.speed)}; all that denoise need the same flags (drain the others "
+        "first to change them)"
+    )
+
+
+def _flags(speed: Speed | None) -> str:
+    return "no flags" if speed is None else ", ".join([f"dtype={speed.dtype}", *switches(speed)])

@@ -3,12 +3,14 @@
 from collections import OrderedDict
 from itertools import islice
 
+from msgspec.structs import replace
+
 from orchestrator.core.config import Config
 from orchestrator.core.instances import Instance, Key
 from orchestrator.core.policies import POLICIES
 from orchestrator.core.rosters import Roster
 from orchestrator.core.slots import SlotTable
-from transfer.messages import ROLES, ModelInfo, Register, Role
+from transfer.messages import DENOISES, ROLES, ModelInfo, Register, Role
 
 Incarnation = tuple[str, str]  # (name, incarnation)
 
@@ -56,7 +58,8 @@ class Registry:
     def enter(self, instance: Instance) -> None:
         """A new instance is live from now on."""
         if not self.live:
-            self.model = instance.info.model
+            self.model = None
+        self._learn(instance.info)
         self.forget(instance.name)
         self.live[instance.key] = instance
         self.by_name[instance.name] = instance
@@ -66,6 +69,15 @@ class Registry:
         for role in instance.info.roles:
             capacity = instance.info.capacity[role]
             instance.posts[role] = self.rosters[role].seat(instance, capacity)
+
+    def _learn(self, info: Register) -> None:
+        """What the model is: the first live instance says it, and those that denoise say what they
+        make of it."""
+        if self.model is None:
+            self.model = info.model
+        elif DENOISES & set(info.roles):
+            said = info.model
+            self.model = replace(self.model, speed=said.speed, step_caches=said.step_caches)
 
     def leave(self, instance: Instance, gone: bool) -> None:
         """The instance is not live any more. `gone`: its process is known to write nowhere."""
@@ -135,6 +147,14 @@ class Registry:
         if named is not None and named.info.incarnation == info.incarnation:
             return named.slots
         return self._attic.get((info.name, info.incarnation))
+
+    def denoises_beside(self, name: str) -> Instance | None:
+        """Any live instance of another name that denoises, and is not about to leave."""
+        for instance in self.live.values():
+            denoises = DENOISES & set(instance.info.roles) and instance.name != name
+            if denoises and instance.state not in ("draining", "closing", "closed"):
+                return instance
+        return None
 
     def other_than(self, name: str) -> Instance | None:
         """Any live instance of another name."""

@@ -21,6 +21,7 @@ from orchestrator.http.ports import MediaSource, Service
 from orchestrator.http.schema import ImageItem, ImagesReply, decode_request
 from orchestrator.http.seconds import timings_json
 from orchestrator.http.shelf import Shelf
+from orchestrator.http.speed import speed_header
 from orchestrator.http.streamed import StreamedImages
 from orchestrator.metrics import Metrics
 from orchestrator.service import Completed
@@ -86,6 +87,7 @@ class Images:
         headers = {
             "x-triptych-timings": _slowest(results),
             "x-triptych-seed": str(plan.seed),
+            **speed_header([media.speed for media in files.media]),
         }
         reply = _describe(plan, files.media[0], model)
         if plan.as_url:

@@ -9,7 +9,8 @@ from orchestrator.service import Timings
 
 
 class JobFile(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A finished file; `url` is its content. Sizes in bytes and pixels."""
+    """A finished file; `url` is its content. Sizes in bytes and pixels. `speed`: what made it
+    faster and its pixels other ones."""
 
     url: str
     mime: str
@@ -18,6 +19,7 @@ class JobFile(msgspec.Struct, frozen=True, omit_defaults=True):
     height: int | None = None
     frames: int | None = None
     fps: float | None = None
+    speed: str | None = None
 
 
 class JobPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,4 +97,5 @@ def no_result(job: Job) -> ApiError:
 
 
 def _file(file: StoredFile, url: str) -> JobFile:
-    return JobFile(url, file.mime, file.nbytes, file.width, file.height, file.frames, file.fps)
+    size = (file.width, file.height, file.frames, file.fps)
+    return JobFile(url, file.mime, file.nbytes, *size, file.speed)

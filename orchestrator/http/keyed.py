@@ -16,6 +16,7 @@ from orchestrator.http.ports import Jobs
 from orchestrator.http.reading import Reading
 from orchestrator.http.schema import ImageItem, ImageRequest, ImagesReply
 from orchestrator.http.seconds import timings_json
+from orchestrator.http.speed import speed_header
 from orchestrator.http.streamed import StreamedImages
 from orchestrator.http.submission import Submission
 from orchestrator.jobs.model import Job
@@ -73,4 +74,4 @@ def _headers(job: Job) -> dict[str, str]:
     headers = {"x-triptych-seed": str(job.described.seed), "x-triptych-job": job.id}
     if job.timings is not None:
         headers["x-triptych-timings"] = timings_json(job.timings)
-    return headers
+    return headers | speed_header([file.speed for file in job.files])

@@ -22,6 +22,7 @@ class MediaGateway:
     """Hands out finished files in chunks, read as they are taken.
 
     One connection per instance, shared by all its readers; those unused for longest are closed.
+    Call `close_gone` now and then.
     `store`: the media store that the decoders share with this process, if there is one. Give a
     gateway to `create_app`, which closes it.
     """
@@ -69,6 +70,14 @@ class MediaGateway:
     async def close(self) -> None:
         while self._clients:
             await self._clients.popitem()[1].close()
+
+    async def close_gone(self, lives: Callable[[str], bool]) -> None:
+        """Closes the connections that nobody uses to instances that are gone; ZeroMQ would go on
+        trying to reach them. One that comes back is connected again."""
+        gone = [e for e in self._clients if not self._readers[e] and not lives(e)]
+        for endpoint in gone:
+            del self._readers[endpoint]
+            await self._clients.pop(endpoint).close()
 
     async def _fetched(self, media: Media) -> AsyncGenerator[bytes, None]:
         async with self._client(media) as client:

@@ -10,7 +10,7 @@ from orchestrator.http.errors import ApiError, ErrorBody, not_ready, unhealthy
 from orchestrator.http.plan import model_not_found
 from orchestrator.http.ports import Service
 from orchestrator.metrics import Metrics
-from transfer.messages import ModelInfo, Parameter
+from transfer.messages import ModelInfo, Parameter, Speed, StepCacheType
 
 
 class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +25,8 @@ class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
     default_size: str | None
     size_multiple: int
     parameters: list[Parameter]
+    step_caches: list[StepCacheType]
+    speed: Speed | None
 
 
 class ModelList(msgspec.Struct, frozen=True):
@@ -120,6 +122,8 @@ class Pages:
             default_size=f"{size[0]}x{size[1]}" if size else None,
             size_multiple=model.size_multiple,
             parameters=model.parameters,
+            step_caches=model.step_caches,
+            speed=model.speed,
         )
 
     def _unknown(self, name: str) -> ApiError:

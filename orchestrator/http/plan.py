@@ -11,6 +11,7 @@ from orchestrator.http.errors import ApiError, bad_field, unsupported
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.schema import MAX_SEED, ImageRequest
 from orchestrator.http.size import check_size, requested_size
+from orchestrator.http.speed import step_cache
 from transfer.messages import Inputs, ModelInfo, Output
 
 FORMATS: dict[str, tuple[str, ...]] = {
@@ -42,10 +43,11 @@ def make_plan(request: ImageRequest, model: ModelInfo, options: HttpOptions) -> 
     params |= {name: side for name, side in size._asdict().items() if side is not None}
     _check_taken(list(params), model, request)
     check_size(request, size, model, options)
+    cache = step_cache(request, model)
     seed = _seed(request)
     exact = bool(request.exact)
     return Plan(
-        inputs=[Inputs(params, seed + i, output, exact) for i in range(request.n or 1)],
+        inputs=[Inputs(params, seed + i, output, exact, cache) for i in range(request.n or 1)],
         seed=seed,
         output_format=output.format,
         quality=request.quality if request.quality in ECHOED_QUALITY else "high",

@@ -22,6 +22,22 @@ T = TypeVar("T")
 OutputFormat = Literal["png", "jpeg", "webp", "mp4", "wav"]
 
 
+class StepCacheField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is not computed in every step. `none` switches off what the server does by itself."""
+
+    type: Annotated[
+        str, Meta(description="none, first_block, taylorseer or pyramid, where the model has it.")
+    ]
+    threshold: Annotated[
+        float | None,
+        Meta(description="Of first_block: relative change below which the rest is skipped, 0-1."),
+    ] = None
+    interval: Annotated[
+        int | None,
+        Meta(description="Of taylorseer and pyramid: computed every so many steps, 2-100."),
+    ] = None
+
+
 class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/images/generations`."""
 
@@ -89,6 +105,10 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     exact: Annotated[
         bool | None,
         Meta(description="Keep out of batches: bit for bit what the plain pipeline gives."),
+    ] = None
+    step_cache: Annotated[
+        StepCacheField | None,
+        Meta(description="Faster, with other pixels. Left out: as the server was started."),
     ] = None
     height: Annotated[int | None, Meta(description="Pixels; instead of size.")] = None
     width: Annotated[int | None, Meta(description="Pixels; instead of size.")] = None

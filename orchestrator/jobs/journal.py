@@ -9,19 +9,18 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Connection, delete, func, insert, inspect, select, update
+from sqlalchemy import Connection, delete, func, insert, inspect, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from orchestrator.jobs.database import connect, hide
 from orchestrator.jobs.entries import Ended, Entry, Forgotten
 from orchestrator.jobs.events import Recovered, WriteFailed, Written
 from orchestrator.jobs.schema import (
     VERSION,
     Damaged,
     Row,
-    connect,
     entries,
     facts,
-    hide,
     metadata,
     to_entry,
     to_row,
@@ -44,8 +43,9 @@ class Fenced(Exception):
 
 
 class Journal:
-    """An append-only list of entries in a database, `sqlite:///PATH` or any other URL that
-    SQLAlchemy knows. An `Ended` or `Forgotten` takes the place of what was there about its job.
+    """An append-only list of entries in a database: `sqlite:///PATH`, or
+    `postgresql://USER@HOST/NAME`. An `Ended` or `Forgotten` takes the place of what was there about
+    its job.
 
     `open` reads everything and fences whoever had it open before; it blocks, so call it in a
     thread. `write` never blocks: one thread writes, and all entries that wait share one
@@ -59,7 +59,8 @@ class Journal:
     def __init__(self, url: str) -> None:
         self.counters: Counter[str] = Counter()
         self.where = hide(url)
-        self._engine = connect(url)
+        self._database = connect(url)
+        self._engine = self._database.engine
         self._owner = secrets.token_hex(16)
         self._seq = 0
         self._items: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
@@ -71,23 +72,15 @@ class Journal:
     def open(self) -> Recovered:
         """Takes the journal over. Raises `JournalError`; nothing was changed then."""
         try:
-            self._check_file()
+            if complaint := self._database.complaint():
+                raise self._unusable(complaint)
             with self._engine.begin() as connection:
+                self._database.take(connection)
                 self._check_schema(connection)
                 life = self._begin_life(connection)
                 return Recovered(self._read(connection), life)
         except (SQLAlchemyError, ValueError) as error:
             raise self._unusable(_reason(error)) from error
-
-    def _check_file(self) -> None:
-        """SQLite finds torn and flipped pages; a torn end of the log was never acknowledged, and
-        is cut off by itself."""
-        if self._engine.dialect.name != "sqlite":
-            return
-        with self._engine.connect() as connection:
-            found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
-        if found != "ok":
-            raise self._unusable(" ".join(str(found).split()))
 
     def _check_schema(self, connection: Connection) -> None:
         there = set(inspect(connection).get_table_names())
@@ -127,15 +120,15 @@ class Journal:
 
     def _unusable(self, reason: str) -> JournalError:
         return JournalError(
-            f"the journal {self.where} cannot be read: {reason}. It was left as it is; move it "
-            "away (with its -wal and -shm files) or put a copy in its place, then start again"
+            f"the journal {self.where} cannot be read: {reason}. It was left as it is; "
+            f"{self._database.remedy}"
         )
 
     def _damaged(self, row: Row, damage: Damaged) -> JournalError:
         return JournalError(
             f"the journal {self.where} is damaged: entry {row.seq} of job {row.job}: {damage}. It "
             "was left as it is; to go on without that job run DELETE FROM entries WHERE job = "
-            f"(SELECT job FROM entries WHERE seq = {row.seq}), or move the journal away"
+            f"(SELECT job FROM entries WHERE seq = {row.seq}), or begin with another journal"
         )
 
     # ------------------------------------------------------------ writing
@@ -212,8 +205,9 @@ class Journal:
         return [Written(ticket) for ticket, _, _ in group], False
 
     def _check_owner(self, connection: Connection) -> None:
+        """From here to the end of the transaction nobody can take the journal over."""
         mine = (facts.c.name == "owner") & (facts.c.value == self._owner)
-        if connection.execute(update(facts).where(mine).values(value=self._owner)).rowcount != 1:
+        if connection.execute(select(facts.c.name).where(mine).with_for_update()).first() is None:
             raise Fenced(f"another orchestrator has taken the journal {self.where} over")
 
     def _note(self, count: int) -> None:

@@ -166,6 +166,5 @@ def _give_up(file: BinaryIO, partial: Path) -> None:
 
 
 def _described(key: str, media: Media) -> StoredFile:
-    return StoredFile(
-        key, media.mime, media.nbytes, media.width, media.height, media.frames, media.fps
-    )
+    size = (media.width, media.height, media.frames, media.fps)
+    return StoredFile(key, media.mime, media.nbytes, *size, media.speed)

@@ -49,6 +49,7 @@ class StoredFile(Record, frozen=True):
     height: int | None = None
     frames: int | None = None
     fps: float | None = None
+    speed: str | None = None
 
 
 class JobProgress(Record, frozen=True):

@@ -1,6 +1,5 @@
 """The journal's tables, what a row is, and how a row shows that it was damaged."""
 
-import re
 from typing import NamedTuple
 
 import msgspec
@@ -8,22 +7,16 @@ import xxhash
 from sqlalchemy import (
     BigInteger,
     Column,
-    Engine,
     Index,
     LargeBinary,
     MetaData,
     String,
     Table,
-    create_engine,
-    event,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from orchestrator.jobs.entries import Entry
 
 VERSION = 1
-BUSY_S = 5  # a reader from outside may hold the file for a moment
 
 metadata = MetaData()
 # `schema`: the version of all this. `life`: how often the journal was opened before. `owner`: drawn
@@ -78,36 +71,6 @@ def to_entry(row: Row) -> Entry:
     if entry.job != row.job:
         raise Damaged("it is about another job")
     return entry
-
-
-def connect(url: str) -> Engine:
-    """An engine for the journal. Raises ValueError for a URL that is none, or whose driver is not
-    installed."""
-    try:
-        engine = create_engine(make_url(url))
-    except (ArgumentError, ImportError) as error:
-        raise ValueError(f"--journal {hide(url)}: {error}") from error
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(
-            engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
-        )
-    return engine
-
-
-def hide(url: str) -> str:
-    """The URL without its password, for people."""
-    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", url)
-
-
-def _prepare_sqlite(connection: object, record: object) -> None:
-    connection.isolation_level = None  # type: ignore[attr-defined]  # we say BEGIN ourselves
-    cursor = connection.cursor()  # type: ignore[attr-defined]
-    cursor.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000}")
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA cell_size_check = ON")
-    cursor.close()
 
 
 def _checksum(seq: int, job: str, body: bytes) -> bytes:

@@ -92,7 +92,7 @@ class _Form:
         kind = type(call.module).__name__
         if kind in ALONE:
             raise Unmergeable(ALONE[kind])
-        if getattr(call.module, "is_cache_enabled", False):
+        if call.hooks is not None or getattr(call.module, "is_cache_enabled", False):
             raise Unmergeable("a step cache keeps states for each request")
         self.call = call
         self.kind = kind

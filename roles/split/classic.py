@@ -8,6 +8,7 @@ Every run happens on a view of its own (`roles.split.view`), whose components ar
 the role computes, stand-ins elsewhere. Nothing here knows a model family.
 """
 
+import copy
 import inspect
 import logging
 from collections.abc import Callable, Mapping
@@ -16,12 +17,13 @@ from typing import Any
 import torch
 
 from roles.samples import Sample
-from roles.split import inputs, skipping
+from roles.split import inputs, skipping, warming
 from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
 from roles.split.components import part_of
 from roles.split.describe import describe, sample_rate
 from roles.split.door import Coroutine
 from roles.split.face import Face, StandIn
+from roles.split.fast import Fast
 from roles.split.forward import Forward
 from roles.split.outputs import samples
 from roles.split.program import BadInput, Call, Unsplittable
@@ -32,7 +34,8 @@ from roles.split.refusals import bad_input
 from roles.split.replay import Replay, hollow
 from roles.split.snapshot import Snapshots
 from roles.split.view import Pipeline, make_view, schedulers
-from transfer.messages import ModelInfo
+from transfer.messages import ModelInfo, Speed
+from transfer.speed import told
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +43,8 @@ log = logging.getLogger(__name__)
 class ClassicProgram:
     """A pipeline with the weights of some roles, shared by all requests; see `program.Program`.
 
-    `pipeline` holds real modules for the roles' own components and stand-ins for the rest.
+    `pipeline` holds real modules for the roles' own components and stand-ins for the rest. `speed`:
+    how its transformer was prepared (`roles.split.fast`).
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class ClassicProgram:
         fingerprint: str,
         device: torch.device,
         why_not: str | None = None,
+        speed: Speed | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.device = device
@@ -61,14 +66,27 @@ class ClassicProgram:
             if isinstance(part, torch.nn.Module | StandIn)
         }
         self._dtypes = {name: _dtype(module) for name, module in self._real().items()}
-        decoders = [m for n, m in self._of_part("decoder").items() if hasattr(m, "decode")]
+        decoders = [m for n, m in self.of_part("decoder").items() if hasattr(m, "decode")]
         self._several = decodes_several_times(pipeline, decoders)
         self._skip = skipping.skip_of(type(pipeline))
         self._interrupted = skipping.interrupted(type(pipeline))
         self._methods = own_methods(type(pipeline))
-        self.info: ModelInfo = describe(pipeline, name, fingerprint, self._arguments, why_not)
+        self._fast = Fast(pipeline, self.of_part("denoiser"), speed)
+        info = describe(pipeline, name, fingerprint, self._arguments, why_not)
+        self.info: ModelInfo = self._fast.describe(info)
 
     # ------------------------------------------------------------ the roles
+
+    def warm(self) -> None:
+        warming.warm(self)
+
+    def with_parts(self, parts: Mapping[str, Any]) -> "ClassicProgram":
+        """The same program with some components in the place of its own."""
+        other = copy.copy(self)
+        other.pipeline = copy.copy(self.pipeline)
+        other.pipeline.__dict__.update(parts)
+        other._modules = {**self._modules, **parts}
+        return other
 
     def encode(self, call: Call) -> dict[str, Any]:
         params, generator, randomness = self._begin(call)
@@ -104,9 +122,11 @@ class ClassicProgram:
     ) -> Coroutine:
         """The loop; if the payload has a snapshot, along this way from it."""
         params, generator, randomness = self._begin(call)
+        cache = self._fast.cache_of(call.inputs)
         replay = Replay(payload["kept"], generator)
         kept = [(name, hollow(value), draws) for name, value, draws in payload["kept"]]
         boundary = Boundary(self.info.pipeline, generator, self._several)
+        speed = told(self.info.speed, cache)
         snapshots = Snapshots(self.pipeline, generator, randomness, payload["kept"])
         snapshot = payload.get("snapshot")
         forward = None if snapshot is None else way(snapshots, snapshot)
@@ -119,10 +139,11 @@ class ClassicProgram:
             view = self._replaying(make_view(self.pipeline, faces), replay)
             coroutine.watch(view, boundary.check_forward)
             self._run_to(boundary, view, params | self._extras(generator, coroutine))
-            return {"decodes": boundary.decodes, "kept": kept}
+            made = {"decodes": boundary.decodes, "kept": kept}
+            return made | {"speed": speed} if speed else made
 
-        steps = self._steps(params)
-        return Coroutine(call.request, steps, run, randomness, self._settle, snapshots, forward)
+        steps, leave = self._steps(params), self._settle
+        return Coroutine(call.request, steps, run, randomness, leave, cache, snapshots, forward)
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         try:
@@ -136,12 +157,13 @@ class ClassicProgram:
 
     def generate(self, call: Call) -> Coroutine:
         params, generator, randomness = self._begin(call)
+        cache = self._fast.cache_of(call.inputs)
         reading = Reading(params)
 
         def run(coroutine: Coroutine) -> list[Sample]:
             faces = reading.faces(self.pipeline.components)
-            for name, module in self._of_part("denoiser").items():
-                faces[name] = coroutine.face(name, module)
+            for name, module in self.of_part("denoiser").items():
+                faces[name] = coroutine.face(name, module, self._fast.caches(name, cache))
             view = make_view(self.pipeline, faces)
             coroutine.watch(view, reading.check)
             try:
@@ -151,7 +173,7 @@ class ClassicProgram:
                 raise (bad_input(error, params) if early else None) or error from None
             return self._samples(output, params)
 
-        return Coroutine(call.request, self._steps(params), run, randomness, self._settle)
+        return Coroutine(call.request, self._steps(params), run, randomness, self._settle, cache)
 
     # ------------------------------------------------------------ their parts
 
@@ -171,7 +193,7 @@ class ClassicProgram:
         self, name: str, module: Any, coroutine: Coroutine, replay: Replay, boundary: Boundary
     ) -> Face:
         if part_of(name) == "denoiser":
-            return coroutine.face(name, module)
+            return coroutine.face(name, module, self._fast.caches(name, coroutine.cache))
         face = self._stand_in(name, module, replay.of(name))
         if part_of(name) == "decoder":
             face.answer("decode", lambda *args, **kw: boundary.take(name, face, args, kw))
@@ -278,7 +300,8 @@ class ClassicProgram:
     def _real(self) -> dict[str, Any]:
         return {n: m for n, m in self._modules.items() if not isinstance(m, StandIn)}
 
-    def _of_part(self, part: str) -> dict[str, Any]:
+    def of_part(self, part: str) -> dict[str, Any]:
+        """The modules and stand-ins of one of encoder, denoiser, decoder, by component name."""
         return {name: m for name, m in self._modules.items() if part_of(name) == part}
 
     def _settle(self) -> None:

@@ -22,6 +22,7 @@ from roles.split import skeleton
 from roles.split.face import StandIn, Unposed
 from roles.split.folder import ComponentEntry, Folder
 from roles.split.program import ModelError
+from roles.split.quantizing import quantization_config
 from roles.split.quirks import poses
 
 Part = Literal["encoder", "denoiser", "decoder"]
@@ -46,11 +47,13 @@ def part_of(name: str) -> Part:
 
 @dataclass(frozen=True)
 class Loader:
-    """Loads the components of one folder, real or as stand-ins."""
+    """Loads the components of one folder, real or as stand-ins. `quantize`: what the weights of a
+    denoiser's become (`roles.split.quantizing`)."""
 
     folder: Folder
     dtype: DType
     device: torch.device
+    quantize: str | None = None
 
     def real(self, entry: ComponentEntry) -> Any:
         """The component with its weights; or, if it has none, the tokenizer, processor or
@@ -61,7 +64,8 @@ class Loader:
                 return kind.from_pretrained(path)
             if not self.folder.weights(entry):
                 raise FileNotFoundError("there is no safetensors file")
-            return kind.from_pretrained(path, **self._options(kind)).to(self.device).eval()
+            options = self._options(kind) | self._quantized(kind, entry)
+            return kind.from_pretrained(path, **options).to(self.device).eval()
 
     def stand_in(self, entry: ComponentEntry) -> Any:
         """The component without its weights. What is no module has none and is loaded."""
@@ -89,6 +93,11 @@ class Loader:
         dtype = None if self.dtype == "auto" else getattr(torch, self.dtype)
         options = {"use_safetensors": True} if _is_ours(kind) or _is_theirs(kind) else {}
         return options if dtype is None else options | {"dtype": dtype}
+
+    def _quantized(self, kind: Any, entry: ComponentEntry) -> dict[str, Any]:
+        if self.quantize is None or part_of(entry.name) != "denoiser" or not _is_ours(kind):
+            return {}
+        return {"quantization_config": quantization_config(self.quantize)}
 
     def _skeleton(self, kind: Any, entry: ComponentEntry) -> Any:
         path = self.folder.of(entry)

@@ -23,14 +23,17 @@ from roles.split.loop import CALLBACK
 from roles.split.program import Cancelled, Checkpoint, TransformerCall
 from roles.split.randomness import GlobalRandomness
 from roles.split.snapshot import Snapshots
+from roles.split.step_cache import Hooks
+from transfer.messages import StepCache
 
 
 class Coroutine:
     """A pipeline standing at the door; the `Denoising` of classic pipelines.
 
     `program(self)` runs the pipeline with the faces of `door`, and returns its result. `leave` is
-    called once, when the pipeline has ended in whichever way. `snapshots` takes the checkpoints;
-    `forward`: what is passed over at the beginning.
+    called once, when the pipeline has ended in whichever way. `cache`: the request's step cache,
+    which faces with `cached` have. `snapshots` takes the checkpoints; `forward`: what is passed
+    over at the beginning.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Coroutine:
         program: "Callable[[Coroutine], Any]",
         randomness: GlobalRandomness,
         leave: Callable[[], None] = lambda: None,
+        cache: StepCache | None = None,
         snapshots: Snapshots | None = None,
         forward: Forward | None = None,
     ) -> None:
@@ -58,6 +62,8 @@ class Coroutine:
         self._watch: Callable[[], None] = lambda: None
         self._view: Any = None
         self._caching: list[Any] = []
+        self.cache = cache
+        self._hooks: list[Hooks] = []
         self._randomness = randomness
         self._leave = leave
         self._result: Any = None
@@ -114,7 +120,7 @@ class Coroutine:
         if self._snapshots is None:
             return
         self.checkpoint = self._snapshots.take(view, frame, self.step, kwargs, self._outputs)
-        if any(remembers(module, self.request) for module in self._caching):
+        if self.cache or any(remembers(module, self.request) for module in self._caching):
             why_not = f"{type(view).__name__}: a step cache keeps something of it"
             self.checkpoint = replace(self.checkpoint, why_not=why_not)
 
@@ -132,9 +138,10 @@ class Coroutine:
 
         scheduler.step = step
 
-    def face(self, name: str, module: Any) -> Face:
+    def face(self, name: str, module: Any, cached: bool = False) -> Face:
         """The transformer as the pipeline sees it: calling it waits at the door."""
         contexts: list[tuple[str, dict[str, Any]]] = []
+        hooks = self._own_hooks(module) if cached else None
 
         @contextlib.contextmanager
         def cache_context(context: str, **fields: Any) -> Iterator[None]:
@@ -146,7 +153,7 @@ class Coroutine:
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             context, fields = contexts[-1] if contexts else (None, {})
-            return self._wait(TransformerCall(module, name, args, kwargs, context, fields))
+            return self._wait(TransformerCall(module, name, args, kwargs, context, fields, hooks))
 
         answers: dict[str, Any] = {"__call__": forward, "forward": forward}
         if hasattr(module, "cache_context"):
@@ -155,6 +162,13 @@ class Coroutine:
             # the pipeline's clean-up would wipe what the other requests keep in there
             answers["_reset_stateful_cache"] = lambda recurse=True: forget(module, self.request)
         return Face(module, answers)
+
+    def _own_hooks(self, module: Any) -> Hooks | None:
+        if self.cache is None:
+            return None
+        hooks = Hooks(module, self.cache, lambda: self._view.current_timestep)
+        self._hooks.append(hooks)
+        return hooks
 
     def _wait(self, call: TransformerCall) -> Any:
         self._watch()
@@ -195,6 +209,8 @@ class Coroutine:
             self.done, self._error = True, error
             for module in self._caching:
                 forget(module, self.request)
+            for hooks in self._hooks:
+                hooks.forget()
             self._leave()
 
 

@@ -10,13 +10,15 @@ import torch
 import transformers
 from diffusers import DiffusionPipeline
 
+from roles.split.attention import set_backend
 from roles.split.classic import ClassicProgram
+from roles.split.compiling import compile_blocks
 from roles.split.components import DType, Loader, brief, component_class, is_module, part_of
 from roles.split.fingerprint import fingerprint
 from roles.split.folder import Folder, find
 from roles.split.program import ModelError, Program, Unsplittable
 from roles.split.view import Pipeline
-from transfer.messages import Role
+from transfer.messages import DENOISES, Role, Speed
 
 
 def load(
@@ -24,11 +26,13 @@ def load(
     roles: Collection[Role],
     dtype: DType = "auto",
     device: str | torch.device = "cpu",
+    speed: Speed | None = None,
 ) -> Program:
     """Loads what these roles compute with, and stand-ins without weights for the rest.
 
     `dtype` auto is the dtype of a plain `DiffusionPipeline.from_pretrained(model)`, for each
-    component; any other that of `from_pretrained(model, dtype=...)`. Raises ModelError with one
+    component; any other that of `from_pretrained(model, dtype=...)`. `speed`: how a transformer
+    that is loaded here is to run; None: as in the plain pipeline. Raises ModelError with one
     sentence for people; Unsplittable if the model runs, but not in these roles.
 
     Turns off gradients in this thread for good: pipelines of several requests take turns here, and
@@ -37,19 +41,40 @@ def load(
     torch.set_grad_enabled(False)
     _quiet()
     try:
-        return _load(find(model), roles, dtype, torch.device(device))
+        return _load(find(model), roles, dtype, torch.device(device), speed)
     except OSError as error:
         raise ModelError(f"{os.fspath(model)} cannot be read: {brief(error)}") from error
 
 
 def _load(
-    folder: Folder, roles: Collection[Role], dtype: DType, device: torch.device
+    folder: Folder,
+    roles: Collection[Role],
+    dtype: DType,
+    device: torch.device,
+    speed: Speed | None,
 ) -> ClassicProgram:
     reason = why_not(folder)
     if reason is not None and "monolithic" not in roles:
         raise Unsplittable(folder.pipeline, reason)
-    pipeline = _pipeline(folder, roles, Loader(folder, dtype, device))
-    return ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, reason)
+    speed = (speed or Speed(dtype)) if DENOISES & set(roles) else None
+    loader = Loader(folder, dtype, device, speed.quantize if speed else None)
+    pipeline = _pipeline(folder, roles, loader)
+    if speed is not None:
+        _prepare(pipeline, speed, device)
+    return ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, reason, speed)
+
+
+def _prepare(pipeline: Pipeline, speed: Speed, device: torch.device) -> None:
+    """The switches of a transformer that has been loaded. Raises ModelError."""
+    parts = {
+        name: part
+        for name, part in pipeline.components.items()
+        if part_of(name) == "denoiser" and isinstance(part, torch.nn.Module)
+    }
+    if speed.attention is not None:
+        set_backend(parts, speed.attention)
+    if speed.compile:
+        compile_blocks(parts, device)
 
 
 def why_not(folder: Folder) -> str | None:

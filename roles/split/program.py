@@ -45,6 +45,15 @@ class Unsplittable(ModelError):
         self.reason = reason
 
 
+class Unavailable(Exception):
+    """The request asks for what this role, as it was started, does not do. `param` names the
+    field."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
 class Cancelled(Exception):
     """What `Denoising.result` raises after `cancel`."""
 
@@ -62,7 +71,8 @@ class TransformerCall:
 
     `module` is the shared, real module; `args` and `kwargs` are exactly what the pipeline gave.
     `context` is the request's own name for the step cache (`request/cond`), None outside of the
-    pipeline's `cache_context`; `context_fields` are its other arguments.
+    pipeline's `cache_context`; `context_fields` are its other arguments. `hooks`: the request's own
+    step cache (`roles.split.step_cache.Hooks`), None for a request without one.
     """
 
     module: Any
@@ -71,9 +81,13 @@ class TransformerCall:
     kwargs: Mapping[str, Any]
     context: str | None = None
     context_fields: Mapping[str, Any] = field(default_factory=dict)
+    hooks: Any = None
 
     def run(self) -> Any:
         """The real forward, alone: the very call that the plain pipeline makes."""
+        if self.hooks is not None:
+            with self.hooks.on(self.context, self.context_fields):
+                return self.module(*self.args, **self.kwargs)
         if self.context is None:
             return self.module(*self.args, **self.kwargs)
         with self.module.cache_context(self.context, **self.context_fields):
@@ -153,6 +167,9 @@ class Program(Protocol):
     @property
     def device(self) -> Any:
         """The torch.device that computes. Payloads are unpacked to it: `unpack(device=...)`."""
+
+    def warm(self) -> None:
+        """Runs the transformer as two requests would. Raises ModelError if it cannot run so."""
 
     def encode(self, call: Call) -> Any:
         """The payload for `denoise`. Raises BadInput for what the model cannot make."""

@@ -42,3 +42,10 @@ class Padding(NamedTuple):
 PADDED = {
     "QwenImageTransformer2DModel": Padding("encoder_hidden_states", "encoder_hidden_states_mask"),
 }
+
+
+# ---------------------------------------------------------------- step caches, by class of block
+
+# Blocks whose latents are the argument of this place, where diffusers' step caches look for one
+#   that is called hidden_states.
+CACHED_INPUTS = {"ZImageTransformerBlock": 0}

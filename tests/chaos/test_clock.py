@@ -18,7 +18,10 @@ from transfer.messages import SPLIT_ROUTE
 
 ROOT = Path(__file__).parents[2]
 DAY_S = 86_400.0
-CALENDAR = re.compile(r"\btime\.time(_ns)?\(|\bdatetime\.(now|utcnow|today)\b|\blocaltime\(")
+CALENDAR = re.compile(
+    r"\btime\.time(_ns)?\(|\bdatetime\.(now|utcnow|today)\b|\blocaltime\("
+    r"|\bcreate_time\("
+)
 SHOWN = {  # where a date is shown to people, kept by the day, or compared with a file's
     "orchestrator/http",
     "orchestrator/jobs",

@@ -13,6 +13,7 @@ from launch.cli import serve, up
 from launch.cli.serve import orchestrator_options, role_options
 from launch.local import LocalCluster
 from orchestrator.api_keys import hash_of
+from roles.cores import Cores
 
 
 @pytest.fixture
@@ -104,3 +105,31 @@ def test_roles_of_other_hosts_learn_the_advertised_name(model: str) -> None:
 def test_without_one_nothing_listens_for_other_hosts(model: str) -> None:
     cluster = planned("--model", model)
     assert {served(each)["endpoint"].host for each in cluster.instances} == {"127.0.0.1"}
+
+
+def test_without_counts_instances_have_all_roles_and_share_the_cores(model: str) -> None:
+    cluster = planned("--model", model, "--device", "cpu")
+    instances = [role_options(flags["roles"], flags) for flags in map(served, cluster.instances)]
+    assert {each.roles for each in instances} == {("encoder", "denoiser", "decoder")}
+    front = orchestrator_options(served(cluster.orchestrator))
+    endpoints = [each.endpoint for each in instances]
+    assert (front.encoders, front.denoisers, front.decoders) == (endpoints, endpoints, endpoints)
+    assert cluster.plan.lends == (len(instances) > 1)
+    for each in instances:
+        assert (each.cores_file is not None) == cluster.plan.lends
+        if each.cores_file is not None:
+            Cores(1, each.cores, each.cores_file).close()  # others can open it
+
+
+def test_threads_that_were_asked_for_are_shared_with_nobody(model: str) -> None:
+    cluster = planned("--model", model, "--device", "cpu", "--threads", "1")
+    for flags in map(served, cluster.instances):
+        assert (flags["threads"], flags["cores_file"]) == (1, None)
+
+
+def test_requests_at_a_time_are_chosen_only_where_they_were_left_out(model: str) -> None:
+    with up.make_context("up", ["--model", model, "--http", "127.0.0.1:0"]) as ctx:
+        chosen = LocalCluster.planned({**ctx.params, "device": "cpu", "max_batch": None})
+    assert {served(each)["max_batch"] for each in chosen.instances} == {8}
+    asked = planned("--model", model, "--device", "cpu", "--max-batch", "2")
+    assert {served(each)["max_batch"] for each in asked.instances} == {2}

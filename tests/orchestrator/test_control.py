@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import psutil
 import pytest
 import zmq
 import zmq.asyncio
@@ -36,6 +35,7 @@ from transfer.messages import (
     Welcome,
     Work,
 )
+from transfer.processes import start_ticks
 
 DEADLINE_S = 10.0
 
@@ -290,7 +290,7 @@ async def test_process_that_is_not_the_one_it_claims_to_be_proves_nothing() -> N
     """Another container's pids mean nothing here, whatever its boot id."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     told = _host_of(process.pid)
-    host = HostInfo(told.hostname, told.boot_id, told.pid, told.start_time - 100.0)
+    host = HostInfo(told.hostname, told.boot_id, told.pid, told.start_ticks - 1)
     async with (
         _running() as (control, service),
         dealers(control.endpoint, *SPLIT_ROUTE, host=host),
@@ -304,7 +304,7 @@ async def test_process_that_is_not_the_one_it_claims_to_be_proves_nothing() -> N
 def _host_of(pid: int) -> HostInfo:
     with open("/proc/sys/kernel/random/boot_id") as file:
         boot_id = file.read().strip()
-    return HostInfo("here", boot_id, pid, psutil.Process(pid).create_time())
+    return HostInfo("here", boot_id, pid, start_ticks(pid))
 
 
 async def test_vanished_connection_is_found_out_when_something_is_sent() -> None:

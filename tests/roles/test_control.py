@@ -61,7 +61,7 @@ class Orders:
             model=ModelInfo("m", "P", "f", "image", []),
             pool=PoolAddress(1, 4096, 4096),
             ranks=[],
-            host=HostInfo("h", "b", 1, 1.0),
+            host=HostInfo("h", "b", 1, 1),
         )
 
     async def forget(self) -> None:
@@ -117,10 +117,35 @@ async def test_it_registers_and_passes_orders_on() -> None:
 async def test_it_may_be_started_first(caplog: pytest.LogCaptureFixture) -> None:
     async with ScriptedOrchestrator() as them:
         port = them.port
-    async with client(f"tcp://127.0.0.1:{port}", welcome_s=0.2) as (_, orders):
+    async with client(f"tcp://127.0.0.1:{port}", welcome_s=0.2) as (us, orders):
         await orders.count("forget", 2)  # it has tried, and tries again
         async with ScriptedOrchestrator(port):
+            await asyncio.wait_for(us.registered.wait(), 20)
+
+
+async def test_a_welcome_that_is_lost_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "REPEAT_S", 0.05)
+    async with ScriptedOrchestrator() as them:
+        them.welcoming = False
+        async with client(them.endpoint) as (us, orders):
+            await orders.count(("register", 0), 2)
+            them.welcoming = True
             await orders.heard(("welcomed", 1))
+            assert orders.told.count("forget") == 1  # it is still the same connection
+            await them.say("a", Welcome("a", 1, 0.2))  # the answer to what was said twice
+            await them.say("a", Drain())
+            await orders.heard("drain")
+            assert us.registered.is_set()
+
+
+async def test_another_epoch_than_ours_is_not_lived_in() -> None:
+    """What was said twice came after the first registration had ended."""
+    async with ScriptedOrchestrator() as them, client(them.endpoint) as (us, orders):
+        await orders.heard(("welcomed", 1))
+        await them.say("a", Welcome("a", 2, 0.2))
+        await orders.count("forget", 2)
+        await orders.heard(("welcomed", 2))
+        assert us.epoch == 2
 
 
 async def test_it_registers_again_when_it_is_unknown() -> None:

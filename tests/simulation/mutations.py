@@ -166,6 +166,12 @@ MUTATIONS = [
         "request.attempt.number, now)",
     ),
     Mutation(
+        "blame those that were beside a request which killed its rank",
+        f"{CORE}/retry.py",
+        "    if error.bystander and request.spared < config.max_spared:",
+        "    if False:",
+    ),
+    Mutation(
         "try for ever",
         f"{CORE}/retry.py",
         " or request.tries - request.spared >= config.max_attempts:",

@@ -119,7 +119,7 @@ class Process:
             capacity=self.capacity,
             endpoint=f"tcp://{self.name}:{self.pid}",
             pool=PoolAddress(self.slots, KIB, offset=self.pid),
-            host=HostInfo("host", "boot", self.pid, 1.0),
+            host=HostInfo("host", "boot", self.pid, 1),
             may_land=[grant.generation for grant in self.may_land],
         )
         self.outbox.append(info)
@@ -238,8 +238,10 @@ class Process:
     def _compute(self, job: Job) -> None:
         chance = self.world.random.random()
         if job.work.inputs.params["prompt"] == "poison" and job.work.role == "denoiser":
-            self.world.poisoned(self, job.work.request)
-        elif self.world.failing and chance < 0.01:
+            self._poisoned(job)
+        elif self.world.failing and chance < self.world.rank_death_rate:
+            self._rank_dies(job)
+        elif self.world.failing and chance > 0.99:
             error = ErrorInfo("rank_failed", "scripted")
             self._end(job, Failed(*self._about(job), error, self._unused(job)))
         elif job.left > 0:
@@ -260,6 +262,24 @@ class Process:
         state = Job(job.work, 0, read=True, nbytes=nbytes)
         self._keep(("checkpoint", *self._key(job)), state)
         self.say(Checkpointed(*self._about(job), job.steps, nbytes))
+
+    def _poisoned(self, job: Job) -> None:
+        """The request takes its rank with it, or all of the leader."""
+        self.world.poisoned(job.work.request)
+        if self.world.random.random() < 0.5:
+            self._rank_dies(job)
+        else:
+            self.world.kill(self)
+
+    def _rank_dies(self, job: Job) -> None:
+        """At work on this one. What else was in its memory is lost with it, and is not to blame."""
+        for lost in [each for each in self.jobs.values() if each.read and each.computing]:
+            if not (lost.writing or lost.staged):
+                text = "the rank died"
+                error = ErrorInfo(
+                    "rank_died", text, instance=self.name, rank=0, bystander=lost is not job
+                )
+                self._end(lost, Failed(*self._about(lost), error, self._unused(lost)))
 
     def _hand_over(self, job: Job) -> None:
         room = 0 if job.grant is None else len(job.grant.slots) * job.grant.pool.slot_bytes

@@ -50,6 +50,7 @@ SEVERAL: list[tuple[Role, ...]] = [
 ]
 POISON = Inputs({"prompt": "poison"}, seed=1)
 MAX_ATTEMPTS = 3
+MAX_SPARED = Config().max_spared
 SILENCE_S = 4.0  # then a leader looks for another orchestrator
 
 
@@ -70,6 +71,7 @@ class World:
         drawn = self.random.choice([0.0, 0.003, 0.01, 0.03])
         self.accident_rate = drawn if accident_rate is None else accident_rate
         self.journal_fault_rate = self.random.choice([0.0, 0.02, 0.2]) if failures else 0.0
+        self.rank_death_rate = self.random.choice([0.0, 0.004, 0.08])  # at each turn of a job
         self.crash_share = self.random.choice([0.0, 0.0, 0.1]) if failures else 0.0
         self.policy = self.random.choice(["round_robin", "least_loaded"])
         self.processes: list[Process] = []
@@ -152,12 +154,11 @@ class World:
             self.orchestrator.do(SenderGone(*self.watched[victim.pid]))
         self.start(victim.name, victim.roles)
 
-    def poisoned(self, victim: Process, request: str) -> None:
+    def poisoned(self, request: str) -> None:
         """I8: the request has killed this worker."""
         self.victims[self.crashes, request] += 1
         killed = self.victims[self.crashes, request]
         assert killed <= MAX_ATTEMPTS, f"{request} has killed {killed} workers"
-        self.kill(victim)
 
     # ------------------------------------------------------------ memory and files
 
@@ -220,7 +221,16 @@ class World:
         if isinstance(result, Completed):
             assert all(media.id in self._files for media in result.media), "a file that was let go"
             self.release(result.media)
+        else:
+            self._blames_nobody_else(request, result)
         self.results[getattr(result, "kind", "completed")] += 1
+
+    def _blames_nobody_else(self, request: str, error: ErrorInfo | None) -> None:
+        """Who was only beside a request that killed its rank is tried again, up to a bound."""
+        spared = 0 if error is None else len(error.history)
+        assert error is None or not error.bystander or spared >= MAX_SPARED, (
+            f"{request} failed for what another request did: {error.message}"
+        )
 
     def answered(self, asker: int, reply: object) -> None:
         """I2, F24: an idempotency key belongs to one job for ever."""
@@ -237,6 +247,7 @@ class World:
             self._ended(event.job)
 
     def _ended(self, job: Job) -> None:
+        self._blames_nobody_else(job.id, job.error)
         known = self.ends.setdefault(job.id, job.status)
         assert known == job.status, f"{job.id} was {known}, and is {job.status} now"
         for file in job.files:

@@ -65,7 +65,7 @@ def register(name: str, *roles: Role, **changes: Any) -> Register:
         "model": MODEL,
         "pool": PoolAddress(slots, slot_bytes, 4096),
         "ranks": [RankInfo(0, 100, "ready")],
-        "host": HostInfo("host", "boot", 99, 1.0),
+        "host": HostInfo("host", "boot", 99, 1),
     }
     return Register(**(fields | changes))
 

@@ -1,12 +1,13 @@
 """A process that writes to a journal until it is killed: python -m tests.support.journal_process.
 
-    FOLDER [FILE_BYTES]
+    FOLDER [--journal URL] [--bytes FILE_BYTES]
 
 It takes the state folder, says `open LIFE`, and then `JOB` for each job whose promise is on disk,
 or `! REASON` if it could not be written. FILE_BYTES: no file may grow beyond it, as on a disk that
 is full; a line on standard input lifts that.
 """
 
+import argparse
 import asyncio
 import resource
 import sys
@@ -24,13 +25,13 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-async def main(path: str, file_bytes: int | None) -> None:
+async def main(path: str, url: str | None, file_bytes: int | None) -> None:
     try:
         folder = StateFolder(path)
     except FolderTaken as error:
         say(f"! {error}")
         return
-    journal = Journal(folder.journal)
+    journal = Journal(url or folder.journal)
     recovered = journal.open()
     say(f"open {recovered.life}")
     turn = asyncio.Event()
@@ -60,4 +61,9 @@ def _lift(most: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else None))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder")
+    parser.add_argument("--journal")
+    parser.add_argument("--bytes", type=int)
+    given = parser.parse_args()
+    asyncio.run(main(given.folder, given.journal, given.bytes))

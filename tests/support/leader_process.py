@@ -20,7 +20,7 @@ from transfer.codec import MAGIC, PROTOCOL, encode
 
 ROOT = Path(__file__).parents[2]
 SCRIPTED = "tests.support.scripted_program:load"
-DEADLINE_S = 60.0
+DEADLINE_S = 240.0  # on a machine that has much else to do
 
 
 class LeaderProcess:

@@ -78,10 +78,17 @@ class Hunt:
 
     async def _post(self, seed: int, prompt: str = "a star") -> httpx.Response:
         """Asks again for as long as a role has nobody: the door says 503 then."""
-        while (reply := await self.them.post(seed, prompt)).status_code == 503:
+        while (reply := await self._reply(seed, prompt)).status_code == 503:
             self.told["not ready"] += 1
             await asyncio.sleep(0.05)
         return reply
+
+    async def _reply(self, seed: int, prompt: str) -> httpx.Response:
+        """Says how the cluster stands if there is no answer: whoever hangs is to be found there."""
+        try:
+            return await self.them.post(seed, prompt)
+        except httpx.TimeoutException as error:
+            raise AssertionError(f"no answer: {await self.them.cluster()}") from error
 
     async def _job(self, seed: int) -> None:
         body = {"prompt": "a star", "seed": seed, "num_inference_steps": STEPS}
@@ -155,7 +162,7 @@ class Hunt:
             counts[f"ranks of {name}"] = len(member.ranks)
             for rank in member.ranks:
                 counts |= _held(f"rank of {name}", rank)
-        counts["names in /dev/shm"] = len(os.listdir("/dev/shm"))
+        counts["names in /dev/shm"] = len(_shared_names())
         with contextlib.closing(sqlite3.connect(self.state / "journal.db")) as journal:
             [(rows,)] = journal.execute("SELECT count(*) FROM entries")
         counts["rows beyond jobs"] = rows - len(self._jobs)
@@ -174,6 +181,18 @@ def _held(name: str, pid: int) -> Inventory:
         f"unnamed files of {name}": sum(link.endswith(" (deleted)") for link in links),
         f"shared memory of {name}": mapped,
     }
+
+
+def _shared_names() -> set[str]:
+    """What in /dev/shm may be ours: it belongs to this user, and no process has it open that is
+    not of this hunt (as a database of somebody else has)."""
+    ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+    mine = {entry.name for entry in os.scandir("/dev/shm") if entry.stat().st_uid == os.getuid()}
+    for pid in set(psutil.pids()) - ours:
+        with contextlib.suppress(OSError):
+            maps = Path(f"/proc/{pid}/maps").read_text()
+            mine -= {name for name in mine if f"/dev/shm/{name}" in maps}
+    return mine
 
 
 def _target(pid: int, fd: str) -> str:

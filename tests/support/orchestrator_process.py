@@ -49,6 +49,13 @@ class OrchestratorProcess:
             self.process.kill()
         await self.process.communicate()
 
+    async def end(self) -> int:
+        """SIGTERM; its exit status."""
+        assert self.process is not None
+        self.process.terminate()
+        async with asyncio.timeout(DEADLINE_S):
+            return await self.process.wait()
+
     async def restart(self) -> None:
         await self.kill()
         await self.start()

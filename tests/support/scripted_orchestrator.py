@@ -33,8 +33,8 @@ DEADLINE_S = 30.0
 
 
 class ScriptedOrchestrator:
-    """Answers Register with Welcome (the next epoch) and Heartbeat with Beat, unless told not to;
-    and RegisterAgain to whom it does not know.
+    """Answers Register with Welcome (the next epoch; what is said twice on one connection, with the
+    same) and Heartbeat with Beat, unless told not to; and RegisterAgain to whom it does not know.
 
     Everything else lands in `heard`, as (name, message); `await hear(Type, …)` takes the first one
     of that type that fits out of it, waiting up to a deadline.
@@ -53,6 +53,7 @@ class ScriptedOrchestrator:
         self._names: dict[bytes, str] = {}
         self._epochs = itertools.count(1)
         self._epoch_of: dict[str, int] = {}
+        self._welcomed: set[bytes] = set()
         self._generations = itertools.count(100)
         self._news = asyncio.Condition()
         self._context = zmq.asyncio.Context()
@@ -151,12 +152,15 @@ class ScriptedOrchestrator:
                 self._news.notify_all()
 
     async def _register(self, identity: bytes, message: Register) -> None:
+        again = self._names.get(identity) == message.name and identity in self._welcomed
         self._identities[message.name] = identity
         self._names[identity] = message.name
         self.registered[message.name] = message
         if self.welcoming:
-            epoch = max(next(self._epochs), message.last_epoch + 1)
-            self._epoch_of[message.name] = epoch
+            if not again:
+                self._epoch_of[message.name] = max(next(self._epochs), message.last_epoch + 1)
+            self._welcomed.add(identity)
+            epoch = self._epoch_of[message.name]
             await self.say(message.name, Welcome(message.name, epoch, self.heartbeat_s))
 
 

@@ -22,6 +22,7 @@ from tests.support.leader_process import LeaderProcess, gone, leader
 from tests.support.orchestrator_process import OrchestratorProcess, orchestrator
 
 DEADLINE_S = 60.0
+PATIENCE_S = 200.0  # of a client: a role may be killed and started again on a busy machine
 PROGRAM = "tests.support.directed_program:load"
 STEPS = 3
 Value = TypeVar("Value")
@@ -160,7 +161,7 @@ class Troupe:
 def new_client(http: str) -> httpx.AsyncClient:
     """No connection of its own outlives a kill, and it opens as many as it is asked for."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    return httpx.AsyncClient(base_url=http, timeout=DEADLINE_S, limits=limits, trust_env=False)
+    return httpx.AsyncClient(base_url=http, timeout=PATIENCE_S, limits=limits, trust_env=False)
 
 
 def _live(post: dict[str, Any]) -> bool:

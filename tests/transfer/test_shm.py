@@ -14,11 +14,12 @@ import pytest
 from tests.support.descriptors import held_open
 from tests.support.instance import Instance, digest
 from tests.support.sending import SLOT_BYTES, Sender, grant
-from transfer.backends import shm
+from transfer.backends import Stop, shm
 from transfer.backends.shm import ShmBackend, ShmPeer
 from transfer.errors import TransferFailed
 from transfer.messages import PoolAddress, ShmAddress
 from transfer.pool import SlotPool
+from transfer.slots import Copy
 
 
 @pytest.fixture
@@ -231,8 +232,24 @@ def test_an_unopenable_process_says_why(monkeypatch: pytest.MonkeyPatch) -> None
         raise PermissionError(errno.EACCES, "not allowed")
 
     monkeypatch.setattr(shm.os, "open", refuse)
-    with SlotPool.create(1, SLOT_BYTES, 0) as pool:
-        backend = ShmBackend(pool)
+    with SlotPool.create(1, SLOT_BYTES, 0) as pool, SlotPool.create(1, SLOT_BYTES, 0) as own:
+        backend = ShmBackend(own)
         with pytest.raises(shm.Unreachable, match="not allowed"):
             backend.reach(pool.address(), 1)
     assert isinstance(pool.address().shm, ShmAddress)
+
+
+def test_its_own_pool_is_not_mapped_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise AssertionError("it opened its own pool")
+
+    with SlotPool.create(1, SLOT_BYTES, 1) as pool:
+        backend = ShmBackend(pool)
+        monkeypatch.setattr(shm, "_open", refuse)
+        peer = backend.reach(pool.address(), 1)
+        pool.segments([1])[0][:5] = b"hello"
+        [target], [source] = pool.spans([0], 5), pool.spans([1], 5)
+        assert peer.start([Copy(source[0], target[0], 5)], time.monotonic() + 9, Stop()) is None
+        assert bytes(pool.segments([0])[0][:5]) == b"hello"
+        del peer
+        backend.close()

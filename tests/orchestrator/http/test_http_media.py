@@ -73,6 +73,24 @@ async def test_connections_are_shared_and_bounded(instance: MediaServer) -> None
     assert gateway._clients == {}
 
 
+async def test_connections_to_the_gone_are_closed_when_nobody_reads(
+    instance: MediaServer,
+) -> None:
+    gateway = MediaGateway()
+    big = finished(instance, "big", picture(1, 3_000_000))
+    reading = gateway.chunks(big)
+    first = await anext(reading)
+    async with MediaServer("tcp://127.0.0.1:*") as other:
+        await read(gateway, finished(other, "b", b"b"))
+        await gateway.close_gone(lambda endpoint: endpoint == other.endpoint)
+        assert set(gateway._clients) == {instance.endpoint, other.endpoint}
+        assert first + b"".join([chunk async for chunk in reading]) == picture(1, 3_000_000)
+        await gateway.close_gone(lambda endpoint: endpoint == other.endpoint)
+        assert set(gateway._clients) == {other.endpoint}
+        assert await read(gateway, finished(instance, "back", b"again")) == b"again"
+    await gateway.close()
+
+
 async def test_a_connection_in_use_stays(instance: MediaServer) -> None:
     gateway = MediaGateway(idle=0)
     big = finished(instance, "big", picture(1, 3_000_000))

@@ -1,77 +1,14 @@
 """SIGKILL of a real orchestrator, at every state of a job: nothing is lost, nothing comes twice."""
 
 import asyncio
-import contextlib
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 
-from tests.support.orchestrator_process import OrchestratorProcess, orchestrator
-from tests.support.picture_dealer import Trio, pixels, trio
+from tests.support.house import House, house
+from tests.support.picture_dealer import pixels
 from transfer.messages import Work
-
-DEADLINE_S = 60.0
-
-
-class House:
-    """An orchestrator, scripted roles, and a client."""
-
-    def __init__(
-        self, process: OrchestratorProcess, roles: Trio, client: httpx.AsyncClient, state: Path
-    ) -> None:
-        self.process, self.roles, self.client, self.state = process, roles, client, state
-
-    async def ask(self, seed: int) -> str:
-        """A job of one picture, under a key of its own; its id."""
-        body = {"prompt": "a red circle", "seed": seed}
-        headers = {"Idempotency-Key": f"key of {seed}"}
-        reply = await self.client.post("/v1/jobs", json=body, headers=headers)
-        assert reply.status_code == 202, reply.text
-        return str(reply.json()["id"])
-
-    async def job(self, id: str) -> dict[str, Any]:
-        reply = await self.client.get(f"/v1/jobs/{id}")
-        assert reply.status_code == 200, reply.text
-        return dict(reply.json())
-
-    async def over(self, id: str) -> dict[str, Any]:
-        """The job, as soon as it is over."""
-        async with self.client.stream("GET", f"/v1/jobs/{id}/events") as reply:
-            async for _ in reply.aiter_lines():
-                pass
-        return await self.job(id)
-
-    async def stage(self, id: str, stage: str) -> None:
-        """Waits until the job is so far."""
-        async with self.client.stream("GET", f"/v1/jobs/{id}/events") as reply:
-            async for line in reply.aiter_lines():
-                if f'"stage":"{stage}"' in line:
-                    return
-        raise AssertionError("it was over before")
-
-    async def content(self, id: str) -> bytes:
-        reply = await self.client.get(f"/v1/jobs/{id}/content")
-        assert reply.status_code == 200, reply.text
-        return reply.content
-
-    @property
-    def files(self) -> list[str]:
-        return [path.name for path in (self.state / "media").iterdir()]
-
-
-@contextlib.asynccontextmanager
-async def house(state: Path, serve: bool = True) -> AsyncIterator[House]:
-    fresh = httpx.Limits(max_keepalive_connections=0)  # no connection outlives a kill
-    async with (
-        orchestrator(state) as process,
-        trio(process.control, serve) as roles,
-        httpx.AsyncClient(base_url=process.http, timeout=DEADLINE_S, limits=fresh) as client,
-        asyncio.timeout(DEADLINE_S),
-    ):
-        yield House(process, roles, client, state)
 
 
 async def _all_are_completed(house: House, jobs: dict[int, str]) -> None:
@@ -111,12 +48,13 @@ async def test_killed_while_jobs_wait(tmp_path: Path) -> None:
         await _all_are_completed(it, jobs)
 
 
-async def test_killed_while_a_job_is_computed(tmp_path: Path) -> None:
-    async with house(tmp_path) as it:
+async def test_killed_while_a_job_is_computed(tmp_path: Path, journal_url: str) -> None:
+    async with house(tmp_path, journal=journal_url) as it:
         it.roles.denoiser.idle = True
         jobs = {7: await it.ask(7)}
         await it.roles.denoiser.until(Work)
         await it.stage(jobs[7], "denoiser")
+        await it.written(2)  # that it was accepted, and that it was attempted
         await it.process.kill()
         it.roles.denoiser.idle = False
         await it.process.start()
@@ -136,9 +74,27 @@ async def test_killed_when_the_picture_was_made_but_not_stored(tmp_path: Path) -
         await _all_are_completed(it, jobs)
 
 
-async def test_killed_again_and_again_under_load(tmp_path: Path) -> None:
-    """Clients that come back with their keys get one job for each, whatever they missed."""
+async def test_told_to_end_while_a_job_is_computed(tmp_path: Path) -> None:
+    """It does not wait for what its next life will compute, and says so to who follows the job."""
     async with house(tmp_path) as it:
+        it.roles.denoiser.idle = True
+        jobs = {7: await it.ask(7)}
+        await it.stage(jobs[7], "denoiser")
+        async with it.client.stream("GET", f"/v1/jobs/{jobs[7]}/events") as reply:
+            lines = reply.aiter_lines()
+            while not (await anext(lines)).startswith("data:"):
+                pass
+            assert await it.process.end() == 0
+            rest = [line async for line in lines]  # it ends as a reply should
+        assert not any('"status":"completed"' in line for line in rest)
+        it.roles.denoiser.idle = False
+        await it.process.start()
+        await _all_are_completed(it, jobs)
+
+
+async def test_killed_again_and_again_under_load(tmp_path: Path, journal_url: str) -> None:
+    """Clients that come back with their keys get one job for each, whatever they missed."""
+    async with house(tmp_path, journal=journal_url) as it:
         jobs: dict[int, str] = {}
         asking = [asyncio.create_task(_persist(it, seed, jobs)) for seed in range(40)]
         for count in (5, 15, 25):

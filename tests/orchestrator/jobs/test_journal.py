@@ -1,4 +1,7 @@
-"""The journal on a real disk: kills, full disks, flipped bytes, torn ends, two at once."""
+"""The journal on a real disk: kills, full disks, flipped bytes, torn ends, two at once.
+
+What concerns no file is tried in PostgreSQL too; see also test_journal_postgres.py.
+"""
 
 import asyncio
 import contextlib
@@ -10,88 +13,41 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.jobs.entries import Accepted, Attempted, Ended, Entry, Forgotten
+from orchestrator.jobs.entries import Attempted, Entry, Forgotten
 from orchestrator.jobs.events import WriteFailed, Written
 from orchestrator.jobs.folder import StateFolder
-from orchestrator.jobs.journal import Journal, JournalError
-from orchestrator.jobs.model import Idempotency, JobProgress, StoredFile
-from tests.support.simulated_desk import TIMINGS, spec
+from orchestrator.jobs.journal import JournalError
+from tests.support.journal_writer import DEADLINE_S, accepted, ended, execute, read, writer
 
-DEADLINE_S = 60.0
-
-
-def accepted(number: int) -> Accepted:
-    return Accepted(f"job_{number}", number, 1.5, spec(), Idempotency(f"key {number}", b"\xff\x00"))
+SWAPPED = "UPDATE entries SET checksum = (SELECT checksum FROM entries WHERE seq = 1) WHERE seq = 2"
 
 
-def ended(number: int) -> Ended:
-    described, files = spec().described, [StoredFile("state:a", "image/png", 7, 64, 64)]
-    facts = (f"job_{number}", number, 1.5, 2.5, "completed", described, JobProgress(), 1)
-    return Ended(*facts, timings=TIMINGS, files=files)
+def url_of(folder: Path) -> str:
+    return f"sqlite:///{folder / 'journal.db'}"
 
 
-class Writer:
-    """A journal in the test's own process, one entry after another."""
-
-    def __init__(self, url: str) -> None:
-        self.journal = Journal(url)
-        self.recovered = self.journal.open()
-        self.lost = asyncio.Event()
-        self._reports: asyncio.Queue[Written | WriteFailed] = asyncio.Queue()
-        self._tickets = 0
-        self.journal.start(self._report, self.lost.set)
-
-    def _report(self, reports: list[Written | WriteFailed]) -> None:
-        for each in reports:
-            self._reports.put_nowait(each)
-
-    async def write(self, *entries: Entry) -> list[Written | WriteFailed]:
-        for entry in entries:
-            self._tickets += 1
-            assert self.journal.write(self._tickets, entry) is None
-        async with asyncio.timeout(DEADLINE_S):
-            return [await self._reports.get() for _ in entries]
-
-
-@contextlib.asynccontextmanager
-async def writer(folder: Path) -> AsyncIterator[Writer]:
-    made = Writer(f"sqlite:///{folder / 'journal.db'}")
-    try:
-        yield made
-    finally:
-        made.journal.close()
-
-
-def read(folder: Path) -> list[Entry]:
-    journal = Journal(f"sqlite:///{folder / 'journal.db'}")
-    try:
-        return journal.open().entries
-    finally:
-        journal.close()
-
-
-async def test_what_was_written_is_read_again_in_order(tmp_path: Path) -> None:
+async def test_what_was_written_is_read_again_in_order(journal_url: str) -> None:
     wrote: list[Entry] = [accepted(1), Attempted("job_1", 0, 3), accepted(2)]
-    async with writer(tmp_path) as first:
+    async with writer(journal_url) as first:
         assert (first.recovered.entries, first.recovered.life) == ([], 0)
         assert await first.write(*wrote) == [Written(1), Written(2), Written(3)]
         assert first.journal.counters["journal_writes"] == 3
-    async with writer(tmp_path) as second:
+    async with writer(journal_url) as second:
         assert (second.recovered.entries, second.recovered.life) == (wrote, 1)
         await second.write(accepted(3))
-    assert read(tmp_path) == [*wrote, accepted(3)]
+    assert read(journal_url) == [*wrote, accepted(3)]
 
 
-async def test_an_end_takes_the_place_of_all_before_it(tmp_path: Path) -> None:
-    async with writer(tmp_path) as journal:
+async def test_an_end_takes_the_place_of_all_before_it(journal_url: str) -> None:
+    async with writer(journal_url) as journal:
         await journal.write(accepted(1))
         await journal.write(Attempted("job_1", 0, 1), ended(1), accepted(2), accepted(3), ended(3))
         await journal.write(accepted(4), Forgotten("job_2"), Forgotten("job_4"))
-    assert read(tmp_path) == [ended(1), ended(3)]
+    assert read(journal_url) == [ended(1), ended(3)]
 
 
 async def test_what_waits_is_written_in_one_transaction(tmp_path: Path) -> None:
-    async with writer(tmp_path) as journal:
+    async with writer(url_of(tmp_path)) as journal:
         lock = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
         with contextlib.closing(lock):
             lock.execute("BEGIN IMMEDIATE")  # the writer waits for us with its first entry
@@ -100,25 +56,44 @@ async def test_what_waits_is_written_in_one_transaction(tmp_path: Path) -> None:
             lock.execute("ROLLBACK")
         assert all(isinstance(each, Written) for each in await writing)
         assert journal.journal.counters["journal_commits"] <= 2
-    assert len(read(tmp_path)) == 300
+    assert len(read(url_of(tmp_path))) == 300
 
 
-async def test_another_orchestrator_that_opens_it_fences_the_first(tmp_path: Path) -> None:
-    async with writer(tmp_path) as first, writer(tmp_path) as second:
+async def test_another_orchestrator_that_opens_it_fences_the_first(journal_url: str) -> None:
+    async with writer(journal_url) as first, writer(journal_url) as second:
         (failed,) = await first.write(accepted(1))
         assert isinstance(failed, WriteFailed)
         assert "taken the journal" in failed.reason
         async with asyncio.timeout(DEADLINE_S):
             await first.lost.wait()
         assert await second.write(accepted(2)) == [Written(1)]
-    assert read(tmp_path) == [accepted(2)]
+    assert read(journal_url) == [accepted(2)]
 
 
 async def test_an_entry_that_cannot_be_encoded_costs_only_itself(tmp_path: Path) -> None:
-    async with writer(tmp_path) as journal:
+    async with writer(url_of(tmp_path)) as journal:
         broken = Attempted("job_1", 0, object())  # type: ignore[arg-type]
         assert "cannot be encoded" in str(journal.journal.write(99, broken))
         assert await journal.write(accepted(1)) == [Written(1)]
+
+
+async def test_a_changed_row_is_named_and_the_way_on_works(journal_url: str) -> None:
+    async with writer(journal_url) as journal:
+        await journal.write(*map(accepted, range(1, 4)))
+    execute(journal_url, SWAPPED)
+    with pytest.raises(JournalError, match="entry 2 of job job_2: its checksum does not fit") as e:
+        read(journal_url)
+    remedy = str(e.value).partition("run ")[2].partition(", or begin")[0]
+    execute(journal_url, remedy)
+    assert read(journal_url) == [accepted(1), accepted(3)]
+
+
+async def test_a_newer_schema_is_refused(journal_url: str) -> None:
+    async with writer(journal_url) as journal:
+        await journal.write(accepted(1))
+    execute(journal_url, "UPDATE facts SET value = '2' WHERE name = 'schema'")
+    with pytest.raises(JournalError, match="schema 2, and this version reads 1"):
+        read(journal_url)
 
 
 # ---------------------------------------------------------------- damage
@@ -128,7 +103,7 @@ def _journal_of(folder: Path, count: int) -> Path:
     """A journal of so many jobs, with everything in its one file."""
 
     async def fill() -> None:
-        async with writer(folder) as journal:
+        async with writer(url_of(folder)) as journal:
             await journal.write(*map(accepted, range(1, count + 1)))
 
     asyncio.run(fill())
@@ -151,7 +126,7 @@ def _flips(content: bytes, count: int) -> Iterator[bytes]:
 
 def _read_or_refuse(folder: Path) -> list[Entry] | str:
     try:
-        return read(folder)
+        return read(url_of(folder))
     except JournalError as error:
         return str(error)
 
@@ -170,25 +145,11 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
     assert refused > 10  # most bytes are rows; the others are free space
 
 
-def test_a_changed_row_is_named_and_the_way_on_works(tmp_path: Path) -> None:
-    path = _journal_of(tmp_path, 3)
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as direct:
-        direct.execute(
-            "UPDATE entries SET body = CAST(replace(body, 'red', 'rad') AS BLOB) WHERE seq = 2"
-        )
-    with pytest.raises(JournalError, match="entry 2 of job job_2: its checksum does not fit") as e:
-        read(tmp_path)
-    remedy = str(e.value).partition("run ")[2].partition(", or move")[0]
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as direct:
-        direct.execute(remedy)
-    assert read(tmp_path) == [accepted(1), accepted(3)]
-
-
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path = _journal_of(tmp_path, 200)
     path.write_bytes(path.read_bytes()[:20_000])
     with pytest.raises(JournalError, match="move it away"):
-        read(tmp_path)
+        read(url_of(tmp_path))
 
 
 def test_another_kind_of_file_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -196,21 +157,8 @@ def test_another_kind_of_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     path.write_bytes(b"a diary, and none of your business\n" * 100)
     before = path.read_bytes()
     with pytest.raises(JournalError, match="move it away"):
-        read(tmp_path)
+        read(url_of(tmp_path))
     assert path.read_bytes() == before
-
-
-def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    path = _journal_of(tmp_path, 1)
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as direct:
-        direct.execute("UPDATE facts SET value = '2' WHERE name = 'schema'")
-    with pytest.raises(JournalError, match="schema 2, and this version reads 1"):
-        read(tmp_path)
-
-
-def test_a_url_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="--journal nonsense"):
-        Journal("nonsense")
 
 
 # ---------------------------------------------------------------- processes
@@ -260,25 +208,18 @@ async def writing(folder: Path, *arguments: str) -> AsyncIterator[Process]:
         await process.communicate()
 
 
-async def test_nothing_that_was_said_is_lost_by_kills(tmp_path: Path) -> None:
+async def test_nothing_that_was_said_is_lost_by_kills(journal_url: str, tmp_path: Path) -> None:
     promised: list[str] = []
     for life in range(4):
-        async with writing(tmp_path) as process:
-            assert await process.line() == f"open {life}"
+        async with writing(tmp_path, "--journal", journal_url) as process:
+            assert await process.line() == f"open {2 * life}"  # reading it was a life too
             for _ in range(30 * (life + 1)):
                 await process.until("job_")
             await process.kill()
         promised += process.promised
-        there = [entry.job for entry in read(tmp_path / "")]
+        there = [entry.job for entry in read(journal_url)]
         assert set(promised) <= set(there)
         assert len(there) - len(promised) <= life + 1  # one at a time may be there unsaid
-        _forget_reading(tmp_path)
-
-
-def _forget_reading(folder: Path) -> None:
-    """Reading counted a life; the next process shall count on from the last one that wrote."""
-    with contextlib.closing(sqlite3.connect(folder / "journal.db", isolation_level=None)) as direct:
-        direct.execute("UPDATE facts SET value = value - 1 WHERE name = 'life'")
 
 
 async def test_a_torn_end_of_the_log_is_cut_off(tmp_path: Path) -> None:
@@ -289,13 +230,13 @@ async def test_a_torn_end_of_the_log_is_cut_off(tmp_path: Path) -> None:
     log = tmp_path / "journal.db-wal"
     content = log.read_bytes()
     log.write_bytes(content[:-1000])
-    there = [entry.job for entry in read(tmp_path)]
+    there = [entry.job for entry in read(url_of(tmp_path))]
     assert there == process.promised[: len(there)]
     assert len(there) >= 15
 
 
 async def test_a_full_disk_refuses_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
-    async with writing(tmp_path, "200000") as process:
+    async with writing(tmp_path, "--bytes", "200000") as process:
         failed = await process.until("!")
         assert "full" in failed or "I/O" in failed
         before = list(process.promised)
@@ -303,7 +244,7 @@ async def test_a_full_disk_refuses_and_goes_on_when_there_is_room(tmp_path: Path
         process.lift()
         await process.until("job_")
         await process.kill()
-    there = [entry.job for entry in read(tmp_path)]
+    there = [entry.job for entry in read(url_of(tmp_path))]
     assert set(process.promised) <= set(there)
 
 

@@ -94,7 +94,7 @@ def seams(world: "World") -> Iterator[None]:
         "roles.control.Dealer": Dealer,
         "roles.pool.RankProcess": Rank,
         "roles.leader.Gallery": Gallery,
-        "roles.leader.this_host": lambda: HostInfo("host", "boot", current().life.pid, 1.0),
+        "roles.leader.this_host": lambda: HostInfo("host", "boot", current().life.pid, 1),
         "roles.outbox.Outbox": lambda *args: current().outbox(*args),
         "transfer.transport._backends": _backends,
         "transfer.transport.in_thread": in_thread,

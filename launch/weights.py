@@ -1,0 +1,74 @@
+"""How many bytes a model's weights take in memory, read from its files without loading them."""
+
+import json
+import math
+from pathlib import Path
+from typing import BinaryIO
+
+_LENGTH_BYTES = 8  # before a safetensors file's header
+_MAX_HEADER = 100 << 20
+_FLOAT32, _HALF = 4, 2
+_OTHERS = ("*.bin", "*.pt", "*.pth")
+_DIRECTIONS = 3  # slots to receive into, and to send from as encoder and as denoiser
+_PROCESSES = 1 << 30  # Python and torch in a leader and a rank, and what one request works with
+_WORK = 0.5  # of the weights: what a forward and a decode hold meanwhile
+
+
+def whole_bytes(model: str, dtype: str, slots: int) -> int | None:
+    """Bytes of memory that an instance with all roles takes, with `slots` bytes of slots for each
+    direction; None if the weights are not here to be counted."""
+    weights = weights_bytes(model, dtype)
+    if weights is None:
+        return None
+    return int(weights * (1 + _WORK)) + _DIRECTIONS * slots + _PROCESSES
+
+
+def weights_bytes(model: str, dtype: str) -> int | None:
+    """Bytes of all components together, loaded as --dtype says; None if the folder is not here.
+
+    Numbers are counted, not bytes on the disk: with `auto` most are loaded as float32, whatever
+    they are stored as. Files of other formats count as they are.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        return None
+    size = _HALF if dtype in ("bfloat16", "float16") else _FLOAT32
+    total = 0
+    for component in sorted(each for each in folder.iterdir() if each.is_dir()):
+        total += _component(component, size)
+    return total
+
+
+def _component(folder: Path, size: int) -> int:
+    files = [file for file in folder.glob("*.safetensors") if file.is_file()]
+    plain = [file for file in files if not _is_variant(file.name)] or files
+    if plain:
+        return sum(_numbers(file) for file in plain) * size
+    others = {file for pattern in _OTHERS for file in folder.glob(pattern)}
+    return sum(file.stat().st_size for file in others)
+
+
+def _is_variant(name: str) -> bool:
+    """model.fp16.safetensors: a second copy of what is there already."""
+    parts = name.removesuffix(".safetensors").split(".")
+    return len(parts) > 1
+
+
+def _numbers(file: Path) -> int:
+    """How many numbers the tensors of a safetensors file hold; 0 if it cannot be read, which is
+    for the ranks to say."""
+    try:
+        with file.open("rb") as stream:
+            header = _header(stream)
+    except (OSError, ValueError):
+        return 0
+    shapes = [each.get("shape", []) for each in header.values() if isinstance(each, dict)]
+    return sum(math.prod(shape) for shape in shapes if shape)
+
+
+def _header(stream: BinaryIO) -> dict[str, object]:
+    length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+    if length > _MAX_HEADER:
+        raise ValueError(f"a header of {length} bytes")
+    header = json.loads(stream.read(length))
+    return header if isinstance(header, dict) else {}

@@ -1,0 +1,109 @@
+"""The first forwards of a role, before there are requests: what is compiled is compiled, and what
+cannot run here is found.
+
+The transformer's arguments are those that the pipeline itself gives it. A role without text
+encoders makes up what they would say: it runs their skeletons on the meta device, which gives the
+shapes, and takes zeros.
+"""
+
+import copy
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from roles.split.batching import key_of, merge
+from roles.split.components import brief
+from roles.split.face import StandIn
+from roles.split.program import Call, Denoising, ModelError, TransformerCall
+from transfer.messages import Inputs, ModelInfo, Params
+from transfer.speed import told
+
+log = logging.getLogger(__name__)
+
+
+def warm(program: Any) -> None:
+    """Runs each form of forward for one request and for two. Raises ModelError if that fails.
+
+    `program` is a `roles.split.classic.ClassicProgram`. A model whose requests cannot be made up is
+    left as it is: then the first of them take longer.
+    """
+    forms: set[str] = set()
+    for inputs in _inputs(program.info):
+        try:
+            pair = [_begun(program, inputs) for _ in range(2)]
+        except Exception as error:
+            log.warning("no warm-up: a request cannot be made up (%s)", brief(error))
+            log.debug("the reason", exc_info=True)
+            return
+        calls = [each.pending for each in pair if each.pending is not None]
+        form = (key_of(calls[0]) or "").partition(":")[0]
+        if form not in forms:
+            forms.add(form)
+            _run(program.info, calls)
+        for each in pair:
+            each.cancel()
+
+
+def _run(info: ModelInfo, calls: list[TransformerCall]) -> None:
+    try:
+        calls[0].run()
+        if key_of(calls[0]) is not None:
+            merge(calls)[0].run()
+    except Exception as error:
+        log.debug("the warm-up failed", exc_info=True)
+        raise ModelError(
+            f"{info.name} does not run with {told(info.speed)}: {brief(error)}"
+        ) from error
+
+
+def _inputs(info: ModelInfo) -> Iterator[Inputs]:
+    """A usual request, and one without guidance: often that is a smaller batch."""
+    known = {parameter.name for parameter in info.parameters}
+    usual: Params = {"prompt": "a picture", "num_inference_steps": 2}
+    params: Params = {name: value for name, value in usual.items() if name in known}
+    yield Inputs(params, 0)
+    for name in ("guidance_scale", "true_cfg_scale"):
+        if name in known:
+            yield Inputs({**params, name: 1.0}, 0)
+
+
+def _begun(program: Any, inputs: Inputs) -> Denoising:
+    """A request at its first forward."""
+    call = Call("warm-up", inputs)
+    if program.info.splittable:
+        encoders = {
+            name: _imagined(name, part, program.device)
+            for name, part in program.of_part("encoder").items()
+            if isinstance(part, StandIn)
+        }
+        denoising: Denoising = program.denoise(call, program.with_parts(encoders).encode(call))
+    else:
+        denoising = program.generate(call)
+    denoising.start()
+    if denoising.done:
+        denoising.result()  # raises why
+    return denoising
+
+
+def _imagined(name: str, part: StandIn, device: torch.device) -> StandIn:
+    """An encoder that says zeros, of the shapes that the real one would."""
+    hollow = copy.deepcopy(part.component).to("meta")
+    if hasattr(hollow, "set_attn_implementation"):
+        hollow.set_attn_implementation("eager")  # the others look into the masks
+
+    def compute(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = tree_map(_to_meta, (args, kwargs))
+        return tree_map(lambda value: _zeros(value, device), hollow(*args, **kwargs))
+
+    return StandIn(name, part.component, device, {"__call__": compute, "forward": compute})
+
+
+def _to_meta(value: Any) -> Any:
+    return value.to("meta") if isinstance(value, torch.Tensor) else value
+
+
+def _zeros(value: Any, device: torch.device) -> Any:
+    return torch.zeros_like(value, device=device) if isinstance(value, torch.Tensor) else value

@@ -1,0 +1,76 @@
+"""A real rank tells others when it computes."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from roles.calls import Begin, Load, Run
+from roles.cores import Cores
+from roles.keeper import rank_command
+from roles.options import RoleOptions
+from roles.pool import WorkerPool
+from transfer.messages import Inputs
+from transfer.pool import SlotPool
+
+SOON_S = 60.0
+PROGRAM = "tests.support.scripted_program:load"
+
+
+@pytest.fixture
+def file() -> Iterator[str]:
+    fd = os.memfd_create("cores")
+    yield f"/proc/{os.getpid()}/fd/{fd}"
+    os.close(fd)
+
+
+@pytest.fixture
+def cores(file: str) -> Iterator[Cores]:
+    """Four cores, as another rank of the machine sees them."""
+    made = Cores(1, 4, file)
+    yield made
+    made.close()
+
+
+async def becomes(cores: Cores, threads: int) -> None:
+    """What another process does cannot be waited for as an event; it is looked for."""
+    async with asyncio.timeout(SOON_S):
+        while cores.threads(exact=False) != threads:
+            await asyncio.sleep(0.01)
+
+
+def calls(gate: Path) -> tuple[Begin, Run]:
+    """An encoding that lasts until the gate is there."""
+    params = {"gate": str(gate), "gate_at": "encode"}
+    begin = Begin("r", 1, "encoder", Inputs(params, seed=1), None)
+    return begin, Run("encode", ((("r", 1),),))
+
+
+async def test_others_have_the_cores_of_a_rank_until_it_computes_and_after(
+    file: str, cores: Cores, tmp_path: Path
+) -> None:
+    options = RoleOptions(
+        orchestrator="tcp://127.0.0.1:1",
+        model="fine",
+        roles=("encoder",),
+        threads=1,
+        cores=4,
+        cores_file=file,
+    )
+    begin, run = calls(tmp_path / "gate")
+    with SlotPool.create(1, 4096, 1) as slots:
+        ranks = WorkerPool([rank_command(options, 0, PROGRAM, slots.fd)])
+        await ranks.start()
+        try:
+            assert (await ranks.call(Load("fine", ["encoder"], "auto"), SOON_S)).ok
+            assert cores.threads(exact=False) == 4  # it has the model, and nothing to do
+            assert (await ranks.call(begin, SOON_S)).ok
+            running = asyncio.create_task(ranks.call(run, SOON_S))
+            await becomes(cores, 2)
+            (tmp_path / "gate").touch()
+            assert (await running).ok
+            await becomes(cores, 4)
+        finally:
+            await ranks.kill()
