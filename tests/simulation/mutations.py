@@ -180,13 +180,14 @@ MUTATIONS = [
     Mutation(
         "never release what senders keep",
         f"{CORE}/retry.py",
-        "    if kept.instance.live:\n        books.release(",
-        "    if False:\n        books.release(",
+        "    if kept.instance.live:\n"
+        "        books.release(kept.instance, request.route[stage], request.id, kept.attempt)",
+        "    pass",
     ),
     Mutation(
         "keep what was staged for a request that is over",
         f"{CORE}/ending.py",
-        "        books.release(attempt.worker, attempt.role, attempt.id, attempt.held)",
+        "        books.release(attempt.worker, attempt.shelf, attempt.id, attempt.held)",
         "        pass",
     ),
     Mutation(
