@@ -43,7 +43,7 @@ _OF_ROLES = (
     "slot_bytes",
     "max_batch",
     "rank_timeout",
-    "checkpoint_seconds",
+    "checkpoint",
 )
 _OF_BOTH = ("keys", "media_store")
 

@@ -202,7 +202,7 @@ def compute_flags(function: Wrapped) -> Wrapped:
             "otherwise in turns.",
         ),
         click.option(
-            "--checkpoint-seconds",
+            "--checkpoint",
             type=click.FloatRange(min=0),
             default=CHECKPOINT_S,
             show_default=True,
