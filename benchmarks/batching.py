@@ -6,7 +6,8 @@ A denoiser's scheduler and steps in this process, one thread, no sockets and no 
 requests run at all times, and whoever ends is replaced at once. *turns*: every forward is one
 request's. *batched*: what is served by default, the learning of whether it pays included.
 *forward*: one request's call of the transformer against the same for `n`, nothing else; no engine
-can gain more. The three are measured in turns, so that a noisy neighbour meets all of them.
+can gain more. The three are measured in turns, and seconds are processor time of the one thread:
+what it would take if nobody else computed on this machine.
 
 `--family` is demo, or a name of `tests.support.pipelines` (tiny random models).
 """
@@ -17,9 +18,10 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -60,7 +62,7 @@ class Live:
 
     @property
     def batch_key(self) -> str | None:
-        return None if self.denoising.pending is None else key_of(self.denoising.pending)
+        return key_of(self.denoising.pending[0]) if self.denoising.pending else None
 
 
 class Denoiser:
@@ -78,10 +80,10 @@ class Denoiser:
 
     def run(self, seconds: float) -> float:
         """Requests per second."""
-        before, began = self._steps(), time.perf_counter()
-        while time.perf_counter() - began < seconds:
+        before, began, until = self._steps(), time.thread_time(), time.monotonic() + seconds
+        while time.monotonic() < until:
             self.turn()
-        return (self._steps() - before) / (time.perf_counter() - began)
+        return (self._steps() - before) / (time.thread_time() - began)
 
     def turn(self) -> None:
         plan = self._scheduler.plan()
@@ -90,7 +92,7 @@ class Denoiser:
         if plan.unit == "begin":
             group[0].denoising.start()
         else:
-            turn = self._stepper.take(group)
+            turn = self._stepper.take(group, plan.share)
             assert not any(turn.errors), turn.errors
             if turn.measured is not None:
                 self._scheduler.handle(turn.measured)
@@ -99,7 +101,8 @@ class Denoiser:
 
     def _note(self, live: Live) -> None:
         if not live.denoising.done:
-            self._scheduler.handle(Ran(live.key, live.batch_key))
+            branches = len(live.denoising.pending)
+            self._scheduler.handle(Ran(live.key, live.batch_key, branches))
             return
         live.denoising.result()
         self._scheduler.handle(Ended(live.key))
@@ -119,19 +122,26 @@ class Denoiser:
         return self.finished + sum(shares)
 
 
-def forward_seconds(model: Model, size: int, repeats: int) -> float:
+class Starts(Protocol):
+    """Whatever has requests to begin."""
+
+    def denoising(self, number: int) -> Denoising: ...
+
+
+def forward_seconds(
+    model: Starts, size: int, repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """The median of one transformer call for so many requests."""
     denoisings = [model.denoising(number) for number in range(size)]
     for denoising in denoisings:
         denoising.start()
-    calls = [denoising.pending for denoising in denoisings]
-    merged, _ = merge([call for call in calls if call is not None])
+    merged, _ = merge([call for denoising in denoisings for call in denoising.pending])
     merged.run()
     taken = []
     for _ in range(repeats):
-        began = time.perf_counter()
+        began = clock()
         merged.run()
-        taken.append(time.perf_counter() - began)
+        taken.append(clock() - began)
     for denoising in denoisings:
         denoising.cancel()
     return statistics.median(taken)

@@ -147,8 +147,9 @@ class Cluster:
     def _start(self) -> None:
         flags = []
         for name, value in self._flags.items():
-            if value is not None:
-                flags += [f"--{name.replace('_', '-')}", str(value)]
+            if value is not None and value is not False:
+                flag = f"--{name.replace('_', '-')}"
+                flags += [flag] if value is True else [flag, str(value)]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `stop`
         self._supervisor = subprocess.Popen(
             command("up", "--end-with-stdin", *flags),

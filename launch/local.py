@@ -19,6 +19,8 @@ from launch.weights import whole_bytes
 from orchestrator.api_keys import hash_of, new_key
 from transfer.addresses import is_loopback
 from transfer.errors import KeysError
+from transfer.messages import DENOISES
+from transfer.speed import write_step_cache
 
 _LOOPBACK, _ANY = "127.0.0.1", "0.0.0.0"
 _OF_FRONT = (
@@ -44,8 +46,9 @@ _OF_ROLES = (
     "max_batch",
     "rank_timeout",
     "checkpoint",
+    "encoder_cache",
 )
-_OF_BOTH = ("keys", "media_store")
+_OF_BOTH = ("keys", "media_store", "schedule")
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,13 @@ class LocalCluster:
             plan=chosen,
             orchestrator=_orchestrator(http, control, chosen, endpoints, flags, key),
             instances=tuple(
-                _instance(member, model, control, _bound(flags, ports[member.name]), shared)
+                _instance(
+                    member,
+                    model,
+                    control,
+                    _bound(flags, ports[member.name]),
+                    shared + _speed(member.role, flags),
+                )
                 for member in chosen.members
             ),
             key=key,
@@ -157,6 +166,19 @@ def _instance(
         "endpoint": endpoint,
     }
     return Recipe(member.role, member.name, _serve((*_flags(values), *shared)))
+
+
+def _speed(role: str, flags: dict[str, Any]) -> tuple[str, ...]:
+    """The flags of those that denoise."""
+    if role not in DENOISES:
+        return ()
+    cache = flags["step_cache"]
+    values = {
+        "attention_backend": flags["attention_backend"],
+        "quantize": flags["quantize"],
+        "step_cache": cache and write_step_cache(cache),
+    }
+    return (*_flags(values), *(["--compile"] if flags["compile"] else []))
 
 
 def _bound(flags: dict[str, Any], port: int) -> str:

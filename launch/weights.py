@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _LENGTH_BYTES = 8  # before a safetensors file's header
 _MAX_HEADER = 100 << 20
@@ -60,13 +60,14 @@ def _numbers(file: Path) -> int:
     try:
         with file.open("rb") as stream:
             header = _header(stream)
-    except (OSError, ValueError):
+        shapes = [each["shape"] for each in header.values() if "shape" in each]
+        return sum(math.prod(map(int, shape)) for shape in shapes)
+    except (OSError, ValueError, TypeError):
         return 0
-    shapes = [each.get("shape", []) for each in header.values() if isinstance(each, dict)]
-    return sum(math.prod(shape) for shape in shapes if shape)
 
 
-def _header(stream: BinaryIO) -> dict[str, object]:
+def _header(stream: BinaryIO) -> dict[str, Any]:
+    """{NAME: {"dtype", "shape", …}}, and "__metadata__" with words."""
     length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
     if length > _MAX_HEADER:
         raise ValueError(f"a header of {length} bytes")

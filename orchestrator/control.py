@@ -15,7 +15,17 @@ import zmq
 
 from orchestrator.complaints import Complaints
 from orchestrator.core.attempts import InvalidTransition
-from orchestrator.core.commands import Command, Discard, Log, Progress, Reject, Resolve, Send, Watch
+from orchestrator.core.commands import (
+    Command,
+    Discard,
+    Log,
+    Preview,
+    Progress,
+    Reject,
+    Resolve,
+    Send,
+    Watch,
+)
 from orchestrator.core.config import Config
 from orchestrator.core.events import Broken, Disconnected, Event, Received, SenderGone, Tick
 from orchestrator.core.machine import Machine
@@ -37,7 +47,7 @@ LINGER_MS = 500
 MORE = zmq.NOBLOCK | zmq.SNDMORE
 LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
-Outcome = Resolve | Reject | Progress | Discard
+Outcome = Resolve | Reject | Progress | Preview | Discard
 
 
 class Control:
@@ -221,7 +231,7 @@ class Control:
         match command:
             case Send():
                 self._send(command)
-            case Resolve() | Reject() | Progress() | Discard():
+            case Resolve() | Reject() | Progress() | Preview() | Discard():
                 self.listener(command)
             case Watch(name=name, epoch=epoch, host=host):
                 self._witness.watch(name, epoch, host)
@@ -276,6 +286,7 @@ def configure(options: OrchestratorOptions) -> Config:
     }
     return Config(
         policy=options.policy,
+        schedule="sjf" if options.schedule == "sjf" else "fifo",
         declared=declared,
         max_queue=options.max_queue,
         max_attempts=options.max_attempts,

@@ -99,6 +99,7 @@ class ClusterCollector(Collector):
         yield _ready(self._service.missing())
         yield from _instances(view)
         yield _slots(view)
+        yield from _encodings(view)
         yield from _tasks()
         yield from _events(self._service.counters())
 
@@ -147,6 +148,28 @@ def _slots(view: ClusterView) -> Metric:
         slots.update({(each.name, "leased"): each.slots.leased})
         slots.update({(each.name, "quarantined"): each.slots.quarantined})
     return _counted("triptych_slots", "Slots by instance and state", slots, "instance")
+
+
+def _encodings(view: ClusterView) -> Iterator[Metric]:
+    """The caches of encoders, each as of its last heartbeat."""
+    lookups = CounterMetricFamily(
+        "triptych_encoder_cache_lookups",
+        "Encodings that an encoder's cache had (hit) or that were computed (miss)",
+        labels=["instance", "result"],
+    )
+    used = GaugeMetricFamily(
+        "triptych_encoder_cache_bytes", "Memory of an encoder's cache in use", labels=["instance"]
+    )
+    limit = GaugeMetricFamily(
+        "triptych_encoder_cache_limit_bytes", "Its --encoder-cache", labels=["instance"]
+    )
+    for each in view.roles.get("encoder", []):
+        if each.encodings is not None:
+            lookups.add_metric([each.name, "hit"], each.encodings.hits)
+            lookups.add_metric([each.name, "miss"], each.encodings.misses)
+            used.add_metric([each.name], each.encodings.nbytes)
+            limit.add_metric([each.name], each.encodings.limit)
+    yield from (lookups, used, limit)
 
 
 def _tasks() -> Iterator[Metric]:

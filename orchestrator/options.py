@@ -13,7 +13,9 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     `journal`: a database URL for the journal of jobs; None: a file in `state_dir`.
     `job_ttl_s`, `job_bytes`: for how long finished jobs are kept, in seconds, and how large the
     stored files of all may be together, in bytes; then the oldest are forgotten.
-    `policy`: how an instance is chosen among those with room: round_robin | least_loaded.
+    `policy`: how an instance is chosen among those with room: least_backlog | least_loaded |
+    round_robin.
+    `schedule`: who goes first among those who wait for a role: sjf | fifo, as is round_robin.
     `encoders`, `denoisers`, `decoders`: endpoints whose places in their roles are fixed
     beforehand, in this order; all others follow in the order of their first registration.
     `media_store`: a folder or fsspec URL that the decoders and the front door both reach.
@@ -35,7 +37,8 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     journal: str | None = None
     job_ttl_s: float = 86_400.0
     job_bytes: int = 10 << 30
-    policy: str = "round_robin"
+    policy: str = "least_backlog"
+    schedule: str = "sjf"
     encoders: list[str] = []
     denoisers: list[str] = []
     decoders: list[str] = []

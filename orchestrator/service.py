@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.control import Control, Outcome
@@ -10,6 +11,7 @@ from orchestrator.core.commands import (
     Discard,
     DuplicateId,
     NoRoute,
+    Preview,
     Progress,
     QueueFull,
     Reject,
@@ -25,6 +27,7 @@ __all__ = [
     "Completed",
     "Duplicate",
     "NotReady",
+    "Previews",
     "Progress",
     "RequestFailed",
     "Service",
@@ -66,6 +69,15 @@ class Duplicate(Exception):
         self.request_id = request_id
 
 
+@dataclass(frozen=True)
+class Previews:
+    """So many pictures of a request half done, at most. `show` gets each of them while the request
+    is under way, and owns its files; it returns at once and does not raise."""
+
+    count: int
+    show: Callable[[list[Media]], None]
+
+
 class Service:
     """Requests in, results out. Lives in the event loop of the control channel.
 
@@ -86,12 +98,18 @@ class Service:
         self._machine = control.machine
         self._request_timeout_s = request_timeout_s
         self._waiting: dict[str, asyncio.Future[Completed]] = {}
+        self._previews: dict[str, Previews] = {}
         self._followers: dict[str, set[asyncio.Queue[Progress | None]]] = {}
         self._counted: list[Callable[[], dict[str, int]]] = []
         control.listener = self._hear
 
     async def generate(
-        self, inputs: Inputs, *, request_id: str, timeout_s: float | None = None
+        self,
+        inputs: Inputs,
+        *,
+        request_id: str,
+        timeout_s: float | None = None,
+        previews: Previews | None = None,
     ) -> Completed:
         """Runs one request to its end. `timeout_s` None: the server's own limit.
 
@@ -103,8 +121,11 @@ class Service:
         limit = self._request_timeout_s if timeout_s is None else timeout_s
         future: asyncio.Future[Completed] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = future
+        if previews is not None:
+            self._previews[request_id] = previews
         try:
-            self._control.post(Submit(request_id, inputs, limit))
+            count = previews.count if previews is not None else 0
+            self._control.post(Submit(request_id, inputs, limit, previews=count))
             return await future
         except asyncio.CancelledError:
             self._control.post(Cancel(request_id, "the client has gone"))
@@ -113,6 +134,7 @@ class Service:
             raise
         finally:
             del self._waiting[request_id]
+            self._previews.pop(request_id, None)
 
     async def progress(self, request_id: str) -> AsyncIterator[Progress]:
         """Where the request is, as it moves, until it ends. May begin before `generate` is
@@ -179,6 +201,9 @@ class Service:
         if isinstance(outcome, Discard):
             self._discard(outcome.media)
             return
+        if isinstance(outcome, Preview):
+            self._show(outcome)
+            return
         if isinstance(outcome, Progress):
             self._tell(outcome.request, outcome)
             return
@@ -192,6 +217,13 @@ class Service:
             future.set_result(outcome.result)
         else:
             future.set_exception(RequestFailed(outcome.result))
+
+    def _show(self, preview: Preview) -> None:
+        previews = self._previews.get(preview.request)
+        if previews is None:
+            self._discard(preview.media)
+        else:
+            previews.show(preview.media)
 
     def _tell(self, request_id: str, news: Progress | None) -> None:
         for queue in self._followers.get(request_id, ()):

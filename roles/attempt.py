@@ -44,6 +44,7 @@ class Attempt:
         self.marked = False  # a checkpoint is to be made of it
         self.computing = True  # takes one of the places that `Register.capacity` told of
         self.in_ranks = False  # ranks hold something of it
+        self.finishing = False  # ranks make its files, beside whatever else they do
         self.aborted = False
         self.step = 0
         self.steps = 0
@@ -52,6 +53,7 @@ class Attempt:
         self._began = time.monotonic()
         self._spent = {"read_s": 0.0, "compute_s": 0.0, "write_s": 0.0}
         self._wait_s = 0.0
+        self._busy_s = 0.0
         self._interrupted: asyncio.Future[Exception] = loop.create_future()
         if work.grant is not None:
             self.receive(work.grant)
@@ -113,11 +115,14 @@ class Attempt:
 
     # ------------------------------------------------------------ time
 
-    def add(self, outcome: Outcome) -> None:
-        """Takes note of one executed unit."""
+    def add(self, outcome: Outcome, busy_s: float) -> None:
+        """Takes note of one executed unit, or of files that were made; `busy_s` is this attempt's
+        share of its seconds in the ranks."""
+        self._busy_s += busy_s
         self._spent["read_s"] += outcome.read_s
         self._spent["compute_s"] += outcome.compute_s
-        self.step, self.steps = outcome.step, outcome.steps
+        if outcome.media is None:
+            self.step, self.steps = outcome.step, outcome.steps
         known = self._spent["read_s"] + self._spent["compute_s"]
         self._wait_s = max(0.0, time.monotonic() - self._began - known)
 
@@ -131,7 +136,8 @@ class Attempt:
 
     @property
     def report(self) -> StageReport:
-        return StageReport(wait_s=self._wait_s, steps=self.steps, **self._spent)
+        busy_s = self._busy_s
+        return StageReport(wait_s=self._wait_s, steps=self.steps, busy_s=busy_s, **self._spent)
 
 
 class Stopwatch:

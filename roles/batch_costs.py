@@ -13,6 +13,7 @@ MAX_FORMS = 256  # the least recently used are forgotten
 MEASURES = 7  # of each batch size; their median counts
 ENOUGH = 2  # measures before a size is judged
 GAIN = 0.95  # together has to cost less than this share of alone, for each request
+PROMPT_GAIN = 0.75  # the same where the first shall be done soon: see `BatchCosts`
 EXPLORE_EVERY = 64  # decisions; then the size that was not tried for longest is tried again
 RELAX_AFTER = 1000  # decisions at a ceiling, after which twice as many are tried
 
@@ -49,10 +50,15 @@ class BatchCosts:
     that comes up is tried twice, and from then on the one is chosen that costs each request the
     least. Now and then another one is tried again, because machines change their speed.
 
+    `gain`: what together may cost, as a share of alone, for each request. Any gain is throughput;
+    but whoever goes first ends later for those that it takes along. With two that cost less than
+    one and a half, the sum of their latencies falls all the same, hence `PROMPT_GAIN`.
+
     Everything is learned by form: the key without the contents of shared tensors.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gain: float = GAIN) -> None:
+        self._gain = gain
         self._forms: OrderedDict[str, _Form] = OrderedDict()
 
     def learn(self, measured: Measured) -> None:
@@ -95,7 +101,7 @@ class BatchCosts:
             return min((1, most), key=lambda size: form.sizes[size].chosen)
         judged = [size for size, it in form.sizes.items() if 1 < size <= most and it.judged]
         best = min(judged, key=lambda size: form.sizes[size].each(size))
-        pays = form.sizes[best].each(best) <= GAIN * form.sizes[1].each(1)
+        pays = form.sizes[best].each(best) <= self._gain * form.sizes[1].each(1)
         return best if pays else 1
 
     def _form(self, key: str) -> _Form:

@@ -2,6 +2,7 @@
 
 Every call goes to every rank of the instance, which works on one at a time in the order in which
 they came, and answers each with one `Reply` that repeats its number, `call` (the pool gives it).
+Only `Collect` does not keep the others waiting.
 A frame on the socketpair is its length (four bytes, little endian) and a message as in
 `transfer.codec`.
 
@@ -13,7 +14,17 @@ from collections.abc import Iterator
 from typing import Literal
 
 from transfer.codec import MAX_FRAME_BYTES, Decoder, Message, ProtocolError, encode
-from transfer.messages import Delivery, ErrorInfo, Inputs, ModelInfo, Record, Role, Speed
+from transfer.messages import (
+    CacheReport,
+    DecodedIn,
+    Delivery,
+    ErrorInfo,
+    Inputs,
+    ModelInfo,
+    Record,
+    Role,
+    Speed,
+)
 
 Key = tuple[str, int]
 Unit = Literal["begin", "encode", "step", "decode"]
@@ -44,6 +55,7 @@ class Warm(Message, frozen=True, tag="warm"):
 
 class Begin(Message, frozen=True, tag="begin"):
     """Take a request in: copy its payload out of the slots, and prepare what can be prepared.
+    `previews` will be asked for: a turn ends when one is due.
 
     Answered with `Outcomes`, whose one outcome is not done: `Run` goes on with the request.
     """
@@ -54,21 +66,37 @@ class Begin(Message, frozen=True, tag="begin"):
     inputs: Inputs
     delivery: Delivery | None
     call: int = 0
+    previews: int = 0
+
+
+class Peek(Message, frozen=True, tag="peek"):
+    """Make a payload for the decoder of what the request `of` is like now, between two steps of its
+    denoising, which goes on as if nothing had happened. Under this call's own key it waits for
+    `Store`, or `Drop`. Answered with `Outcomes`.
+    """
+
+    request: str
+    attempt: int
+    of: str
+    of_attempt: int
+    call: int = 0
 
 
 class Run(Message, frozen=True, tag="run"):
-    """One unit of work for requests that have begun: a whole encode or decode, or one step, which
-    is one transformer call and the pipeline's own code up to the next one. A rank that is alone
-    takes step after step for a while (`slice_s`), until another call waits.
+    """One unit of work for requests that have begun: a whole encode or decode, or one step: its
+    transformer calls and the pipeline's own code. A rank that is alone takes step after step for a
+    while (`slice_s`), until another call waits.
 
-    The requests of a group share their forwards: their batch keys are equal. Of those in `marked` a
-    checkpoint is made at the end of the step that they are in. Answered with `Outcomes`, one for
-    each request in order.
+    The requests of a group share their forwards: their batch keys are equal. `share`: so many calls
+    go into one forward at most, those of branches of guidance included; 0: as many as there are.
+    Of those in `marked` a checkpoint is made at the end of the step that they are in. Answered with
+    `Outcomes`, one for each request in order.
     """
 
     unit: Unit
     groups: Groups
     call: int = 0
+    share: int = 0
     marked: list[Key] = []  # noqa: RUF012  # msgspec copies it
 
 
@@ -81,6 +109,16 @@ class Store(Message, frozen=True, tag="store"):
     slots: list[int]
     call: int = 0
     checkpoint: bool = False
+
+
+class Collect(Message, frozen=True, tag="collect"):
+    """Give the finished files of a request that is done. They are made beside the rank's other
+    work: this is answered with `Outcomes` when they are there, and calls that came later may be
+    answered before."""
+
+    request: str
+    attempt: int
+    call: int = 0
 
 
 class Drop(Message, frozen=True, tag="drop"):
@@ -119,14 +157,15 @@ class MediaFile(Record, frozen=True):
     frames: int | None = None
     fps: float | None = None
     speed: str | None = None
+    decoded_in: DecodedIn = None
 
 
 class Measured(Record, frozen=True):
     """What a turn of steps told of its forwards, for whoever decides how many shall share one.
 
-    `key`: of the requests' forwards (`roles.split.batching.key_of`). `seconds`: of the fastest step
-    of all `size` requests; None if no step was clean. `most`: no more than so many may share a
-    forward, for want of memory, or because it goes wrong.
+    `key`: of the requests' forwards (`roles.split.batching.key_of`). `seconds`: of the fastest
+    forward of `size` calls, with what the pipelines do between two; None if none was clean. `most`:
+    no more than so many may share a forward, for want of memory, or because it goes wrong.
     """
 
     key: str
@@ -147,12 +186,15 @@ class Marked(Record, frozen=True):
 class Outcome(Record, frozen=True):
     """What a unit did to one request. With an `error` the rank has already forgotten the request.
 
-    When `done`, either a payload of `nbytes` waits for `Store`, or `media` wait for `Drop`.
+    When `done`, either a payload of `nbytes` waits for `Store`, or finished files for `Collect`,
+    whose outcome has them as `media`; they are open until `Drop`.
     The seconds are those of this unit in one rank: `read_s` for copying the payload out,
     `compute_s` in the pipeline and in encoding media, in full for each request of a group.
 
     `batch_key`: requests with the same may share their next forward; None: this one runs alone.
+    `branches`: calls with that key that wait together, which may share one too.
     `measured`: what is to be learned of the turn; in the first outcome of each group only.
+    `encodings`: how the encoder's cache stands after an encode.
     `checkpoint`: what came of a mark, once.
     """
 
@@ -168,6 +210,8 @@ class Outcome(Record, frozen=True):
     compute_s: float = 0.0
     batch_key: str | None = None
     measured: Measured | None = None
+    encodings: CacheReport | None = None
+    branches: int = 1
     checkpoint: Marked | None = None
 
 
@@ -223,7 +267,7 @@ class RankResult(Record, frozen=True):
     seconds: float = 0.0
 
 
-Call = Load | Warm | Begin | Run | Store | Drop | Pause | Shutdown
+Call = Load | Warm | Begin | Peek | Run | Store | Collect | Drop | Pause | Shutdown
 
 call_decoder = Decoder(Call)
 reply_decoder = Decoder(Reply)

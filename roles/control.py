@@ -61,6 +61,9 @@ class Orders(Protocol):
     async def forget(self) -> None:
         """Ends all work; returns when none of it is being written any more."""
 
+    def heartbeat(self, epoch: int) -> Heartbeat:
+        """That it lives, and what it tells of itself with each beat."""
+
     def welcomed(self, welcome: Welcome) -> None: ...
 
     def work(self, work: Work) -> None: ...
@@ -283,7 +286,7 @@ class ControlClient:
                 raise LinkLost(f"the orchestrator has been silent for {silent:.1f} s")
             if len(self._queue) >= MAX_QUEUED:
                 raise LinkLost("the orchestrator takes no messages")
-            self.send(Heartbeat(self.epoch))
+            self.send(self._orders.heartbeat(self.epoch))
 
     async def _hear(self) -> Message | None:
         """The next message; None for what is none. Raises `RegistrationRefused` if the orchestrator

@@ -7,7 +7,20 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from roles.attempt import Attempt, AttemptFailed
-from roles.calls import Begin, Call, Drop, Outcome, Outcomes, Pause, Run, Store, Stored
+from roles.calls import (
+    Begin,
+    Call,
+    Collect,
+    Drop,
+    Key,
+    Outcome,
+    Outcomes,
+    Pause,
+    Peek,
+    Run,
+    Store,
+    Stored,
+)
 from roles.options import RANK_TIMEOUT_S
 from roles.pool import Death, PoolResult, describe
 from roles.scheduler import Plan
@@ -64,15 +77,35 @@ class Door:
         """Has the ranks do one unit: an outcome for each attempt; none if they are lost."""
         if plan.unit != "begin":
             marked = [attempt.key for attempt in attempts if attempt.marked]
-            run = Run(plan.unit, plan.groups, marked=marked)
+            run = Run(plan.unit, plan.groups, share=plan.share, marked=marked)
             return outcomes(attempts, await self._call(run))
         return [outcome for attempt in attempts for outcome in await self._begin(attempt)]
 
     async def _begin(self, attempt: Attempt) -> list[Outcome]:
         attempt.in_ranks = True
         work = attempt.work
-        call = Begin(*attempt.key, role=work.role, inputs=work.inputs, delivery=work.delivery)
+        call = Begin(
+            *attempt.key,
+            role=work.role,
+            inputs=work.inputs,
+            delivery=work.delivery,
+            previews=work.previews,
+        )
         return outcomes([attempt], await self._call(call))
+
+    async def peek(self, attempt: Attempt, of: Key) -> Outcome:
+        """Has the ranks make a payload of what they denoise, after the step that they are in.
+
+        Raises `AttemptFailed`, `Stopped`; and if the ranks are lost, what the engine says of that.
+        """
+        attempt.in_ranks = True
+        peek = self._aside(Peek(*attempt.key, of=of[0], of_attempt=of[1]))
+        found = outcomes([attempt], await attempt.wait(peek))
+        if not found:
+            raise AttemptFailed(ErrorInfo("rank_died", "the ranks were lost"))
+        if found[0].error is not None:
+            raise AttemptFailed(found[0].error)
+        return found[0]
 
     async def store(self, attempt: Attempt) -> int:
         """Has the payload written into `attempt.slots`, after which the ranks have forgotten it.
@@ -97,6 +130,15 @@ class Door:
             return None
         assert isinstance(result.first.value, Stored)
         return result.first.value.checksum
+
+    async def collect(self, attempt: Attempt) -> Outcome:
+        """The finished files of an attempt, when they are there; the ranks do other things
+        meanwhile. The outcome may be an error."""
+        attempt.finishing = True
+        result = await attempt.wait(self._aside(Collect(*attempt.key)))
+        attempt.check()
+        (outcome,) = outcomes([attempt], result)
+        return outcome
 
     def pause(self) -> None:
         """Has the ranks end their unit with the step that they are in."""

@@ -1,9 +1,10 @@
 """The engine of an instance: schedule → execute → update, and a coroutine for each attempt."""
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -16,17 +17,21 @@ from roles.handover import Handover, Publisher, Sender, about
 from roles.options import RANK_TIMEOUT_S
 from roles.outbox import Kept, OutboxLine
 from roles.pool import Death
-from roles.scheduler import Arrived, Ended, Plan, Ran, Scheduler
+from roles.previews import Previews, is_look
+from roles.scheduler import Arrived, Ended, Plan, Ran, Scheduler, Spent
 from transfer.codec import Message
+from transfer.costs import workload
 from transfer.errors import PayloadError, PayloadTooLarge
 from transfer.header import check_header
 from transfer.messages import (
     Abort,
     Aborted,
     Accepted,
+    CacheReport,
     Delivered,
     ErrorInfo,
     Failed,
+    ModelInfo,
     Progressed,
     Push,
     PushFailed,
@@ -49,7 +54,8 @@ class Engine:
     through `send`. Whatever happens, each accepted attempt ends with exactly one of `Delivered`,
     `Finished`, `Failed` and `Aborted`, or with none if its epoch ended (`forget`).
 
-    `counters`: duplicate (Work for a live attempt), stray_push, unknown_abort.
+    `counters`: duplicate (Work for a live attempt), stray_push, unknown_abort. `encodings`: how the
+    encoder's cache stood when something was last encoded.
     """
 
     def __init__(
@@ -68,8 +74,10 @@ class Engine:
     ) -> None:
         self.name = name
         self.counters: Counter[str] = Counter()
+        self.encodings: CacheReport | None = None
         self.idle = asyncio.Event()
         self.idle.set()
+        self.model: ModelInfo | None = None  # for predictions; the leader tells once it is loaded
         self.door = Door(self._ranks_lost, unit_s)
         self._capacity = capacity
         self._scheduler = scheduler
@@ -77,9 +85,13 @@ class Engine:
         self._outbox = outbox
         self._checkpoints = Checkpoints(checkpoint_s, outbox, self.door, send)
         self._handover = Handover(pool, outbox, sender, publisher, self.door, send)
+        self._previews = Previews(outbox, self._handover, self.door)
         self._send = send
         self._on_lost = on_lost
         self._wake = asyncio.Event()
+        self._still = asyncio.Event()  # no unit is being executed
+        self._still.set()
+        self._pauses = 0
         self._attempts: dict[Key, Attempt] = {}
         self._executing: tuple[Unit, list[Attempt]] | None = None
 
@@ -91,12 +103,12 @@ class Engine:
             plan = await self._schedule()
             attempts = [self._attempts[key] for key in plan.keys]
             outcomes = await self._execute(plan, attempts)
-            self._update(plan.unit, attempts, outcomes)
+            self._update(plan, attempts, outcomes)
 
     async def _schedule(self) -> Plan:
         while True:
             await self.door.open.wait()
-            plan = self._scheduler.plan()
+            plan = None if self._pauses else self._scheduler.plan()
             if plan is not None:
                 return plan
             self._wake.clear()
@@ -104,37 +116,62 @@ class Engine:
 
     async def _execute(self, plan: Plan, attempts: list[Attempt]) -> list[Outcome]:
         self._executing = (plan.unit, attempts)
+        self._still.clear()
         if plan.unit == "step":
             self._checkpoints.mark(attempts)
         try:
             return await self.door.run(plan, attempts)
         finally:
             self._executing = None
+            self._still.set()
 
-    def _update(self, unit: Unit, attempts: list[Attempt], outcomes: list[Outcome]) -> None:
+    def _update(self, plan: Plan, attempts: list[Attempt], outcomes: list[Outcome]) -> None:
         for measured in filter(None, [outcome.measured for outcome in outcomes]):
             self._scheduler.handle(measured)
-        for attempt, outcome in zip(attempts, outcomes, strict=False):  # none if ranks were lost
+        self.encodings = next((o.encodings for o in outcomes if o.encodings), self.encodings)
+        sizes = [len(group) for group in plan.groups for _ in group]
+        # no outcomes if ranks were lost
+        for attempt, outcome, size in zip(attempts, outcomes, sizes, strict=False):
             if self._scheduled(attempt):
-                self._note(unit, attempt, outcome)
+                self._note(plan.unit, attempt, outcome, size)
 
-    def _note(self, unit: Unit, attempt: Attempt, outcome: Outcome) -> None:
+    def _note(self, unit: Unit, attempt: Attempt, outcome: Outcome, size: int) -> None:
+        """`size`: how many requests shared what was done."""
         stepped = outcome.step != attempt.step
-        attempt.add(outcome)
-        if outcome.error is not None:
-            self._interrupt(attempt, AttemptFailed(outcome.error))
+        error = outcome.error or _astray(unit, attempt, outcome)
+        busy_s = (outcome.read_s + outcome.compute_s) / size
+        attempt.add(outcome, busy_s)
+        if error is not None:
+            self._interrupt(attempt, AttemptFailed(error))
             return
+        spent = Spent(attempt.key, busy_s, outcome.step, outcome.steps, size)
+        self._scheduler.handle(spent)
         if unit == "begin" and attempt.work.delivery is not None:
             generation = attempt.work.delivery.generation
             self._send(Accepted(*about(attempt), generation=generation))
         if stepped:
             self._send(Progressed(*about(attempt), step=outcome.step, steps=outcome.steps))
-        ran = Ran(attempt.key, outcome.batch_key)
+        ran = Ran(attempt.key, outcome.batch_key, outcome.branches)
         self._scheduler.handle(Ended(attempt.key) if outcome.done else ran)
         if outcome.checkpoint is not None:
             self._checkpoints.note(attempt, outcome.checkpoint)
         if outcome.done:
             attempt.computed.set_result(outcome)
+
+    @contextlib.asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Inside this block no unit runs: it waits for the one that does, steps for one step at
+        most, and freezes the queue. Work, aborts, pushes, and whatever else is asked of the ranks
+        are served meanwhile. Requests go on where they are afterwards."""
+        self._pauses += 1
+        try:
+            self._turn()
+            while self._executing is not None:
+                await self._still.wait()
+            yield
+        finally:
+            self._pauses -= 1
+            self._wake.set()
 
     @property
     def may_land(self) -> list[int]:
@@ -155,7 +192,8 @@ class Engine:
             self._send(Failed(epoch, *key, work.role, error=error, released=released))
             return
         attempt = Attempt(work, epoch)
-        self._begin(attempt, self._serve(attempt))
+        serving = self._previews.make if is_look(work) else self._serve
+        self._begin(attempt, serving(attempt))
 
     def push(self, push: Push, epoch: int) -> None:
         """A place for a staged payload."""
@@ -249,16 +287,22 @@ class Engine:
     async def _serve(self, attempt: Attempt) -> Message:
         attempt.check()  # it may have been aborted or forgotten before this task first ran
         self._check(attempt)
-        self._scheduler.handle(Arrived(attempt.key, attempt.work.role))
+        role, inputs = attempt.work.role, attempt.work.inputs
+        work, spare = workload(role, inputs, self.model), attempt.work.preview_of is not None
+        self._scheduler.handle(Arrived(attempt.key, role, inputs.priority, work, spare))
         self._turn()
         outcome = await attempt.wait(attempt.computed)
         return await self._handover.finish(attempt, outcome)
 
     def _refusal(self, work: Work) -> str | None:
-        """Why work cannot be accepted: the orchestrator counts otherwise than we do."""
-        places = self._capacity.get(work.role, 0)
-        taken = [a for a in self._attempts.values() if a.computing and a.work.role == work.role]
-        if len(taken) < places:
+        """Why work cannot be accepted: the orchestrator counts otherwise than we do. Each class
+        has all the places: what is of a lower one gives way."""
+        if is_look(work):
+            return None
+        places, kind = self._capacity.get(work.role, 0), (work.role, work.inputs.priority)
+        computing = [a.work for a in self._attempts.values() if a.computing]
+        taken = sum((each.role, each.inputs.priority) == kind for each in computing)
+        if taken < places:
             return None
         return f"{self.name} takes {places} requests as {work.role} at a time"
 
@@ -278,7 +322,8 @@ class Engine:
         self._checkpoints.forget(attempt)
         if self._scheduled(attempt):
             self._scheduler.handle(Ended(attempt.key))
-        if isinstance(last, Delivered) and not (attempt.aborted or attempt.forgotten.done()):
+        wanted = not (attempt.aborted or attempt.forgotten.done() or is_look(attempt.work))
+        if isinstance(last, Delivered) and wanted:
             self._outbox.keep(attempt, last.nbytes, last.checksum)
         self._outbox.leave(attempt)
         dropped = self.door.drop(attempt)
@@ -313,7 +358,8 @@ class Engine:
         """Fails what was in the ranks. What waits to begin, or is staged, lives on."""
         cause = f"rank {death.rank} (pid {death.pid}) of {self.name} {death.how}{self._during()}"
         self._on_lost(cause)
-        at_work = self._executing[1] if self._executing else []
+        executing = self._executing[1] if self._executing else []
+        at_work = [*executing, *self._finishing()]
         for attempt in [a for a in self._attempts.values() if a.in_ranks]:
             attempt.in_ranks = False
             beside = f"; request {attempt.work.request} was in its memory"
@@ -323,10 +369,14 @@ class Engine:
             self._interrupt(attempt, AttemptFailed(error))
 
     def _during(self) -> str:
-        if self._executing is None:
-            return ""
-        unit, attempts = self._executing
-        return " during " + " and ".join(_doing(unit, attempt) for attempt in attempts)
+        unit, attempts = self._executing or ("begin", [])
+        doing = [_doing(unit, attempt) for attempt in attempts]
+        doing += [f"the making of the files of request {a.work.request}" for a in self._finishing()]
+        return " during " + " and ".join(doing) if doing else ""
+
+    def _finishing(self) -> list[Attempt]:
+        """Those whose files the ranks make, beside whatever they execute."""
+        return [a for a in self._attempts.values() if a.finishing and a.in_ranks]
 
     def _interrupt(self, attempt: Attempt, error: Exception) -> None:
         """Ends an attempt, wherever it is."""
@@ -344,6 +394,16 @@ class Engine:
     def _scheduled(self, attempt: Attempt) -> bool:
         """Whether the scheduler's entry under this key is this attempt's."""
         return self._attempts.get(attempt.key) is attempt and attempt.key in self._scheduler
+
+
+def _astray(unit: Unit, attempt: Attempt, outcome: Outcome) -> ErrorInfo | None:
+    """A request goes on at its step, whoever went before it meanwhile; a rank that has lost the
+    step would compute something else."""
+    lost = unit == "step" and not outcome.done and outcome.steps < 1
+    if outcome.step >= attempt.step and not lost:
+        return None
+    said = f"says step {outcome.step} of {outcome.steps} after step {attempt.step}"
+    return ErrorInfo("rank_failed", f"the rank {said} of request {attempt.work.request}")
 
 
 def _held(push: Push) -> Key:

@@ -78,6 +78,7 @@ def _media(file: MediaFile) -> Media:
         frames=file.frames,
         fps=file.fps,
         speed=file.speed,
+        decoded_in=file.decoded_in,
     )
 
 

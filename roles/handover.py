@@ -83,10 +83,14 @@ class Handover:
 
     async def finish(self, attempt: Attempt, outcome: Outcome) -> Message:
         """The attempt's last message. Raises `Stopped` and `AttemptFailed`."""
-        if outcome.media is not None:
-            return await self._publish(attempt, outcome.media)
-        assert outcome.nbytes is not None
-        return await self._hand_on(attempt, outcome.nbytes)
+        if outcome.nbytes is not None:
+            return await self._hand_on(attempt, outcome.nbytes)
+        collected = await self._ranks.collect(attempt)
+        attempt.add(collected, busy_s=0.0)  # in threads of their own
+        if collected.error is not None:
+            raise AttemptFailed(collected.error)
+        assert collected.media is not None
+        return await self._publish(attempt, collected.media)
 
     async def _publish(self, attempt: Attempt, files: list[MediaFile]) -> Message:
         if not files:

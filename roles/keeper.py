@@ -164,10 +164,14 @@ def rank_command(options: RoleOptions, rank: int, program: str, pool_fd: int) ->
         "threads": options.thread_count(),
         "slice": options.slice_s if options.ranks == 1 else 0.0,
         "device": options.rank_device(rank),
+        "encoder-cache": options.encoder_cache,
         "program": program,
     }
     if options.cores_file is not None and options.ranks == 1:  # ranks of one do all the same
-        flags |= {"cores": options.cores, "cores-file": options.cores_file}
+        # what is compiled is compiled for a number of threads: others learn when it computes, but
+        # it does not use their cores
+        cores = options.thread_count() if options.compile else options.cores
+        flags |= {"cores": cores, "cores-file": options.cores_file}
     argv = [f"--{name}={value}" for name, value in flags.items()]
     # -P: a file in the working directory that is called like a module must not be taken for it
     return RankCommand([sys.executable, "-P", "-m", "roles.rank", *argv], _environment(), [pool_fd])

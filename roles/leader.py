@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-from roles.batch_costs import BatchCosts
+from roles.batch_costs import GAIN, PROMPT_GAIN, BatchCosts
 from roles.control import ControlClient, RegistrationRefused
 from roles.engine import Engine
 from roles.gallery import Gallery
@@ -30,6 +30,7 @@ from transfer.keys import KeyPair, cluster_keys
 from transfer.media import MediaServer
 from transfer.messages import (
     Abort,
+    Heartbeat,
     InstanceState,
     Push,
     Register,
@@ -85,7 +86,9 @@ def _any_port(advertise: str) -> str:
 def _costs(options: RoleOptions) -> BatchCosts | None:
     """Several ranks do the same in the same order; each by itself might run out of memory, and
     divide a batch otherwise than the rest. So there every forward is one request's."""
-    return BatchCosts() if options.ranks == 1 else None
+    if options.ranks > 1:
+        return None
+    return BatchCosts(PROMPT_GAIN if options.schedule == "sjf" else GAIN)
 
 
 def _slots(options: RoleOptions) -> SlotPool:
@@ -127,7 +130,7 @@ class Leader:
         self.engine = Engine(
             self.name,
             options.capacity(),
-            Scheduler(options.max_batch, _costs(options)),
+            Scheduler(options.max_batch, _costs(options), options.schedule),
             pool,
             self._outbox,
             transport,
@@ -155,6 +158,7 @@ class Leader:
                 await self._first(loading)
             if not self._exit.done():
                 self.state = "warming" if self.keeper.warms else "ready"
+                self.engine.model = self.keeper.info
                 parts = (self.engine.run(), self.keeper.run(), self.control.run())
                 async with _tasks(*parts) as running:
                     await self._first([*running, *filter(None, [self._media.task])])
@@ -200,6 +204,9 @@ class Leader:
             media_store=self._options.media_store,
             may_land=self.engine.may_land,
         )
+
+    def heartbeat(self, epoch: int) -> Heartbeat:
+        return Heartbeat(epoch, self.engine.encodings)
 
     async def forget(self) -> None:
         await self.engine.forget()

@@ -6,15 +6,14 @@ closed. So whatever dies, nothing is left behind.
 
 import tempfile
 import wave
-from collections.abc import Mapping
 from fractions import Fraction
 from typing import IO, Any
 
 import av
 import numpy as np
-from PIL.PngImagePlugin import PngInfo
 
 from roles.calls import MediaFile
+from roles.provenance import JPEG_HEADER, Making, as_json, exif, png_chunks
 from roles.samples import Audio, Image, Sample, Video
 from transfer.messages import Output
 
@@ -39,62 +38,59 @@ class Encoded:
         self._file.close()
 
 
-def encode(sample: Sample, output: Output, text: Mapping[str, str], threads: int = 1) -> Encoded:
-    """A sample in the format that was asked for; a PNG also tells `text` (prompt, seed, …).
+def encode(sample: Sample, output: Output, making: Making, threads: int = 1) -> Encoded:
+    """A sample in the format that was asked for, which tells how it was made (prompt, seed, …; see
+    `roles.provenance`; a WAV does not).
 
     `threads` bounds those of the video encoder, which would take every core of the host otherwise.
     Formats: png, jpeg, webp for an Image; mp4 for a Video, webp and png (animated) too; wav for an
     Audio. The format "png", which is the default of every request, means mp4 and wav to a Video and
     an Audio. Raises `Unencodable`.
     """
+    if sample.decoded_in is not None:
+        making = {**making, "decoded_in": sample.decoded_in}
     file = tempfile.TemporaryFile(prefix="triptych-")  # noqa: SIM115 (it outlives this call)
     try:
-        return Encoded(file, **_write(file, sample, output, text, threads))
+        facts = _write(file, sample, output, making, threads)
+        return Encoded(file, decoded_in=sample.decoded_in, **facts)
     except BaseException:
         file.close()
         raise
 
 
 def _write(
-    file: IO[bytes], sample: Sample, output: Output, text: Mapping[str, str], threads: int
+    file: IO[bytes], sample: Sample, output: Output, making: Making, threads: int
 ) -> dict[str, Any]:
     match sample, output.format:
         case Image(), "png" | "jpeg" | "webp":
-            return _image(file, sample, output, text)
+            return _image(file, sample, output, making)
         case Video(), "png" | "mp4":
-            return _mp4(file, sample, threads)
+            return _mp4(file, sample, making, threads)
         case Video(), "webp":
-            return _animation(file, sample, output)
+            return _animation(file, sample, output, making)
         case Audio(), "png" | "wav":
             return _wav(file, sample)
     raise Unencodable(f"{type(sample).__name__.lower()} as {output.format}")
 
 
-def _image(
-    file: IO[bytes], sample: Image, output: Output, text: Mapping[str, str]
-) -> dict[str, Any]:
+def _image(file: IO[bytes], sample: Image, output: Output, making: Making) -> dict[str, Any]:
     pixels = sample.pixels
     quality = QUALITY if output.quality is None else output.quality
     if output.format == "png":
-        pixels.save(file, "PNG", compress_level=PNG_LEVEL, pnginfo=_chunks(text))
+        pixels.save(file, "PNG", compress_level=PNG_LEVEL, pnginfo=png_chunks(making))
     elif output.format == "jpeg":
-        pixels.convert("RGB").save(file, "JPEG", quality=quality)
+        pixels.convert("RGB").save(file, "JPEG", quality=quality, exif=JPEG_HEADER + exif(making))
     else:
-        pixels.save(file, "WEBP", quality=quality, lossless=quality == LOSSLESS)
+        lossless = quality == LOSSLESS
+        pixels.save(file, "WEBP", quality=quality, lossless=lossless, exif=exif(making))
     width, height = pixels.size
     return {"kind": "image", "mime": f"image/{output.format}", "width": width, "height": height}
 
 
-def _chunks(text: Mapping[str, str]) -> PngInfo:
-    chunks = PngInfo()
-    for key, value in text.items():
-        chunks.add_itxt(key, value)
-    return chunks
-
-
-def _mp4(file: IO[bytes], sample: Video, threads: int) -> dict[str, Any]:
+def _mp4(file: IO[bytes], sample: Video, making: Making, threads: int) -> dict[str, Any]:
     width, height = sample.frames[0].size
     with av.open(file, "w", format="mp4") as container:
+        container.metadata["comment"] = as_json(making)
         stream = container.add_stream("libx264", rate=Fraction(sample.fps).limit_denominator(1001))
         # 4:2:0 halves the chroma planes, which an odd size does not allow
         even = width % 2 == 0 and height % 2 == 0
@@ -110,7 +106,7 @@ def _mp4(file: IO[bytes], sample: Video, threads: int) -> dict[str, Any]:
     return _video("video/mp4", sample)
 
 
-def _animation(file: IO[bytes], sample: Video, output: Output) -> dict[str, Any]:
+def _animation(file: IO[bytes], sample: Video, output: Output, making: Making) -> dict[str, Any]:
     first, *others = sample.frames
     quality = QUALITY if output.quality is None else output.quality
     first.save(
@@ -121,6 +117,7 @@ def _animation(file: IO[bytes], sample: Video, output: Output) -> dict[str, Any]
         duration=round(1000 / sample.fps),
         quality=quality,
         lossless=quality == LOSSLESS,
+        exif=exif(making),
     )
     return _video("image/webp", sample)
 

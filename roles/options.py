@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from roles.turns import Schedule
 from transfer.messages import DENOISES, Role, Speed, StepCache
 from transfer.speed import chosen
 
@@ -14,7 +15,10 @@ SLOT_BYTES = 4 << 20
 SLICE_S = 0.25
 MAX_BATCH = 4
 CHECKPOINT_S = 5.0
+SCHEDULE: Schedule = "sjf"
 RANK_TIMEOUT_S = 600.0
+ENCODER_CACHE = 256 << 20
+QUANTIZED = ("int8", "int8-dynamic", "int4", "float8", "float8-dynamic")
 
 
 class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,10 +42,10 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     compile: bool = False
     """Whether the transformer's repeated blocks are compiled. This and the next three are for roles
     that denoise."""
-    attention: str | None = None
+    attention_backend: str | None = None
     """The name that diffusers has for an attention backend. None: torch's own."""
     quantize: str | None = None
-    """What the transformer's weights are quantized to (`roles.split.quantizing`). None: not."""
+    """What the transformer's weights become, one of `QUANTIZED`. None: as they are."""
     step_cache: StepCache | None = None
     """The step cache of requests that ask for none themselves."""
     ranks: int = 1
@@ -55,6 +59,9 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_batch: int = MAX_BATCH
     """Requests that are denoised at a time, in one forward where that pays, otherwise in turns; one
     more is accepted, so that no rank waits for work."""
+    schedule: Schedule = SCHEDULE
+    """Whose turn it is among requests of one class: sjf (the shortest predicted remaining seconds
+    first, with ageing), fifo or round_robin."""
     threads: int | None = None
     """CPU threads of each rank. None: the usable cores divided by `ranks`."""
     slice_s: float = SLICE_S
@@ -67,6 +74,9 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     rank_timeout_s: float = RANK_TIMEOUT_S
     """Seconds for one unit of work (an encode, a slice of steps, a decode); a rank that has not
     answered by then is hung, and is killed and started again."""
+    encoder_cache: int = ENCODER_CACHE
+    """Bytes of device memory in which an encoder keeps what it has encoded, for requests with the
+    same text; 0: it keeps nothing."""
     advertise: str = "127.0.0.1"
     """The host name or address under which others reach this process."""
     endpoint: str | None = None
@@ -91,7 +101,7 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
         if not DENOISES & set(self.roles):
             return None
         cache = chosen(None, self.step_cache)
-        return Speed(self.dtype, self.compile, self.attention, self.quantize, cache)
+        return Speed(self.dtype, self.compile, self.attention_backend, self.quantize, cache)
 
     def given_name(self) -> str:
         """The name to register under."""
@@ -108,6 +118,10 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def capacity(self) -> dict[Role, int]:
         """Requests of each role that this instance takes at a time: those that compute, and one
-        that waits, so that the ranks are never idle between two."""
-        stepped = self.max_batch + 1
-        return {role: 2 if role in ("encoder", "decoder") else stepped for role in self.roles}
+        that waits, so that the ranks are never idle between two. In a decoder also one whose files
+        are being made while the next is decoded. Where the shortest go first, as many again find
+        room beside those that they overtake. Each class of requests has all of these places for
+        itself, because what is of a lower one gives way."""
+        stepped = 2 * self.max_batch if self.schedule == "sjf" else self.max_batch
+        places: dict[Role, int] = {"encoder": 2, "decoder": 3}
+        return {role: places.get(role, stepped + 1) for role in self.roles}

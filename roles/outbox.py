@@ -65,6 +65,11 @@ class OutboxLine:
         self._serve(role)
         return future
 
+    def roomy(self, role: Role, nbytes: int) -> bool:
+        """Whether there is room for so much without anybody's waiting, or going."""
+        outbox = self._outboxes[role]
+        return not self._lines[role] and outbox.need(nbytes) <= outbox.free_slots
+
     def leave(self, attempt: Attempt) -> None:
         """Takes the attempt's slots back, and its place in the line."""
         role = _box(attempt.shelf)

@@ -30,6 +30,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--cores-file", metavar="FILE", help="see roles.cores; default: not shared")
     parser.add_argument("--slice", type=float, required=True, help="seconds of denoising at a time")
     parser.add_argument("--device", required=True)
+    parser.add_argument("--encoder-cache", type=int, default=0, help="bytes of the encoder's cache")
     parser.add_argument(
         "--program",
         default=PROGRAM,

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from msgspec.structs import replace
 
-from roles.calls import Begin, Key, Marked, Outcome, Outcomes, Run, Store, Stored, shorten
+from roles.calls import Begin, Key, Marked, Outcome, Outcomes, Peek, Run, Store, Stored, shorten
 from roles.cores import Cores, OwnCores
+from roles.finisher import Finisher, Pending
 from roles.media import Encoded, Unencodable, encode
+from roles.provenance import Making
 from roles.samples import Sample
 from roles.scheduler import SINGLE_UNIT
 from roles.split.batching import key_of
@@ -21,25 +23,35 @@ from roles.split.program import (
     Call,
     Checkpoint,
     Denoising,
+    NoPreview,
     Program,
     TransformerCall,
     Unavailable,
     Unsplittable,
 )
+from roles.split.sparing import NoRoom
 from roles.stepping import Stepper, Turn
 from transfer.errors import PayloadError
-from transfer.messages import Delivery, ErrorInfo, Inputs, Role
+from transfer.messages import Delivery, ErrorInfo, Inputs, Output, Role
 from transfer.payload import Packed, pack, unpack
 from transfer.pool import SlotPool
+from transfer.previews import passed
 from transfer.speed import told
+
+MEDIA_THREADS = 2  # at most; beside a device that decodes faster than one of them encodes
+_SHORT = {"num_inference_steps": "steps"}
 
 
 class _Live:
     """One request in this rank."""
 
-    def __init__(self, key: Key, call: Call, role: Role, cores: Cores | OwnCores) -> None:
+    def __init__(
+        self, key: Key, call: Call, role: Role, cores: Cores | OwnCores, previews: int = 0
+    ) -> None:
         self._cores = cores
         self.key = key
+        self.previews = previews
+        self.told = 0  # that so many of them are due
         self.call = call
         self.role = role
         self.payload: Any = None
@@ -47,26 +59,33 @@ class _Live:
         self.packed: Packed | None = None
         self.checkpoint: Packed | None = None
         self.seen: Checkpoint | None = None  # the latest that the leader was told of
-        self.files: list[Encoded] = []
-        self._keyed: tuple[TransformerCall, str | None] | None = None
+
+    @property
+    def due(self) -> int:
+        """How many previews should have been made."""
+        at = self.denoising
+        return 0 if at is None else passed(at.step, at.steps, self.previews)
+
+    @property
+    def stops(self) -> bool:
+        return self.due > self.told
 
     @property
     def batch_key(self) -> str | None:
-        """What may share the pending forward; None: nothing, because it is to be exact, or cannot
+        """What may share the pending forwards; None: nothing, because it is to be exact, or cannot
         be understood."""
-        pending = None if self.denoising is None else self.denoising.pending
-        if pending is None or self.call.inputs.exact:
+        if not self.branches or self.call.inputs.exact:
             return None
-        if self._keyed is None or self._keyed[0] is not pending:
-            self._keyed = pending, key_of(pending)
-        key = self._keyed[1]
+        key = key_of(self.branches[0])
         return None if key is None else self._cores.label(key)
+
+    @property
+    def branches(self) -> tuple[TransformerCall, ...]:
+        return () if self.denoising is None else self.denoising.pending
 
     def close(self) -> None:
         if self.denoising is not None:
             self.denoising.cancel()
-        for file in self.files:
-            file.close()
 
 
 class _Clock:
@@ -117,6 +136,7 @@ class Runner:
         self._threads = threads
         self._settle = settle
         self._stepper = Stepper(settle, slice_s, wanted)
+        self._finisher = Finisher(min(threads, MEDIA_THREADS))
         self._cores = cores or OwnCores(threads)
         self._live: dict[Key, _Live] = {}
 
@@ -129,17 +149,21 @@ class Runner:
         if key in self._live:
             raise RuntimeError(f"{key} has begun already")
         inner = Call(call.request, call.inputs)
-        live = self._live[key] = _Live(key, inner, call.role, self._cores)
+        live = self._live[key] = _Live(key, inner, call.role, self._cores, call.previews)
         return Outcomes(
             [self._guarded(key, lambda clock: self._take_in(live, call.delivery, clock))]
         )
 
+    def peek(self, call: Peek) -> Outcomes:
+        key = (call.request, call.attempt)
+        shown = self._live.get((call.of, call.of_attempt))
+        return Outcomes([self._guarded(key, partial(self._peek, key, shown))])
+
     def run(self, call: Run) -> Outcomes:
         if call.unit == "step":
-            for key in call.marked:
-                if key in self._live and (denoising := self._live[key].denoising) is not None:
-                    denoising.mark()
-            return Outcomes([told for group in call.groups for told in self._turn(group)])
+            self._mark(call.marked)
+            turns = [self._turn(group, call.share) for group in call.groups]
+            return Outcomes([told for turn in turns for told in turn])
         unit = {"encode": self._encode, "decode": self._decode}[call.unit]
         keys = [key for group in call.groups for key in group]
         return Outcomes([self._guarded(key, partial(self._on, unit, key)) for key in keys])
@@ -154,7 +178,13 @@ class Runner:
         assert packed is not None, "Store before the payload is computed"
         return Stored(packed.write(self._pool.segments(call.slots, packed.nbytes)))
 
+    def collect(self, key: Key, answer: Callable[[Outcome], None]) -> None:
+        """Has `answer` called with the finished files, or with why there are none: at once, or
+        later, from another thread."""
+        self._finisher.collect(key, lambda making: answer(_finished(key, making)))
+
     def drop(self, key: Key) -> None:
+        self._finisher.drop(key)
         live = self._live.pop(key, None)
         if live is not None:
             live.close()
@@ -165,16 +195,23 @@ class Runner:
 
     def _spread(self, group: list[_Live]) -> None:
         """Over as many cores as are free now; over its own for what has to be exact."""
+        before = self._cores.current
         threads = self._cores.threads(any(live.call.inputs.exact for live in group))
-        if threads != torch.get_num_threads():
+        if threads != before:
             torch.set_num_threads(threads)
 
     def close(self) -> None:
         """Forgets everything."""
         for key in list(self._live):
             self.drop(key)
+        self._finisher.close()
 
     # ------------------------------------------------------------ units
+
+    def _mark(self, keys: list[Key]) -> None:
+        for key in keys:
+            if key in self._live and (denoising := self._live[key].denoising) is not None:
+                denoising.mark()
 
     def _take_in(self, live: _Live, delivery: Delivery | None, clock: _Clock) -> Outcome:
         self._spread([live])
@@ -197,16 +234,26 @@ class Runner:
         payload, live.payload = live.payload, None  # the pipeline holds what it needs of it
         return self._program.denoise(live.call, payload)
 
+    def _peek(self, key: Key, shown: _Live | None, clock: _Clock) -> Outcome:
+        if shown is None or shown.denoising is None:
+            raise NoPreview("it is not being denoised any more")
+        with clock.measure("compute_s"):
+            payload = shown.denoising.preview()
+        live = self._live[key] = _Live(key, shown.call, shown.role, self._cores)
+        return self._computed(live, payload, Outcome(*key))
+
     def _encode(self, live: _Live, clock: _Clock) -> Outcome:
         with clock.measure("compute_s"):
             payload = self._program.encode(live.call)
-        return self._computed(live, payload, Outcome(*live.key))
+        cache = self._program.encodings
+        outcome = Outcome(*live.key, encodings=None if cache is None else cache.report)
+        return self._computed(live, payload, outcome)
 
-    def _turn(self, group: tuple[Key, ...]) -> list[Outcome]:
+    def _turn(self, group: tuple[Key, ...], share: int) -> list[Outcome]:
         """Steps of requests that share their forwards; what fails, fails alone."""
         known = [self._live[key] for key in group if key in self._live]
         self._spread(known)
-        turn = self._stepper.take(known) if known else Turn([])
+        turn = self._stepper.take(known, share) if known else Turn([])
         errors = {live.key: error for live, error in zip(known, turn.errors, strict=True)}
         told = [self._guarded(key, partial(self._stepped, key, errors)) for key in group]
         told = [replace(o, compute_s=o.compute_s + turn.seconds) for o in told]
@@ -221,21 +268,22 @@ class Runner:
         speed = live.payload.get("speed") if isinstance(live.payload, dict) else None
         with clock.measure("compute_s"):
             samples = self._program.decode(live.call, live.payload)
-            return self._made(live, samples, Outcome(*live.key), speed)
+        return self._made(live, samples, Outcome(*live.key), speed)
 
     # ------------------------------------------------------------ outcomes
 
     def _progress(self, live: _Live, clock: _Clock) -> Outcome:
         denoising = live.denoising
         assert denoising is not None
+        live.told = live.due
         outcome = Outcome(*live.key, step=denoising.step, steps=denoising.steps)
         if not denoising.done:
-            return replace(outcome, batch_key=live.batch_key, checkpoint=self._marked(live))
+            outcome = replace(outcome, batch_key=live.batch_key, branches=len(live.branches))
+            return replace(outcome, checkpoint=self._marked(live))
         result, live.denoising = denoising.result(), None
         if live.role == "monolithic":
             speed = told(self._program.info.speed, live.call.inputs.step_cache)
-            with clock.measure("compute_s"):
-                return self._made(live, result, outcome, speed)
+            return self._made(live, result, outcome, speed)
         return self._computed(live, result, outcome)
 
     def _marked(self, live: _Live) -> Marked | None:
@@ -258,22 +306,19 @@ class Runner:
         self, live: _Live, samples: list[Sample], outcome: Outcome, speed: str | None
     ) -> Outcome:
         live.payload = None
-        inputs, text = live.call.inputs, self._text(live.call.inputs, speed)
-        for sample in samples if self._first else []:
-            live.files.append(encode(sample, inputs.output, text, self._threads))
-        media = [replace(file.facts, speed=speed) for file in live.files]
-        return replace(outcome, done=True, media=media)
+        inputs = live.call.inputs
+        wanted = samples if self._first else []
+        making = self._making(inputs, speed)
+        make = partial(_files, wanted, inputs.output, making, self._threads, speed)
+        self._finisher.begin(live.key, make)
+        return replace(outcome, done=True)
 
-    def _text(self, inputs: Inputs, speed: str | None) -> dict[str, str]:
-        """What a PNG tells about how it was made."""
-        known = {
-            "prompt": inputs.params.get("prompt"),
-            "seed": inputs.seed,
-            "steps": inputs.params.get("num_inference_steps"),
-            "model": self._program.info.name,
-            "speed": speed,
-        }
-        return {name: str(value) for name, value in known.items() if value is not None}
+    def _making(self, inputs: Inputs, speed: str | None) -> Making:
+        """What a file tells about how it was made: the request, and the model."""
+        params = {_SHORT.get(name, name): value for name, value in inputs.params.items()}
+        model = self._program.info.name
+        known: Making = {**params, "seed": inputs.seed, "model": model, "speed": speed}
+        return {name: value for name, value in known.items() if value is not None}
 
     def _guarded(self, key: Key, unit: Callable[[_Clock], Outcome]) -> Outcome:
         """The unit's outcome, whatever it does, with the seconds it took."""
@@ -286,17 +331,47 @@ class Runner:
         return replace(outcome, **clock.spent)
 
 
-def error_info(error: Exception) -> ErrorInfo:
+def _files(
+    samples: list[Sample], output: Output, making: Making, threads: int, speed: str | None
+) -> list[Encoded]:
+    files: list[Encoded] = []
+    try:
+        for sample in samples:
+            file = encode(sample, output, making, threads)
+            files.append(file)
+            file.facts = replace(file.facts, speed=speed)
+    except BaseException:
+        for file in files:
+            file.close()
+        raise
+    return files
+
+
+def _finished(key: Key, making: Pending) -> Outcome:
+    if making.cancelled():
+        return Outcome(*key, error=ErrorInfo("cancelled", "it was dropped before it was encoded"))
+    if (error := making.exception()) is not None:
+        return Outcome(*key, error=error_info(error))
+    finished = making.result()
+    media = [file.facts for file in finished.files]
+    return Outcome(*key, done=True, media=media, compute_s=finished.seconds)
+
+
+def error_info(error: BaseException) -> ErrorInfo:
     """What is told about an error of one request. Only a surprise has a traceback."""
     match error:
         case BadInput():
             return ErrorInfo("invalid_request", shorten(str(error)), param=error.param)
         case Unencodable():
             return ErrorInfo("invalid_request", shorten(str(error)), param="output_format")
+        case NoPreview():
+            return ErrorInfo("unsupported", shorten(str(error)))
         case Unavailable():
             return ErrorInfo("unsupported", shorten(str(error)), param=error.param)
         case Unsplittable():
             return ErrorInfo("unsupported", shorten(str(error)))
+        case NoRoom():
+            return ErrorInfo("rank_failed", shorten(str(error)))
         case PayloadError():
             return ErrorInfo("payload", shorten(str(error)))
     text = "".join(traceback.format_exception(error))

@@ -3,31 +3,55 @@
 No torch, no sockets, no clock. The engine feeds it what happened and asks it for the next plan.
 """
 
+import itertools
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from roles.batch_costs import BatchCosts
 from roles.calls import Groups, Key, Measured, Unit
-from transfer.messages import Role
+from roles.turns import SINGLE_UNIT, Job, Schedule, turns
+from transfer.costs import CostModel, Shape, Workload
+from transfer.messages import PRIORITIES, Priority, Role
+from transfer.priority import Precedence
 
-SINGLE_UNIT: dict[Role, Unit] = {"encoder": "encode", "decoder": "decode"}
+__all__ = ["SINGLE_UNIT", "Arrived", "Ended", "InvalidEvent", "Plan", "Ran", "Scheduler", "Spent"]
 
 
 @dataclass(frozen=True)
 class Arrived:
-    """A request is there to be begun."""
+    """A request is there to be begun. `work`: what it asks for; None: nobody knows. `spare`: it is
+    a preview, which is to delay nobody: its units run when there is no other unit to run, or take
+    turns with steps."""
 
     key: Key
     role: Role
+    priority: Priority = "normal"
+    work: Workload | None = None
+    spare: bool = False
+
+
+@dataclass(frozen=True)
+class Spent:
+    """The planned unit has kept the ranks busy with this request for `seconds`, its share where it
+    was not alone. `step` of `steps` are complete, in a group of `batch`. Comes before `Ran`."""
+
+    key: Key
+    seconds: float
+    step: int = 0
+    steps: int = 0
+    batch: int = 1
 
 
 @dataclass(frozen=True)
 class Ran:
     """The planned unit of this request was executed, and the request goes on. Requests with the
-    same `batch_key` may share their next forward; None: this one runs alone."""
+    same `batch_key` may share their next forward; None: this one runs alone. `branches`: calls with
+    that key that it waits for, which may share one too."""
 
     key: Key
     batch_key: str | None = None
+    branches: int = 1
 
 
 @dataclass(frozen=True)
@@ -37,15 +61,17 @@ class Ended:
     key: Key
 
 
-Event = Arrived | Ran | Ended | Measured
+Event = Arrived | Spent | Ran | Ended | Measured
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the ranks do next: one unit, for groups of requests that share their forwards."""
+    """What the ranks do next: one unit, for groups of requests that share their forwards, `share`
+    calls in one at most; 0: as many as there are."""
 
     unit: Unit
     groups: Groups
+    share: int = 0
 
     @property
     def keys(self) -> list[Key]:
@@ -56,58 +82,58 @@ class InvalidEvent(Exception):
     """An event that cannot be, with the scheduler's whole state: a mistake of the engine."""
 
 
-@dataclass
-class _Job:
-    key: Key
-    role: Role
-    round: int  # the last one in which it had its turn
-    begun: bool = False
-    batch_key: str | None = None
-
-    @property
-    def stepped(self) -> bool:
-        return self.role not in SINGLE_UNIT
-
-
 class Scheduler:
-    """Takes turns between all requests of an instance.
+    """Chooses whose turn it is, among all requests of an instance.
 
-    Every runnable request gets one turn in each round, in the order of a ring; what arrives waits
-    for the next round. Whoever has the turn takes others along that wait for theirs and may share
-    its forward, as many as `costs` says pays. So between two turns of one request any other gets
-    one, or two if it was taken along, and over time all get the same number.
-
+    First by class: those of a higher `priority` have the turn, and one in eight is left to each
+    class below. Since every plan is one unit, a request gives way between two steps, keeps all
+    that it has, and goes on at its step when its class has a turn again. Then, in the class, by
+    `schedule` (`roles.turns`). Whoever has the turn takes along others of its class that wait for
+    theirs and may share its forward, as many as `costs` says pays; branches of guidance that one
+    request waits for are as many calls, which share with each other, or run one after the other.
     Without `costs` nothing is shared. A request is
 
     - waiting: its next unit is `begin`, which frees the slots that its payload lies in;
     - begun: `encode` or `decode` ends it; a stepped one (denoiser, monolithic) waits for a place;
-    - running: it has one of `max_batch` places, and its next unit is `step`. Places are given in
-      the order in which requests began, and kept until they end.
+    - running: its next unit is `step`. With `round_robin`, each class has `max_batch` places, given
+      in the order in which requests began and kept until they end; otherwise all that have begun
+      are running, and the schedule alone says whose turn it is.
 
     So one request more than there are places can be accepted and begun early: when a place becomes
     free, its first step runs at once.
 
     `handle(event)` for everything that happens, `plan()` for the next plan (None: nothing can run).
     After a plan, each of its keys gets exactly one `Ran` or `Ended` before the next `plan()`.
+    `predictions` are learned from `Spent`, and order the requests of `sjf`.
     """
 
-    def __init__(self, max_batch: int, costs: BatchCosts | None = None) -> None:
+    def __init__(
+        self,
+        max_batch: int,
+        costs: BatchCosts | None = None,
+        schedule: Schedule = "round_robin",
+    ) -> None:
         assert max_batch > 0
+        self.predictions = CostModel()
         self._max_batch = max_batch
         self._costs = costs
-        self._round = 0
-        self._jobs: dict[Key, _Job] = {}
-        self._ring: deque[Key] = deque()
-        self._places: deque[Key] = deque()  # stepped and begun: the first max_batch of them run
+        self._turns = turns(schedule, self.predictions)
+        self._precedence = Precedence()
+        self._clock = 0.0  # seconds that the ranks have worked
+        self._numbers = itertools.count()
+        self._jobs: dict[Key, Job] = {}
+        self._places: deque[Key] = deque()  # stepped and begun
         self._planned: set[Key] = set()
 
     def handle(self, event: Event) -> None:
         """Takes note of what happened. Raises `InvalidEvent`."""
         match event:
-            case Arrived(key, role):
-                self._arrive(key, role)
-            case Ran(key, batch_key):
-                self._ran(self._job(key, event), batch_key)
+            case Arrived():
+                self._arrive(event)
+            case Spent(key=key):
+                self._spent(self._job(key, event), event)
+            case Ran(key, batch_key, branches):
+                self._ran(self._job(key, event), batch_key, branches)
             case Ended(key):
                 self._end(self._job(key, event))
             case Measured():
@@ -118,23 +144,23 @@ class Scheduler:
         """The next unit to run. Raises `InvalidEvent` while another one is being executed."""
         if self._planned:
             raise InvalidEvent(f"plan() before the outcome of {self._planned}; {self}")
-        runnable = [job for job in map(self._jobs.__getitem__, self._ring) if self._unit(job)]
+        running = set(self.running)
+        runnable = [job for job in self._jobs.values() if _unit(job, running)]
+        if any(not job.spare and _unit(job, running) != "step" for job in runnable):
+            runnable = [job for job in runnable if not job.spare]
         if not runnable:
             return None
-        waiting = [job for job in runnable if job.round < self._round]
-        if not waiting:
-            self._round += 1
-            waiting = runnable
-        unit = self._unit(waiting[0])
+        classes = {job.priority for job in runnable}
+        chosen = self._precedence.order(classes)[0]
+        self._precedence.took(chosen, classes)
+        line = self._turns.line([job for job in runnable if job.priority == chosen])
+        unit = _unit(line[0], running)
         assert unit is not None
-        group = self._group(waiting) if unit == "step" else waiting[:1]
-        for job in group:
-            job.round = self._round
-            self._ring.remove(job.key)
-            self._ring.append(job.key)
+        group, share = self._group(line) if unit == "step" else (line[:1], 0)
+        self._turns.took(group)
         keys = tuple(job.key for job in group)
         self._planned = set(keys)
-        return Plan(unit, (keys,))
+        return Plan(unit, (keys,), share)
 
     def planned(self, key: Key) -> bool:
         """Whether the ranks are at work on this request."""
@@ -142,8 +168,12 @@ class Scheduler:
 
     @property
     def running(self) -> list[Key]:
-        """The requests that are denoised in turns."""
-        return list(self._places)[: self._max_batch]
+        """The requests that are denoised in turns, those of higher classes first."""
+        most = self._max_batch if self._turns.limited else len(self._places)
+        found: list[Key] = []
+        for priority in PRIORITIES:
+            found += [key for key in self._places if self._jobs[key].priority == priority][:most]
+        return found
 
     def __contains__(self, key: Key) -> bool:
         return key in self._jobs
@@ -154,45 +184,70 @@ class Scheduler:
     def __str__(self) -> str:
         return f"jobs {list(self._jobs.values())}, running {self.running}, planned {self._planned}"
 
-    def _group(self, waiting: list[_Job]) -> list[_Job]:
-        """The first of those that wait for their turn, and whom it takes along."""
-        head, *others = waiting
+    def _group(self, line: Sequence[Job]) -> tuple[list[Job], int]:
+        """The first in the line, whom it takes along, and how many calls share a forward."""
+        head, *others = line
         if head.batch_key is None or self._costs is None:
-            return [head]
-        others = [o for o in others if o.batch_key == head.batch_key and self._unit(o) == "step"]
-        return [head, *others][: self._costs.size(head.batch_key, 1 + len(others))]
+            return [head], 1
+        fit = [job for job in others if job.stepping and job.batch_key == head.batch_key]
+        fit = fit[: self._max_batch - 1]
+        size = self._costs.size(head.batch_key, sum(job.branches for job in (head, *fit)))
+        group, room = [head], size - head.branches
+        for job in fit:
+            if job.branches > room:
+                break
+            group.append(job)
+            room -= job.branches
+        return group, size
 
-    def _unit(self, job: _Job) -> Unit | None:
+    def _arrive(self, event: Arrived) -> None:
+        if event.key in self._jobs:
+            raise InvalidEvent(f"{event.key} arrived again; {self}")
+        work = event.work or Workload(Shape(event.role, 1, 1), 1)
+        job = Job(event.key, event.role, event.priority, work, next(self._numbers), self._clock)
+        job.spare = event.spare
+        self._jobs[event.key] = job
+        self._turns.arrive(job)
+
+    def _spent(self, job: Job, event: Spent) -> None:
+        if job.key not in self._planned:
+            raise InvalidEvent(f"{event} unplanned; {self}")
+        self._clock += event.seconds
         if not job.begun:
-            return "begin"
-        if not job.stepped:
-            return SINGLE_UNIT[job.role]
-        return "step" if job.key in self.running else None
+            job.step, job.steps = event.step, event.steps  # it may begin in the middle
+            return
+        job.spent += event.seconds
+        done = event.step - job.step if job.stepped else 1
+        if done > 0:
+            self.predictions.learn(job.work.shape, job.spent / done, event.batch)
+            job.spent = 0.0
+        job.step, job.steps = event.step, event.steps
 
-    def _arrive(self, key: Key, role: Role) -> None:
-        if key in self._jobs:
-            raise InvalidEvent(f"{key} arrived again; {self}")
-        self._jobs[key] = _Job(key, role, self._round)
-        self._ring.append(key)
-
-    def _ran(self, job: _Job, batch_key: str | None) -> None:
+    def _ran(self, job: Job, batch_key: str | None, branches: int) -> None:
         if job.key not in self._planned:
             raise InvalidEvent(f"{job.key} ran unplanned; {self}")
         self._planned.discard(job.key)
-        job.batch_key = batch_key
+        job.batch_key, job.branches = batch_key, branches
         if not job.begun:
             job.begun = True
             if job.stepped:
                 self._places.append(job.key)
 
-    def _end(self, job: _Job) -> None:
+    def _end(self, job: Job) -> None:
         del self._jobs[job.key]
-        self._ring.remove(job.key)
         self._planned.discard(job.key)
         if job.key in self._places:
             self._places.remove(job.key)
 
-    def _job(self, key: Key, event: Event) -> _Job:
+    def _job(self, key: Key, event: Event) -> Job:
         if key not in self._jobs:
             raise InvalidEvent(f"{event}, but there is no such request; {self}")
         return self._jobs[key]
+
+
+def _unit(job: Job, running: set[Key]) -> Unit | None:
+    if not job.begun:
+        return "begin"
+    if not job.stepped:
+        return SINGLE_UNIT[job.role]
+    return "step" if job.key in running else None

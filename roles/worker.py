@@ -7,6 +7,7 @@ import logging
 import select
 import signal
 import socket
+import threading
 import time
 import traceback
 from collections import deque
@@ -17,10 +18,14 @@ import torch
 from roles.calls import (
     Begin,
     Call,
+    Collect,
     Drop,
     Frames,
     Load,
     Loaded,
+    Outcome,
+    Outcomes,
+    Peek,
     RankError,
     Reply,
     Run,
@@ -36,6 +41,7 @@ from roles.cores import Cores, OwnCores
 from roles.lifeline import tie_to
 from roles.logs import configure
 from roles.runner import Runner
+from roles.split.encodings import Encodings
 from roles.split.program import ModelError, Program
 from transfer.pool import SlotPool
 
@@ -66,7 +72,8 @@ def work(options: argparse.Namespace) -> int:
 
 
 class Worker:
-    """The loop of one rank: a call comes, is done, and is answered; there is nothing beside it.
+    """The loop of one rank: a call comes, is done, and is answered; beside it there are only the
+    threads that make media files, and answer `Collect`.
 
     Blocking on purpose: no event loop and no thread stands between the leader and the device. What
     a call raises is its answer, and the loop goes on.
@@ -78,6 +85,7 @@ class Worker:
         self._options = options
         self._cores = _cores(options)
         self._runner: Runner | None = None
+        self._sending = threading.Lock()
         self._waiting: deque[bytes] = deque()
         self._poll = select.poll()
         self._poll.register(channel, select.POLLIN)
@@ -90,7 +98,8 @@ class Worker:
                 call = cast(Call, call_decoder.decode(self._waiting.popleft()))
                 if isinstance(call, Shutdown):
                     return
-                self._channel.sendall(frame(self._answer(call)))
+                if (reply := self._answer(call)) is not None:
+                    self._send(reply)
 
     def _receive(self) -> bytes:
         """What comes next. Between two units of work the leader takes a moment to decide; only who
@@ -103,14 +112,29 @@ class Worker:
         """Whether the leader has said something more, or the turn's threads are too many now."""
         return bool(self._waiting) or bool(self._poll.poll(0)) or self._cores.changed()
 
-    def _answer(self, call: Call) -> Reply:
+    def _send(self, reply: Reply) -> None:
+        with self._sending:
+            self._channel.sendall(frame(reply))
+
+    def _answer(self, call: Call) -> Reply | None:
+        """The answer; None if it comes later."""
         began = time.perf_counter()
         try:
+            if isinstance(call, Collect):
+                self._collect(call)
+                return None
             value, error = self._do(call), None
         except Exception as reason:
             value, error = None, _error(reason)
         seconds = time.perf_counter() - began
         return Reply(call.call, error is None, value, error, seconds)
+
+    def _collect(self, call: Collect) -> None:
+        def answer(outcome: Outcome) -> None:
+            with contextlib.suppress(OSError):  # the loop hears of that by itself
+                self._send(Reply(call.call, True, Outcomes([outcome]), None, outcome.compute_s))
+
+        self._ready().collect((call.request, call.attempt), answer)
 
     def _do(self, call: Call) -> Value:
         match call:
@@ -121,6 +145,8 @@ class Worker:
             case Begin():
                 self._cores.work()
                 return self._ready().begin(call)
+            case Peek():
+                return self._ready().peek(call)
             case Run():
                 self._cores.work()
                 return self._ready().run(call)
@@ -135,6 +161,8 @@ class Worker:
         load = getattr(importlib.import_module(module), function)
         own = {} if call.speed is None else {"speed": call.speed}
         program: Program = load(call.model, call.roles, call.dtype, self._options.device, **own)
+        if self._options.encoder_cache and "encoder" in call.roles:
+            program.encodings = Encodings(self._options.encoder_cache, program.info.fingerprint)
         on_gpu = self._options.device.startswith("cuda")
         self._runner = Runner(
             program,

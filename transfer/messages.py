@@ -21,6 +21,9 @@ Shelf = Role | Literal["checkpoint"]
 SPLIT_ROUTE: tuple[Role, ...] = ("encoder", "denoiser", "decoder")
 DENOISES: frozenset[Role] = frozenset({"denoiser", "monolithic"})  # runs the transformer
 
+Priority = Literal["high", "normal", "low"]
+PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
+
 Scalar = None | bool | int | float | str
 Params = dict[str, Scalar | list[Scalar | list[Scalar]]]
 
@@ -72,7 +75,8 @@ class Inputs(Record, frozen=True):
     """One generation: the keyword arguments of the pipeline's own `__call__`, and ours.
 
     `params` holds only what the request gave: what is left out keeps the pipeline's default.
-    `seed` means `generator=torch.Generator("cpu").manual_seed(seed)`.
+    `seed` means `generator=torch.Generator("cpu").manual_seed(seed)`. `priority`: those of a lower
+    class give way between two steps.
     """
 
     params: Params
@@ -80,6 +84,7 @@ class Inputs(Record, frozen=True):
     output: Output = Output()
     exact: bool = False
     step_cache: StepCache | None = None  # None: as the denoiser was started
+    priority: Priority = "normal"
 
 
 class ErrorInfo(Record, frozen=True):
@@ -120,6 +125,9 @@ class ErrorInfo(Record, frozen=True):
         return msgspec.structs.replace(self, **changes)
 
 
+DecodedIn = Literal["slices", "tiles"] | None
+
+
 class LocalFile(Record, frozen=True):
     """A file that a process holds open, which one of the same user on the same host can open as
     /proc/PID/fd/FD.
@@ -141,7 +149,10 @@ class LocalFile(Record, frozen=True):
 class Media(Record, frozen=True):
     """One finished file. It lies at the instance that made it (read over the media channel at
     `endpoint`, or on the same host as `local` says, then released), or, if `store_key` is set, in
-    the media store."""
+    the media store.
+
+    `decoded_in`: the decoder had not the memory to decode it in one; tiles change pixels.
+    """
 
     id: str
     kind: Literal["image", "video", "audio"]
@@ -155,16 +166,32 @@ class Media(Record, frozen=True):
     store_key: str | None = None
     local: LocalFile | None = None
     speed: str | None = None  # what made it faster and its pixels other ones, for people
+    decoded_in: DecodedIn = None
 
 
 class StageReport(Record, frozen=True):
-    """Where an instance spent its seconds on one stage of one request."""
+    """Where an instance spent its seconds on one stage of one request.
+
+    `busy_s`: how long its ranks were busy with it, where a forward that k requests shared counts
+    1/k for each; `compute_s` counts it in full.
+    """
 
     wait_s: float = 0.0  # accepted, but the ranks were busy with others
     read_s: float = 0.0  # payload out of the slots
     compute_s: float = 0.0
     write_s: float = 0.0  # payload into the outbox and into the receiver's slots
     steps: int = 0
+    busy_s: float = 0.0
+
+
+class CacheReport(Record, frozen=True):
+    """A cache as it stands. Hits and misses since its rank started; bytes of its device."""
+
+    hits: int
+    misses: int
+    entries: int
+    nbytes: int
+    limit: int
 
 
 # ---------------------------------------------------------------- slots and grants
@@ -314,7 +341,10 @@ class Register(Message, frozen=True, tag="register"):
 
 
 class Heartbeat(Message, frozen=True, tag="heartbeat"):
+    """`encodings`: how an encoder's cache stands; None if it has none, or nothing is known yet."""
+
     epoch: int
+    encodings: CacheReport | None = None
 
 
 class StateChanged(Message, frozen=True, tag="state_changed"):
@@ -467,7 +497,14 @@ class Beat(Message, frozen=True, tag="beat"):
 
 class Work(Message, frozen=True, tag="work"):
     """Compute one stage. `delivery`: where the payload lies (None for the first role of a route).
-    `grant`: where the result may go (None: stage it, or it is the last role)."""
+    `grant`: where the result may go (None: stage it, or it is the last role).
+
+    `preview_of`: the request and attempt of which this is only a preview, under an id of its own. A
+    denoiser computes nothing for it, and it takes no place there: it makes a payload of what that
+    attempt's latents are now. Everybody else does it when nothing else is to be done.
+
+    `previews`: so many will be asked for. A denoiser that takes several steps at a time tells of it
+    as soon as one is due (`transfer.previews`)."""
 
     epoch: int
     request: str
@@ -478,6 +515,8 @@ class Work(Message, frozen=True, tag="work"):
     seconds: float
     delivery: Delivery | None = None
     grant: Grant | None = None
+    preview_of: tuple[str, int] | None = None
+    previews: int = 0
 
 
 class Push(Message, frozen=True, tag="push"):

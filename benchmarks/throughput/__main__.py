@@ -1,12 +1,14 @@
 """Pictures per second of `triptych up` in three placements, beside what one would write without it.
 
-    python -m benchmarks.throughput [--quick] [--steps 20] [--seconds 6] [--rounds 3] [--json FILE]
+    python -m benchmarks.throughput [--quick] [--monolithic] [--steps 20] [--seconds 4] [--rounds 2]
+                                    [--poisson-seconds 20] [--json FILE]
 
 The demo model, all of it on the same cores. Served: *1:1:1*, one instance of each role; *one
 process*, one instance with all three roles; *chosen*, what `triptych up` starts when it is told
-nothing. Without us: (a) the plain pipeline called in a loop with torch's default threads; (b) the
-same behind a minimal FastAPI server, one request at a time; (c) static batches of up to 8; (d) as
-many plain loops with one thread as there are cores.
+nothing; if asked for, *monolithic*, an instance with the whole pipeline for each core. Without us:
+(a) the plain pipeline called in a loop with torch's default threads; (b) the same behind a minimal
+FastAPI server, one request at a time; (c) static batches of up to 8; (d) as many plain loops with
+one thread as there are cores.
 
 Everything is started beforehand and measured in turns, round by round, so that a noisy neighbour
 meets all of it; ratios are of medians over the rounds. With 1, 4 and 16 clients that ask again as
@@ -16,7 +18,6 @@ shares of what (c) reaches with 16 clients, the same times for both.
 
 import argparse
 import json
-import os
 import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -30,6 +31,8 @@ from benchmarks.throughput.plain import Loops
 from benchmarks.throughput.plain_server import PlainServer
 from benchmarks.throughput.spent import Processes, Spent, of_cluster
 from launch import Cluster
+from launch.machine import usable_cores
+from launch.plan import BATCH_OF_SMALL
 
 CLIENTS = (1, 4, 16)
 SHARES = (0.5, 0.8, 1.2)
@@ -53,7 +56,8 @@ class Benchmark:
         self.urls: dict[str, str] = {}
         self.plans: dict[str, str] = {}
         self._processes: dict[str, Processes] = {}
-        for name, counts in SERVED.items():
+        self.served = {**SERVED, **(_monolithic() if options.monolithic else {})}
+        for name, counts in self.served.items():
             cluster = stack.enter_context(Cluster(MODEL, **counts))
             self.urls[name] = cluster.url
             self.plans[name] = _plan_of(cluster)
@@ -62,7 +66,7 @@ class Benchmark:
             server = stack.enter_context(PlainServer(kind))
             self.urls[name] = server.url
             self._processes[name] = Processes({"pipeline": [server.pid]})
-        cores = len(os.sched_getaffinity(0))
+        cores = usable_cores()
         self._loops = {
             LOOP: stack.enter_context(Loops(1, 0, self._steps)),
             LOOPS: stack.enter_context(Loops(cores, 1, self._steps)),
@@ -73,7 +77,7 @@ class Benchmark:
 
     @property
     def names(self) -> list[str]:
-        return [*SERVED, LOOP, LOCK, BATCH, LOOPS]
+        return [*self.served, LOOP, LOCK, BATCH, LOOPS]
 
     def measure(self, name: str, clients: int) -> tuple[Result, Spent]:
         """What came of it, and the processor seconds that each picture cost. Loops have no clients:
@@ -88,6 +92,11 @@ class Benchmark:
 
     def poisson(self, name: str, times: list[float]) -> Result:
         return opened(self.urls[name], times, self._steps)
+
+
+def _monolithic() -> dict[str, dict[str, int]]:
+    """As *chosen*, but for the roles."""
+    return {"monolithic": {"monolithic": usable_cores(), "max_batch": BATCH_OF_SMALL}}
 
 
 def _plan_of(cluster: Cluster) -> str:
@@ -135,11 +144,11 @@ def rate_of(rows: list[dict[str, Any]], clients: int, name: str) -> float:
     return next(r["rate"] for r in rows if (r["clients"], r["name"]) == (clients, name))
 
 
-def print_ratios(rows: list[dict[str, Any]], clients: tuple[int, ...]) -> None:
+def print_ratios(rows: list[dict[str, Any]], served: list[str], clients: tuple[int, ...]) -> None:
     print(f"\n| clients | served | over {LOOP} | {LOCK} | {BATCH} | {LOOPS} |")
     print("|---:|---|---:|---:|---:|---:|")
     for number in clients:
-        for name in SERVED:
+        for name in served:
             rate = rate_of(rows, number, name)
             over = [rate / rate_of(rows, number, other) for other in (LOOP, LOCK, BATCH, LOOPS)]
             print(f"| {number} | {name} | " + " | ".join(f"{ratio:.2f}" for ratio in over) + " |")
@@ -171,14 +180,15 @@ def poisson_rows(bench: Benchmark, capacity: float, seconds: float) -> list[dict
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one short round, 1 and 16 clients")
+    parser.add_argument("--monolithic", action="store_true", help="one contender more")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--poisson-seconds", type=float, default=20.0, help="of arrivals")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.quick:
-        options.rounds, options.seconds, options.poisson_seconds = 1, 4.0, 12.0
+        options.rounds, options.seconds, options.poisson_seconds = 1, 3.0, 10.0
     return options
 
 
@@ -193,7 +203,7 @@ def main() -> None:
         print("\n| clients | | pictures/s | p50 ms | rounds | processor ms of a picture |")
         print("|---:|---|---:|---:|---|---|")
         rows = closed_rows(bench, options.rounds, clients)
-        print_ratios(rows, clients)
+        print_ratios(rows, list(bench.served), clients)
         capacity = rate_of(rows, 16, BATCH)
         poisson = poisson_rows(bench, capacity, options.poisson_seconds)
     if options.json:

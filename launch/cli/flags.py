@@ -7,8 +7,17 @@ from typing import Any, TypeVar
 import click
 
 from launch.addresses import DEFAULT_HTTP, DEFAULT_URL
-from launch.cli.values import BYTES, HOST_PORT, RATE
-from roles.options import CHECKPOINT_S, MAX_BATCH, RANK_TIMEOUT_S, SLOT_BYTES, SLOTS
+from launch.cli.values import BYTES, HOST_PORT, RATE, STEP_CACHE
+from roles.options import (
+    CHECKPOINT_S,
+    ENCODER_CACHE,
+    MAX_BATCH,
+    QUANTIZED,
+    RANK_TIMEOUT_S,
+    SCHEDULE,
+    SLOT_BYTES,
+    SLOTS,
+)
 
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
@@ -64,10 +73,11 @@ def front_flags(function: Wrapped) -> Wrapped:
         ),
         click.option(
             "--policy",
-            type=click.Choice(["round_robin", "least_loaded"]),
-            default="round_robin",
+            type=click.Choice(["least_backlog", "least_loaded", "round_robin"]),
+            default="least_backlog",
             show_default=True,
-            help="Which instance of a role gets the next request.",
+            help="Which instance of a role gets the next request: the one with the fewest seconds "
+            "of work, as predicted from what earlier requests took; the emptiest; or each in turn.",
         ),
         click.option(
             "--request-timeout",
@@ -156,6 +166,19 @@ def front_flags(function: Wrapped) -> Wrapped:
     )
 
 
+def schedule_flag(function: Wrapped) -> Wrapped:
+    """Of both kinds of processes: who goes first in a denoiser, and among those who wait."""
+    return click.option(
+        "--schedule",
+        type=click.Choice(["sjf", "fifo", "round_robin"]),
+        default=SCHEDULE,
+        show_default=True,
+        help="Who goes first among requests of one priority, in denoisers and in the line for "
+        "them: sjf (the shortest predicted one, and nobody waits for ever), fifo, or round_robin "
+        "(in denoisers, steps in turns; the line is fifo).",
+    )(function)
+
+
 def compute_flags(function: Wrapped) -> Wrapped:
     """How an instance computes and what memory it lends: the same words for `serve` and `up`."""
     return _all(
@@ -198,8 +221,8 @@ def compute_flags(function: Wrapped) -> Wrapped:
             default=MAX_BATCH,
             show_default=True,
             metavar="N",
-            help="Requests that one instance denoises at a time: in one forward where that pays, "
-            "otherwise in turns.",
+            help="Requests that share a forward at most, where that pays; and that one instance "
+            "has at a time, with one more that waits, of each priority.",
         ),
         click.option(
             "--checkpoint",
@@ -220,10 +243,53 @@ def compute_flags(function: Wrapped) -> Wrapped:
             "it is killed and started again, and its requests are tried elsewhere.",
         ),
         click.option(
+            "--encoder-cache",
+            type=BYTES,
+            default=f"{ENCODER_CACHE >> 20}MiB",
+            show_default=True,
+            metavar="SIZE",
+            help="Device memory in which an encoder keeps what it has encoded: a text that comes "
+            "again is not encoded again. 0: nothing is kept.",
+        ),
+        click.option(
             "--media-store",
             metavar="DIR_OR_URL",
             help="A folder, or an fsspec URL, that front door and roles both reach, for finished "
             "files. [default: they are streamed from the role that made them]",
+        ),
+    )
+
+
+def speed_flags(function: Wrapped) -> Wrapped:
+    """How the transformer runs, of instances that denoise: the same words for `serve` and `up`."""
+    return _all(
+        function,
+        click.option(
+            "--compile/--no-compile",
+            default=False,
+            show_default=True,
+            help="Compile the transformer's repeated blocks (torch.compile) and run them once at "
+            "the start, which takes seconds to minutes. Changes the pixels by rounding.",
+        ),
+        click.option(
+            "--attention-backend",
+            metavar="NAME",
+            help="Of diffusers: flash, sage, xformers, flex, _native_math … what is not part of "
+            "torch has to be installed. Changes the pixels by rounding. [default: native]",
+        ),
+        click.option(
+            "--quantize",
+            type=click.Choice(QUANTIZED),
+            help="What the transformer's weights become while they are loaded: less memory, other "
+            "pixels. Needs torchao. [default: not quantized]",
+        ),
+        click.option(
+            "--step-cache",
+            type=STEP_CACHE,
+            metavar="TYPE[:NUMBER]",
+            help="For requests that ask for none themselves: first_block[:THRESHOLD] (0.05, a "
+            "relative change), taylorseer[:INTERVAL] (5 steps) or pyramid[:INTERVAL] (2 steps). "
+            "Other pixels. [default: none]",
         ),
     )
 

@@ -8,13 +8,21 @@ from click.core import ParameterSource
 
 from launch.addresses import DEFAULT_CONTROL
 from launch.cli.command import Command
-from launch.cli.flags import COUNT, compute_flags, front_flags, keys_flag
+from launch.cli.flags import (
+    COUNT,
+    compute_flags,
+    front_flags,
+    keys_flag,
+    schedule_flag,
+    speed_flags,
+)
 from launch.cli.values import DEVICE, ROLES, TCP, TCP_LIST
 from launch.errors import LaunchError
 from launch.machine import usable_cores
 from launch.model import check_model
 from roles.lifeline import tie_to
 from roles.options import SLICE_S
+from transfer.messages import DENOISES
 
 if TYPE_CHECKING:
     from orchestrator.options import OrchestratorOptions
@@ -29,18 +37,24 @@ OF_ROLES = (
     "ranks",
     "threads",
     "dtype",
+    "compile",
+    "attention_backend",
+    "quantize",
+    "step_cache",
     "transfer",
     "slots",
     "slot_bytes",
     "max_batch",
     "checkpoint",
     "rank_timeout",
+    "encoder_cache",
     "slice",
     "advertise",
     "endpoint",
     "cores",
     "cores_file",
 )
+OF_DENOISERS = ("compile", "attention_backend", "quantize", "step_cache")
 OF_ORCHESTRATOR = (
     "bind",
     "http",
@@ -137,7 +151,9 @@ def _section(name: str | None) -> str:
     "quota, divided by --ranks]",
 )
 @keys_flag
+@schedule_flag
 @compute_flags
+@speed_flags
 @click.option(
     "--slice",
     type=click.FloatRange(min=0),
@@ -200,6 +216,8 @@ def serve(
         tie_to(parent_pid)
     orchestrator = roles == ("orchestrator",)
     _refuse_foreign(ctx, OF_ROLES if orchestrator else OF_ORCHESTRATOR, roles)
+    if not DENOISES & set(roles):
+        _refuse_foreign(ctx, OF_DENOISERS, roles)
     if orchestrator:
         front = orchestrator_options(flags)
         from orchestrator import server
@@ -223,6 +241,7 @@ def orchestrator_options(flags: dict[str, Any]) -> "OrchestratorOptions":
         job_ttl_s=flags["job_ttl"],
         job_bytes=flags["job_bytes"],
         policy=flags["policy"],
+        schedule=flags["schedule"],
         encoders=list(flags["encoders"]),
         denoisers=list(flags["denoisers"]),
         decoders=list(flags["decoders"]),
@@ -251,13 +270,19 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
         name=flags["name"],
         device=flags["device"],
         dtype=flags["dtype"],
+        compile=flags["compile"],
+        attention_backend=_attention(flags["attention_backend"]),
+        quantize=flags["quantize"],
+        step_cache=flags["step_cache"],
         ranks=flags["ranks"],
         transfer=flags["transfer"],
         slots=flags["slots"],
         slot_bytes=flags["slot_bytes"],
         max_batch=flags["max_batch"],
         checkpoint_s=flags["checkpoint"],
+        schedule=flags["schedule"],
         rank_timeout_s=flags["rank_timeout"],
+        encoder_cache=flags["encoder_cache"],
         slice_s=flags["slice"],
         threads=flags["threads"] or max(1, usable_cores() // flags["ranks"]),
         advertise=flags["advertise"],
@@ -267,6 +292,11 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
         cores=flags["cores"] or 0,
         cores_file=flags["cores_file"],
     )
+
+
+def _attention(backend: str | None) -> str | None:
+    """`native` is what there is without the flag, and changes nothing."""
+    return None if backend == "native" else backend
 
 
 def _refuse_foreign(ctx: click.Context, foreign: tuple[str, ...], roles: tuple[str, ...]) -> None:

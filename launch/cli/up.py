@@ -6,7 +6,14 @@ import click
 from click.core import ParameterSource
 
 from launch.cli.command import Command
-from launch.cli.flags import COUNT, compute_flags, front_flags, keys_flag
+from launch.cli.flags import (
+    COUNT,
+    compute_flags,
+    front_flags,
+    keys_flag,
+    schedule_flag,
+    speed_flags,
+)
 from launch.cli.values import DEVICE, TCP
 
 NUMBER = click.IntRange(min=0)
@@ -72,7 +79,9 @@ NUMBER = click.IntRange(min=0)
     help="CPU threads of each rank. [default: usable cores divided by all ranks, at least 1]",
 )
 @keys_flag
+@schedule_flag
 @compute_flags
+@speed_flags
 @click.option(
     "--start-timeout",
     type=click.FloatRange(min=0, min_open=True),

@@ -8,6 +8,7 @@ import click
 
 from launch.addresses import Address
 from launch.sizes import parse_bytes, parse_pixels
+from transfer.speed import parse_step_cache
 
 _RATE = re.compile(r"0*[1-9][0-9]{0,8}\s*/\s*(second|minute|hour|day)")
 _DEVICE = re.compile(r"cpu|cuda(:[0-9]+)?")
@@ -76,4 +77,5 @@ TCP = Parsed("tcp://host:port", _tcp)
 TCP_LIST = Parsed("url,url…", _tcp_list)
 DEVICE = Parsed("device", _device)
 RATE = Parsed("n/unit", _rate)
+STEP_CACHE = Parsed("type[:number]", parse_step_cache)
 ROLES = Parsed("role,role…", _roles)

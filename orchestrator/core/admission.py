@@ -10,6 +10,7 @@ from transfer.speed import switches
 
 MONOLITHIC: tuple[Role, ...] = ("monolithic",)
 MAX_NAME = 128
+MAX_PREVIEWS = 16
 
 
 def submit(books: Books, event: Submit) -> None:
@@ -28,7 +29,11 @@ def submit(books: Books, event: Submit) -> None:
         event.deadline_s,
         event.attempts,
         min(event.attempts, books.config.max_attempts - 1),  # one is always left
+        books.forecast.works(route(books), event.inputs, books.registry.model),
     )
+    if books.config.schedule == "sjf":
+        attempt.request.due = books.forecast.due(attempt.request)
+    attempt.request.previews = min(event.previews, MAX_PREVIEWS)
     books.ledger.queued += 1
     books.commands.append(Progress(event.request, attempt.request.tries + 1, "queued", None, 0, 0))
     dispatch.join(books, attempt)
@@ -57,9 +62,11 @@ def _refusal(books: Books, event: Submit) -> Refusal | None:
     if lacking := missing(books):
         return NoRoute(lacking)
     first = route(books)[0]
-    full = ledger.queued >= books.config.max_queue
-    if full and (ledger.lines[first] or not len(books.registry.rosters[first].now)):
-        return QueueFull(ledger.retry_after())
+    if ledger.queued >= books.config.max_queue:
+        priority = event.inputs.priority
+        room = books.registry.rosters[first].rooms(priority).now
+        if ledger.lines[first].ahead_of(priority) or not room:
+            return QueueFull(ledger.retry_after())
     return None
 
 

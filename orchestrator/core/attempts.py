@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.core.requests import Request
 from orchestrator.core.slots import Lease
-from transfer.messages import Role, Shelf
+from transfer.messages import Priority, Role, Shelf
 
 if TYPE_CHECKING:
     from orchestrator.core.instances import Instance
@@ -67,10 +67,15 @@ class Attempt:
     stage and the maker of the kept payload that it began with. `blamed`: receivers that could not
     be written to. `midway`: the payload at `worker` is a checkpoint of the next role, which that
     instance has made in that role. `restored`: it began with a checkpoint, and has made none since.
+    `rest_of`: the stage of which it computes only what comes after a checkpoint; -1: of none.
+    `cost`: what its stage was predicted to take, in seconds, when it was given to its worker;
+    `company`: others of the same shape were there, whose forwards it may have shared.
     """
 
     __slots__ = (
         "blamed",
+        "company",
+        "cost",
         "generation",
         "held",
         "incoming",
@@ -81,6 +86,7 @@ class Attempt:
         "outgoing",
         "pushes",
         "request",
+        "rest_of",
         "restored",
         "serial",
         "since",
@@ -110,7 +116,10 @@ class Attempt:
         self.origin: tuple[int, str] | None = None
         self.blamed: set[str] = set()
         self.midway = self.restored = False
+        self.rest_of = -1
         self.step = self.steps = 0
+        self.cost = 0.0
+        self.company = False
 
     def __repr__(self) -> str:
         return f"attempt {self.number} at {self.id}"
@@ -118,6 +127,10 @@ class Attempt:
     @property
     def id(self) -> str:
         return self.request.id
+
+    @property
+    def priority(self) -> Priority:
+        return self.request.inputs.priority
 
     @property
     def role(self) -> Role:

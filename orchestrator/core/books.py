@@ -7,6 +7,7 @@ from collections import Counter, OrderedDict, deque
 
 from orchestrator.core.commands import Command, Log, Send
 from orchestrator.core.config import Config
+from orchestrator.core.forecast import Forecast
 from orchestrator.core.instances import Instance
 from orchestrator.core.ledger import Ledger
 from orchestrator.core.registry import Registry
@@ -27,6 +28,7 @@ class Books:
         self.now = 0.0
         self.registry = Registry(config)
         self.ledger = Ledger(config.max_past)
+        self.forecast = Forecast()
         self.counters: Counter[str] = Counter()
         self.commands: list[Command] = []
         self.stirred: dict[Instance, None] = {}

@@ -85,6 +85,13 @@ class Progress(Record, frozen=True):
     steps: int
 
 
+class Preview(Record, frozen=True):
+    """A picture of a request that is still under way. Whoever gets it owns its files."""
+
+    request: str
+    media: list[Media]
+
+
 class Discard(Record, frozen=True):
     """Finished files that nobody will ask for: their request is over already."""
 
@@ -106,4 +113,4 @@ class Log(Record, frozen=True):
     text: str
 
 
-Command = Send | Resolve | Reject | Progress | Discard | Watch | Log
+Command = Send | Resolve | Reject | Progress | Preview | Discard | Watch | Log

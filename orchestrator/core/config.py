@@ -1,5 +1,7 @@
 """The machine's settings. Nothing in them changes while it runs."""
 
+from typing import Literal
+
 from transfer.messages import Record, Role
 
 
@@ -17,10 +19,12 @@ class Config(Record, frozen=True):
     another request do not count, `max_spared` of them. A request looks for another instance than
     the one at which it failed for `patience_s` seconds. An attempt has failed when its instance
     gives no sign of progress for `stall_s` seconds.
+    `schedule`: requests that wait for a role go in the order in which they came (fifo), or the one
+    with the fewest predicted seconds first, with ageing (sjf).
     The other bounds keep what strangers register from growing us without limit.
     """
 
-    policy: str = "round_robin"
+    policy: str = "least_backlog"
     declared: dict[Role, list[str]] = {}  # noqa: RUF012  # msgspec copies it
     heartbeat_s: float = 1.0
     missed_beats: int = 4
@@ -39,3 +43,4 @@ class Config(Record, frozen=True):
     max_capacity: int = 65_536
     max_places: int = 1_000  # of gone instances, per role
     max_past: int = 65_536  # ids and names of the past
+    schedule: Literal["fifo", "sjf"] = "sjf"

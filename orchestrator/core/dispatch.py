@@ -1,7 +1,7 @@
-"""Who gets what next: work, promises and pushes, oldest request first.
+"""Who gets what next: work, promises and pushes, by class and in the order of the lines.
 
 All of it happens in `settle`, at the end of each event, when the books say how things are.
-Between two events it holds that a line's head fits nowhere.
+Between two events it holds that no line's head fits anywhere.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,10 @@ from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Progress
 from orchestrator.core.instances import Instance, Post
+from orchestrator.core.queues import Queue
+from orchestrator.core.rosters import Roster
 from orchestrator.core.slots import Lease
+from transfer.costs import Shape
 from transfer.messages import Delivery, Drain, ErrorInfo, Grant, Push, Role, Work
 
 # A promise is a convenience: without one the payload is staged first. So the search for an
@@ -40,7 +43,7 @@ def join(books: Books, attempt: Attempt) -> None:
     if attempt.request.avoid:
         lines = ledger.wary
         ledger.patience.put(books.now + books.config.patience_s, attempt.serial, attempt)
-    lines[role].put(attempt.request.order, attempt.serial, attempt)
+    lines[role].put(attempt)
     books.calls[role] = None
 
 
@@ -57,7 +60,7 @@ def park(books: Books, attempt: Attempt, lease: Lease) -> None:
     assert receiver is not None
     post = receiver.posts[attempt.role]
     post.forget(attempt)
-    post.parked[attempt] = None
+    post.parked.enter(attempt, books.forecast.seconds(attempt, post))
     attempt.incoming = lease
     books.stir(receiver)
 
@@ -75,8 +78,7 @@ def too_large(books: Books, attempt: Attempt) -> ErrorInfo | None:
 def _review(books: Books, instance: Instance) -> None:
     """Brings the rosters up to date with an instance that was stirred."""
     for post in instance.posts.values():
-        while instance.live and post.parked and len(post.working) < post.capacity:
-            attempt = next(iter(post.parked))
+        while instance.live and (attempt := post.next_parked()) is not None:
             del post.parked[attempt]
             _start(books, attempt, post)
         books.registry.rosters[post.role].refresh(post)
@@ -99,21 +101,30 @@ def _drain(books: Books, instance: Instance) -> None:
 
 def _serve(books: Books, role: Role) -> None:
     """Gives the head of a line its room; the role is called again while that succeeds."""
-    for line in (books.ledger.wary[role], books.ledger.lines[role]):
-        attempt = line.head()
-        if attempt is not None and _place(books, attempt, role):
-            return
+    for queue in (books.ledger.wary[role], books.ledger.lines[role]):
+        for attempt in queue.heads():
+            if _place(books, attempt, role, queue):
+                return
     del books.calls[role]
 
 
-def _place(books: Books, attempt: Attempt, role: Role) -> bool:
+def _place(books: Books, attempt: Attempt, role: Role, queue: Queue) -> bool:
     if attempt.state is State.STAGED and (error := too_large(books, attempt)):
         ending.fail(books, attempt, error)
         return True
     roster, likes = books.registry.rosters[role], choice(books, attempt, role)
-    post = roster.pick(roster.now, lambda post: post.fits(attempt.nbytes) and likes(post))
+    post = _best(
+        books,
+        attempt,
+        roster,
+        lambda shape: roster.find(
+            roster.rooms(attempt.priority, shape).now,
+            lambda post: post.fits(attempt.nbytes) and likes(post),
+        ),
+    )
     if post is None:
         return False
+    queue.took(attempt)
     books.ledger.step_out(attempt)
     if attempt.state is State.STAGED:
         _push(books, attempt, post)
@@ -121,6 +132,29 @@ def _place(books: Books, attempt: Attempt, role: Role) -> bool:
         books.ledger.queued -= 1
         _start(books, attempt, post)
     return True
+
+
+def _best(
+    books: Books, attempt: Attempt, roster: Roster, find: Callable[[Shape | None], Post | None]
+) -> Post | None:
+    """The policy's choice, which `find` looks for; or the best of those that compute the same
+    shape, if the request would be done sooner there, because it may share forwards."""
+    post = find(None)
+    if post is None:
+        return None
+    if roster.by_cost:
+        shape = attempt.request.works[roster.role].shape
+        mate = find(shape) if shape not in post.shapes else None
+        if mate is not None and _until(books, attempt, mate) < _until(books, attempt, post):
+            post = mate
+    roster.chose(post)
+    return post
+
+
+def _until(books: Books, attempt: Attempt, post: Post) -> float:
+    """Predicted seconds until it is done there."""
+    own = post.pace * books.forecast.seconds(attempt, post)
+    return post.backlog(attempt.priority) + own
 
 
 def choice(books: Books, attempt: Attempt, role: Role) -> Callable[[Post], bool]:
@@ -151,26 +185,34 @@ def has_room_elsewhere(books: Books, attempt: Attempt, nbytes: int) -> bool:
 
     def fits(post: Post) -> bool:
         other = post.instance is not worker
-        return other and post.room[0] and post.fits(nbytes) and likes(post)
+        return other and post.room(attempt.priority)[0] and post.fits(nbytes) and likes(post)
 
-    line = books.ledger.lines[attempt.role] or books.ledger.wary[attempt.role]
-    return not line and books.registry.rosters[attempt.role].has(fits)
+    lines = (books.ledger.lines[attempt.role], books.ledger.wary[attempt.role])
+    waiting = any(line.ahead_of(attempt.priority) for line in lines)
+    return not waiting and books.registry.rosters[attempt.role].has(fits)
 
 
 def _anywhere(post: Post) -> bool:
     return True
 
 
+def _is_preview(attempt: Attempt) -> bool:
+    return attempt.request.preview_of is not None
+
+
 def _start(books: Books, attempt: Attempt, post: Post) -> None:
     """Sends the work of the request's stage, with a promise for its payload where there is room."""
     instance, lease, request = post.instance, attempt.incoming, attempt.request
+    of = request.preview_of
     if not attempt.started:
         attempt.started = True
         request.tries += 1
     attempt.worker, attempt.held = instance, attempt.number
     attempt.step = attempt.steps = attempt.generation = 0
     request.reports.pop(post.role, None)
-    post.working[attempt] = None
+    attempt.cost = books.forecast.seconds(attempt, post)
+    attempt.company = request.works[post.role].shape in post.shapes
+    post.working.enter(attempt, attempt.cost)
     attempt.move(State.COMPUTING, books.now, str(instance))
     delivery = None
     if lease is not None:
@@ -185,10 +227,13 @@ def _start(books: Books, attempt: Attempt, post: Post) -> None:
         seconds=max(0.0, request.deadline - books.now),
         delivery=delivery,
         grant=None if attempt.last else _promise(books, attempt),
+        preview_of=None if of is None else (of.id, of.number),
+        previews=request.previews,
     )
     books.send(instance, work)
-    progress = Progress(request.id, request.tries, post.role, instance.name, 0, 0)
-    books.commands.append(progress)
+    if of is None:
+        progress = Progress(request.id, request.tries, post.role, instance.name, 0, 0)
+        books.commands.append(progress)
     watch(books, attempt)
     books.stir(instance)
 
@@ -200,10 +245,11 @@ def watch(books: Books, attempt: Attempt) -> None:
 
 
 def only_waits(books: Books, attempt: Attempt) -> bool:
-    """Whether it may be silent because it waits inside its instance: for its first turn, or with
-    its payload for room in the outbox. Then somebody else gets on there, or is staged."""
+    """Whether it may be silent because it waits inside its instance: for its turn, which others may
+    have before it, or with its payload for room in the outbox. Then somebody else gets on there,
+    or is staged."""
     worker = attempt.worker
-    if worker is None or attempt.state is not State.COMPUTING or 0 < attempt.step < attempt.steps:
+    if worker is None or attempt.state is not State.COMPUTING:
         return False
     moved_at = worker.posts[attempt.post_role].moved_at
     return bool(worker.outbox) or moved_at + books.config.stall_s > books.now
@@ -213,25 +259,30 @@ def _promise(books: Books, attempt: Attempt) -> Grant | None:
     """Slots for a payload of the size that is usual; but whoever waits there goes first, and as
     much must stay free, so that a slow stage does not keep others from its receiver."""
     role = attempt.next_role
-    if books.ledger.lines[role]:
+    if books.ledger.lines[role].ahead_of(attempt.priority):
         return None
     usual, likes = books.expect(attempt.role), choice(books, attempt, role)
-    tried = 0
-
-    def roomy(post: Post) -> bool:
-        nonlocal tried
-        tried += 1
-        instance = post.instance
-        roomy = 2 * instance.slots.need(usual) <= instance.slots.free
-        return tried > PROMISES_TRIED or (roomy and likes(post))
-
     roster = books.registry.rosters[role]
-    post = roster.pick(roster.ahead, roomy)
-    if post is None or tried > PROMISES_TRIED:
+
+    def find(shape: Shape | None) -> Post | None:
+        tried = 0
+
+        def roomy(post: Post) -> bool:
+            nonlocal tried
+            tried += 1
+            slots = post.instance.slots
+            roomy = 2 * slots.need(usual) <= slots.free
+            return tried > PROMISES_TRIED or (roomy and likes(post))
+
+        post = roster.find(roster.rooms(attempt.priority, shape).ahead, roomy)
+        return None if tried > PROMISES_TRIED else post
+
+    post = _best(books, attempt, roster, find)
+    if post is None:
         return None
     books.count("grants_promised")
-    post.promised[attempt] = None
-    return _grant(books, attempt, post, usual)
+    post.promised.enter(attempt, books.forecast.seconds(attempt, post))
+    return grant(books, attempt, post, usual)
 
 
 def _push(books: Books, attempt: Attempt, post: Post) -> None:
@@ -240,15 +291,16 @@ def _push(books: Books, attempt: Attempt, post: Post) -> None:
     sender = attempt.worker
     assert sender is not None
     attempt.pushes += 1
-    post.pushing[attempt] = None
+    post.pushing.enter(attempt, books.forecast.seconds(attempt, post))
     watch(books, attempt)
     attempt.move(State.PUSHING, books.now, str(post.instance))
-    grant = _grant(books, attempt, post, attempt.nbytes)
+    room = grant(books, attempt, post, attempt.nbytes)
     about = (sender.epoch, attempt.id, attempt.number, attempt.role, attempt.held)
-    books.send(sender, Push(*about, grant, attempt.midway))
+    books.send(sender, Push(*about, room, attempt.midway))
 
 
-def _grant(books: Books, attempt: Attempt, post: Post, nbytes: int) -> Grant:
+def grant(books: Books, attempt: Attempt, post: Post, nbytes: int) -> Grant:
+    """Leases slots for a payload of that size to the attempt's worker."""
     sender, receiver = attempt.worker, post.instance
     assert sender is not None
     lease = receiver.slots.lend(

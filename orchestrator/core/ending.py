@@ -7,7 +7,7 @@ them has said that it stopped, or is gone.
 from orchestrator.core import retry
 from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
-from orchestrator.core.commands import Completed, Resolve
+from orchestrator.core.commands import Completed, Preview, Resolve
 from orchestrator.core.requests import Request
 from orchestrator.core.slots import Lease
 from transfer.messages import Abort, ErrorInfo, Media
@@ -19,6 +19,9 @@ LOGGED = frozenset(
 
 def complete(books: Books, attempt: Attempt, media: list[Media]) -> None:
     """The last instance has said Finished."""
+    if attempt.request.preview_of is not None:
+        _show(books, attempt, attempt.request.preview_of, media)
+        return
     books.count("requests_completed")
     request = attempt.request
     done = Completed(media, request.timings(books.now), request.tries)
@@ -30,6 +33,11 @@ def complete(books: Books, attempt: Attempt, media: list[Media]) -> None:
 def fail(books: Books, attempt: Attempt, error: ErrorInfo) -> None:
     """The attempt has failed: another one follows, or the client gets the error now. Whoever still
     works on it is told to stop."""
+    if attempt.request.preview_of is not None:
+        drop(books, attempt)
+        # what made this one fail would do so again
+        attempt.request.preview_of.request.previews = 0
+        return
     _close(books, attempt, State.FAILED)
     if not retry.again(books, attempt, error):
         fail_for_good(books, attempt.request, error)
@@ -54,6 +62,13 @@ def cancel(books: Books, request: Request, reason: str) -> None:
     """Nobody wants the result any more."""
     books.count("requests_cancelled")
     _give_up(books, request, State.CANCELLED, ErrorInfo(kind="cancelled", message=reason))
+
+
+def drop(books: Books, preview: Attempt) -> None:
+    """Nobody will see it; whoever works on it is told to stop."""
+    books.count("previews_dropped")
+    _close(books, preview, State.CANCELLED)
+    books.ledger.end_preview(preview.request)
 
 
 def confirm(books: Books, attempt: Attempt, released: int | None) -> None:
@@ -88,7 +103,9 @@ def part(books: Books, attempt: Attempt) -> None:
         return
     release_incoming(books, attempt)
     books.ledger.stalls.discard(attempt.serial)
+    books.ledger.due.discard(attempt.serial)
     worker.posts[attempt.post_role].working.pop(attempt, None)
+    worker.posts[attempt.post_role].looking.pop(attempt, None)
     worker.outbox.pop(attempt, None)
     books.stir(worker)
     if attempt.over:
@@ -133,6 +150,14 @@ def abort(books: Books, attempt: Attempt) -> None:
     books.ledger.reminders.put(again, attempt.serial, attempt)
 
 
+def _show(books: Books, preview: Attempt, of: Attempt, media: list[Media]) -> None:
+    books.count("previews_shown")
+    part(books, preview)
+    _close(books, preview, State.COMPLETED)
+    books.ledger.end_preview(preview.request)
+    books.commands.append(Preview(of.id, media))
+
+
 def _give_up(books: Books, request: Request, state: State, error: ErrorInfo) -> None:
     attempt = request.attempt
     assert attempt is not None
@@ -143,6 +168,8 @@ def _give_up(books: Books, request: Request, state: State, error: ErrorInfo) -> 
 
 def _close(books: Books, attempt: Attempt, state: State) -> None:
     """The attempt is over; its request may go on."""
+    if attempt.request.preview is not None:
+        drop(books, attempt.request.preview)
     if attempt.state is State.QUEUED:
         books.ledger.queued -= 1
     elif attempt.state is State.DELIVERED:

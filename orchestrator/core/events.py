@@ -36,13 +36,15 @@ Message = (
 class Submit(Record, frozen=True):
     """A client asks for one generation; its result is due in `deadline_s` seconds.
 
-    `attempts`: how many were made before, in an earlier life of the orchestrator.
+    `attempts`: how many were made before, in an earlier life of the orchestrator. `previews`: how
+    many pictures of it half done are wanted, at most.
     """
 
     request: str
     inputs: Inputs
     deadline_s: float
     attempts: int = 0
+    previews: int = 0
 
 
 class Cancel(Record, frozen=True):

@@ -1,8 +1,18 @@
 """One registered instance, and what the machine has given it to do."""
 
 from orchestrator.core.attempts import Attempt
+from orchestrator.core.crowds import Crowd, Tally
 from orchestrator.core.slots import Borrowed, SlotTable
-from transfer.messages import InstanceState, RankInfo, Register, Role
+from transfer.costs import Shape
+from transfer.messages import (
+    PRIORITIES,
+    CacheReport,
+    InstanceState,
+    Priority,
+    RankInfo,
+    Register,
+    Role,
+)
 
 Key = tuple[str, int]  # (endpoint, epoch)
 SUSPECT = 3  # requests
@@ -17,8 +27,14 @@ class Post:
     `parked`: payload in its slots, waiting for capacity. `pushing`: payload being written.
     `promised`: a grant travelled with the work of the role before; the payload will come.
     A promise holds slots, but those that are ready now go first: a denoiser that takes a minute
-    must not keep a decoder idle. `moved_at`: when it said something of any attempt. `failed`: the
-    requests that failed here, one after the other, by order; a success clears them.
+    must not keep a decoder idle. `looking`: previews that it makes of what it computes anyway; they
+    take no place. `moved_at`: when it said something of any attempt. `failed`: the requests that
+    failed here, one after the other, by order; a success clears them.
+
+    Each class of requests has the whole capacity for itself, because what is of a lower one gives
+    way inside the instance. `shapes` counts what those that are here compute. `pace`: the seconds
+    that it takes for what is predicted to take one. `listed`: the shapes under which the roster
+    has it.
     """
 
     def __init__(self, instance: "Instance", role: Role, capacity: int, order: int) -> None:
@@ -26,10 +42,15 @@ class Post:
         self.role: Role = role
         self.capacity = capacity
         self.order = order
-        self.working: dict[Attempt, None] = {}
-        self.parked: dict[Attempt, None] = {}
-        self.pushing: dict[Attempt, None] = {}
-        self.promised: dict[Attempt, None] = {}
+        self._tally = Tally()
+        self.shapes = self._tally.shapes
+        self.working = Crowd(role, self._tally)
+        self.parked = Crowd(role, self._tally)
+        self.pushing = Crowd(role, self._tally)
+        self.promised = Crowd(role, self._tally)
+        self.looking: dict[Attempt, None] = {}
+        self.pace = 1.0
+        self.listed: set[Shape] = set()
         self.moved_at = 0.0
         self.failed: set[int] = set()
 
@@ -46,16 +67,39 @@ class Post:
     def load(self) -> int:
         return self.imminent + len(self.promised)
 
-    @property
-    def room(self) -> tuple[bool, bool]:
+    def backlog(self, priority: Priority) -> float:
+        """Seconds of work that goes before a newcomer of this class, or beside it."""
+        return self.pace * self._tally.seconds(priority)
+
+    def room(self, priority: Priority = "normal") -> tuple[bool, bool]:
         """Has it room for a request that is ready? For a promise, and one that is ready besides?"""
         instance, capacity = self.instance, self.capacity
         if not instance.available:
             return False, False
-        imminent = len(self.working) + len(self.parked) + len(self.pushing)
+        imminent = self.working.count(priority) + self.parked.count(priority)
+        imminent += self.pushing.count(priority)
         free = instance.slots.free if self.role in RECEIVERS else 2
-        ahead = imminent + len(self.promised) < capacity and free > 1
+        ahead = imminent + self.promised.count(priority) < capacity and free > 1
         return imminent < capacity and free > 0, ahead
+
+    def complaints(self) -> list[str]:
+        """What does not add up of its seconds."""
+        crowds = (self.working, self.parked, self.pushing, self.promised)
+        found, total = [], 0.0
+        for priority in PRIORITIES:
+            total += sum(crowd.costs(priority) for crowd in crowds)
+            if abs(total - self._tally.seconds(priority)) > 1e-6 * max(1.0, total):
+                found.append(f"{total} s up to class {priority}, not {self._tally}")
+        if sum(self.shapes.values()) != sum(len(crowd) for crowd in crowds):
+            found.append(f"{self.load} requests of shapes {self.shapes}")
+        return found
+
+    def next_parked(self) -> Attempt | None:
+        """Whose payload is here, and who has capacity now."""
+        for priority in PRIORITIES if self.parked else ():
+            if self.parked.count(priority) and self.working.count(priority) < self.capacity:
+                return self.parked.first(priority)
+        return None
 
     def fits(self, nbytes: int) -> bool:
         """A payload of that size would find its slots. What comes first has no payload."""
@@ -81,7 +125,7 @@ class Instance:
 
     `slots` are those that others write into; `borrowed` the leases elsewhere that this instance
     may still write into; `outbox` the attempts whose staged payload it has. `heard` is when it last
-    said anything.
+    said anything. `encodings`: how its encoder's cache stood at its last heartbeat.
     """
 
     def __init__(self, info: Register, epoch: int, connection: bytes, slots: SlotTable) -> None:
@@ -97,6 +141,7 @@ class Instance:
         self.posts: dict[Role, Post] = {}
         self.ranks: list[RankInfo] = info.ranks
         self.reported: InstanceState = _first_state(info)
+        self.encodings: CacheReport | None = None
         self.live = True
         self.inherits = False  # leases of an older epoch, until it speaks in this one
         self.draining = False
@@ -134,7 +179,7 @@ class Instance:
         """Every request that it works on, keeps, waits for or was promised, once each."""
         found = self.outbox.copy()
         for post in self.posts.values():
-            found |= post.working | post.parked | post.pushing | post.promised
+            found |= post.working | post.looking | post.parked | post.pushing | post.promised
         return list(found)
 
 

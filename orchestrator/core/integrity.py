@@ -7,6 +7,7 @@ from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.instances import Instance, Post
 from orchestrator.core.requests import Request
+from transfer.messages import PRIORITIES
 
 WRITABLE = ("granted", "quarantined")
 """A grant whose receiver was lost is in quarantine while its sender goes on."""
@@ -27,7 +28,7 @@ def complaints(books: Books) -> list[str]:
     found = [*_counts(books)]
     for instance in books.registry.live.values():
         found += _instance(books, instance)
-    for request in books.ledger.active.values():
+    for request in (*books.ledger.active.values(), *books.ledger.previews.values()):
         found += (f"request {request.id}: {text}" for text in _request(books, request))
     for attempt in (*_current(books), *books.ledger.lingering.values()):
         found += (f"{attempt}: {text}" for text in _attempt(attempt))
@@ -44,10 +45,17 @@ def _counts(books: Books) -> Iterator[str]:
         yield f"{queued} requests queued, counted {ledger.queued}"
     if len(ledger.deadlines) != len(ledger.active):
         yield f"{len(ledger.deadlines)} deadlines of {len(ledger.active)} requests"
+    for preview in ledger.previews.values():
+        of = preview.preview_of
+        if of is None or of.over or of.request.preview is not preview.attempt:
+            yield f"{preview.id} shows {of}, which does not know of it"
+    due = [x for x in current if x.serial in ledger.due]
+    if len(due) != len(ledger.due) or any(x.state is not State.COMPUTING for x in due):
+        yield f"previews are due of {due}, and of {len(ledger.due)} in all"
     if len(ledger.reminders) != len(ledger.lingering):
         yield f"{len(ledger.reminders)} reminders of {len(ledger.lingering)} aborts"
-    lines = (*ledger.lines.values(), *ledger.wary.values(), ledger.backoffs)
-    lined = sum(len(line) for line in lines)
+    queues = (*ledger.lines.values(), *ledger.wary.values())
+    lined = sum(len(queue) for queue in queues) + len(ledger.backoffs)
     waiting = sum(x.state in (State.QUEUED, State.STAGED) for x in current)
     if lined != waiting:
         yield f"{waiting} attempts wait, {lined} stand in line"
@@ -57,7 +65,9 @@ def _counts(books: Books) -> Iterator[str]:
 
 
 def _current(books: Books) -> Iterator[Attempt]:
-    return (x.attempt for x in books.ledger.active.values() if x.attempt is not None)
+    ledger = books.ledger
+    requests = (*ledger.active.values(), *ledger.previews.values())
+    return (x.attempt for x in requests if x.attempt is not None)
 
 
 def _instance(books: Books, instance: Instance) -> Iterator[str]:
@@ -74,9 +84,11 @@ def _instance(books: Books, instance: Instance) -> Iterator[str]:
 
 
 def _post(books: Books, post: Post) -> Iterator[str]:
-    if len(post.working) > post.capacity:
-        yield f"{len(post.working)} requests, capacity {post.capacity}"
-    for attempt in post.working:
+    for priority in PRIORITIES:
+        if post.working.count(priority) > post.capacity:
+            yield f"{post.working.count(priority)} {priority} requests, capacity {post.capacity}"
+    yield from post.complaints()
+    for attempt in (*post.working, *post.looking):
         known = books.ledger.find(attempt.id, attempt.number) is attempt
         if not known or attempt.worker is not post.instance:
             yield f"works on {attempt}, which is {attempt.state} at {attempt.worker}"
@@ -85,13 +97,13 @@ def _post(books: Books, post: Post) -> Iterator[str]:
         for attempt in group:
             if attempt.state is not state:
                 yield f"expects {attempt} to be {state}, which is {attempt.state}"
-    if post.parked and len(post.working) < post.capacity and post.instance.live:
+    if post.next_parked() is not None and post.instance.live:
         yield "has capacity for what is parked"
-    for line in (books.ledger.lines[post.role], books.ledger.wary[post.role]):
-        head = line.head()
-        if head is None or not dispatch.choice(books, head, post.role)(post):
+    queues = (books.ledger.lines[post.role], books.ledger.wary[post.role])
+    for head in (head for queue in queues for head in queue.heads()):
+        if not dispatch.choice(books, head, post.role)(post):
             continue
-        if post.room[0] and post.fits(head.nbytes):
+        if post.room(head.priority)[0] and post.fits(head.nbytes):
             yield f"has room for {head}, which waits"
 
 
@@ -110,8 +122,9 @@ def _attempt(attempt: Attempt) -> Iterator[str]:
     if worker is not None:
         if not worker.live:
             yield f"held by {worker}, which is lost"
-        if (attempt in worker.posts[attempt.post_role].working) == (attempt in worker.outbox):
-            yield f"{attempt.state}, in neither or both of the ranks and the outbox of {worker}"
+        post = worker.posts[attempt.post_role]
+        if sum(attempt in there for there in (post.working, post.looking, worker.outbox)) != 1:
+            yield f"{attempt.state}, not in one of the ranks and the outbox of {worker}"
     if attempt.over and worker is None:
         yield "over, held by nobody, and not forgotten"
     if attempt.state is State.DELIVERED and attempt.incoming is None:
@@ -133,7 +146,7 @@ def _idle(books: Books) -> Iterator[str]:
         for lease in slots.leases.values():
             if not lease.pinned and lease.sender not in silent:
                 yield f"{instance}: grant {lease.generation} in quarantine for a live sender"
-        if instance.outbox or any(p.load for p in instance.posts.values()):
+        if instance.outbox or any(p.load or p.looking for p in instance.posts.values()):
             yield f"{instance}: holds requests while idle"
 
 

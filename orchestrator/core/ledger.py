@@ -2,9 +2,13 @@
 
 from collections import OrderedDict, deque
 
+from msgspec.structs import replace
+
 from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.lines import Line
+from orchestrator.core.queues import Queue
 from orchestrator.core.requests import Request
+from transfer.costs import Workload
 from transfer.messages import ROLES, Inputs, Role
 
 RECENT = 64
@@ -14,34 +18,39 @@ class Ledger:
     """`active` are the requests whose clients wait, by id; `lingering` the attempts that are over
     while an instance has still to confirm that it stopped.
 
-    `lines` are the attempts that wait for room in each role, oldest request first. `wary` are
+    `lines` are the attempts that wait for room in each role, by class. `wary` are
     lines for those that failed at some instance before and look for another one: they go first,
     and the others do not wait for them. `deadlines` of requests, `backoffs` of attempts that have
     still to wait before they stand in line, `patience` of those in the wary lines, `stalls` of
     those that compute or write, and `reminders` of unanswered Aborts are in order of time.
+
+    `previews` are requests too, which nobody waits for (see `core.previews`); `due` the attempts of
+    which one is to be made as soon as a decoder has nothing else to do.
     """
 
     def __init__(self, max_past: int) -> None:
         self.active: dict[str, Request] = {}
+        self.previews: dict[str, Request] = {}
         self.lingering: dict[tuple[str, int], Attempt] = {}
-        self.lines: dict[Role, Line[Attempt]] = {role: Line() for role in ROLES}
-        self.wary: dict[Role, Line[Attempt]] = {role: Line() for role in ROLES}
+        self.lines: dict[Role, Queue] = {role: Queue() for role in ROLES}
+        self.wary: dict[Role, Queue] = {role: Queue() for role in ROLES}
         self.deadlines: Line[Request] = Line()
         self.backoffs: Line[Attempt] = Line()
         self.patience: Line[Attempt] = Line()
         self.stalls: Line[Attempt] = Line()
         self.reminders: Line[Attempt] = Line()
+        self.due: Line[Attempt] = Line()
         self.ended = {State.COMPLETED: 0, State.FAILED: 0, State.CANCELLED: 0}
         self.queued = 0
         self._max_past = max_past
         self._attempts: OrderedDict[str, int] = OrderedDict()  # of ids that are over
-        self._accepted = 0
+        self._accepted = self._previewed = 0
         self._attempted = 0
         self._ends: deque[float] = deque(maxlen=RECENT)
 
     @property
     def idle(self) -> bool:
-        return not self.active and not self.lingering
+        return not (self.active or self.previews or self.lingering)
 
     @property
     def alarm(self) -> float | None:
@@ -59,12 +68,13 @@ class Ledger:
         deadline_s: float,
         attempts: int = 0,
         tries: int = 0,
+        works: dict[Role, Workload] | None = None,
     ) -> Attempt:
         """A new request, and its first attempt, after so many in an earlier life, of which `tries`
         count. The same id again goes on numbering attempts where it stopped, so that nothing that
         is said of an old attempt fits the new one."""
         self._accepted += 1
-        request = Request(id, self._accepted, inputs, route, now, deadline_s, tries)
+        request = Request(id, self._accepted, inputs, route, now, deadline_s, tries, works)
         self.active[id] = request
         self.deadlines.put(request.deadline, request.order, request)
         number = max(self._attempts.pop(id, 0), attempts) + 1
@@ -75,6 +85,19 @@ class Ledger:
         assert request.attempt is not None
         return self._begin(request, request.attempt.number + 1, now)
 
+    def look(self, attempt: Attempt, now: float) -> Attempt:
+        """A preview of what the attempt computes at this moment."""
+        shown = attempt.request
+        self._previewed += 1
+        id, left = f"{shown.id}~{self._previewed}", max(0.0, shown.deadline - now)
+        route = shown.route[attempt.stage :]
+        inputs = replace(shown.inputs, priority="low")
+        request = Request(id, shown.order, inputs, route, now, left, works=shown.works)
+        request.preview_of = attempt
+        self.previews[id] = request
+        shown.preview = self._begin(request, 1, now)
+        return shown.preview
+
     def _begin(self, request: Request, number: int, now: float) -> Attempt:
         self._attempted += 1
         attempt = Attempt(request, number, self._attempted, now)
@@ -82,7 +105,7 @@ class Ledger:
         return attempt
 
     def find(self, id: str, number: int) -> Attempt | None:
-        request = self.active.get(id)
+        request = self.active.get(id) or self.previews.get(id)
         if request is not None and request.attempt is not None and request.attempt.number == number:
             return request.attempt
         return self.lingering.get((id, number))
@@ -90,12 +113,13 @@ class Ledger:
     def step_out(self, attempt: Attempt) -> None:
         """The attempt waits for nothing any more."""
         for line in (self.lines, self.wary):
-            line[attempt.role].discard(attempt.serial)
+            line[attempt.role].discard(attempt)
             if not attempt.last:
-                line[attempt.next_role].discard(attempt.serial)
+                line[attempt.next_role].discard(attempt)
         self.backoffs.discard(attempt.serial)
         self.patience.discard(attempt.serial)
         self.stalls.discard(attempt.serial)
+        self.due.discard(attempt.serial)
 
     def linger(self, attempt: Attempt) -> None:
         """The attempt is over; an instance has still something of it."""
@@ -111,6 +135,12 @@ class Ledger:
             self._attempts.popitem(last=False)
         self.ended[state] += 1
         self._ends.append(now)
+
+    def end_preview(self, request: Request) -> None:
+        """It is shown, or nobody will see it."""
+        assert request.preview_of is not None
+        del self.previews[request.id]
+        request.preview_of.request.preview = None
 
     def drop(self, attempt: Attempt) -> None:
         """Nothing is held for it any more."""

@@ -3,7 +3,15 @@ but decisions: the same code runs behind sockets and inside a simulation."""
 
 from collections import Counter
 
-from orchestrator.core import admission, dispatch, ending, integrity, membership, stages
+from orchestrator.core import (
+    admission,
+    dispatch,
+    ending,
+    integrity,
+    membership,
+    previews,
+    stages,
+)
 from orchestrator.core.attempts import Attempt
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Command, Send
@@ -55,6 +63,8 @@ class Machine:
         books.now = now
         self._dispatch(event)
         dispatch.settle(books)
+        while previews.begin_one(books):
+            dispatch.settle(books)
         commands, books.commands = books.commands, []
         return commands
 
@@ -140,7 +150,8 @@ class Machine:
     def _from_instance(self, instance: Instance, event: Received) -> None:
         books = self.books
         match event.message:
-            case Heartbeat():
+            case Heartbeat(encodings=encodings):
+                instance.encodings = encodings
                 books.send(instance, Beat())
             case StateChanged() as message:
                 membership.change_state(books, instance, message)
@@ -172,7 +183,10 @@ class Machine:
         books.count("invalid_transitions")
         books.log("error", f"invalid transition of request {event.request}: {event.story}")
         request = books.ledger.active.get(event.request)
-        if request is not None:
+        preview = books.ledger.previews.get(event.request)
+        if preview is not None and preview.attempt is not None:
+            ending.fail(books, preview.attempt, ErrorInfo("internal", event.story))
+        elif request is not None:
             text = "the orchestrator lost track of the request"
             ending.fail_for_good(books, request, ErrorInfo("internal", text))
 

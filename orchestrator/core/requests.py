@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from orchestrator.core.commands import Timings
+from transfer.costs import Workload
 from transfer.messages import ErrorInfo, Inputs, Role, StageReport
 
 if TYPE_CHECKING:
@@ -33,9 +34,14 @@ class Request:
     those of an earlier orchestrator included, and `spared` how many of them do not count against
     it, because they were lost through another request. `kept` has the payloads that a further
     attempt can start from, by stage; `checkpoint` what an instance keeps of the middle of a stage,
-    with the number of the stage before, whose payload it stands for; `avoid` the names of instances
-    at which an attempt failed through their own fault; `history` what became of the attempts before
-    this one, a line each.
+    with the number of the stage before, whose payload it stands for; `works` what it asks of each
+    role of its route; `due` is its place in the lines: who is due earlier goes first; `avoid` the
+    names of instances at which an attempt failed through their own fault; `history` what became of
+    the attempts before this one, a line each.
+
+    `previews` are asked for, `previewed` of them are made, under way or too late; `preview` is the
+    attempt at the one under way. A preview is a request of its own, of the lowest class;
+    `preview_of` is the attempt that it shows.
     """
 
     __slots__ = (
@@ -44,11 +50,16 @@ class Request:
         "avoid",
         "checkpoint",
         "deadline",
+        "due",
         "history",
         "id",
         "inputs",
         "kept",
         "order",
+        "preview",
+        "preview_of",
+        "previewed",
+        "previews",
         "queue_s",
         "reports",
         "route",
@@ -56,6 +67,7 @@ class Request:
         "story",
         "submitted",
         "tries",
+        "works",
     )
 
     def __init__(
@@ -67,6 +79,7 @@ class Request:
         now: float,
         deadline_s: float,
         tries: int = 0,
+        works: dict[Role, Workload] | None = None,
     ) -> None:
         self.id = id
         self.order = order
@@ -77,12 +90,17 @@ class Request:
         self.deadline = now + deadline_s
         self.tries = tries
         self.spared = 0
+        self.works = works or {}
+        self.due = now
         self.attempt: Attempt | None = None
         self.kept: dict[int, Kept] = {}
         self.checkpoint: tuple[int, Kept] | None = None
         self.avoid: set[str] = set()
         self.history: list[str] = []
         self.queue_s = 0.0
+        self.previews = self.previewed = 0
+        self.preview: Attempt | None = None
+        self.preview_of: Attempt | None = None
         self.reports: dict[Role, StageReport] = {}
         self.story: list[tuple[float, str]] = []
 
@@ -115,6 +133,7 @@ class Request:
             compute_s=max(known.compute_s, report.compute_s),
             write_s=max(known.write_s, report.write_s),
             steps=max(known.steps, report.steps),
+            busy_s=max(known.busy_s, report.busy_s),
         )
 
     def timings(self, now: float) -> Timings:

@@ -71,7 +71,7 @@ def _blame(books: Books, failed: Attempt, name: str) -> None:
     """The request avoids the instance; when different ones do, all of them rather go elsewhere."""
     failed.request.avoid.add(name)
     instance = books.registry.by_name.get(name)
-    post = instance.posts.get(failed.role) if instance is not None else None
+    post = instance.posts.get(failed.post_role) if instance is not None else None
     if post is not None and not post.suspect:
         post.failed.add(failed.request.order)
         books.stir(post.instance)
@@ -110,7 +110,7 @@ def keep(books: Books, attempt: Attempt, sender: Instance, nbytes: int) -> None:
     if attempt.midway:
         attempt.midway = False
         keep_checkpoint(books, attempt, sender, stage, nbytes)
-        attempt.restored = True
+        attempt.restored, attempt.rest_of = True, stage + 1
         return
     assert stage not in request.kept
     request.kept[stage] = Kept(sender, attempt.number, nbytes)

@@ -6,10 +6,12 @@ goes: whoever comes back with the same endpoint, or else the same name, takes it
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from orchestrator.core.instances import Instance, Post
-from orchestrator.core.policies import Policy, Turns
-from transfer.messages import Role
+from orchestrator.core.policies import Policy, Turns, least_backlog
+from transfer.costs import Shape
+from transfer.messages import Priority, Role
 
 LAST_CHOICE = 1e9  # more than any policy's number
 
@@ -29,19 +31,35 @@ class Place:
         return self.post is not None and self.post.instance.live
 
 
+class Rooms(NamedTuple):
+    """Places with room: those that can take a request that is ready `now`, and those that can be
+    promised one, `ahead`."""
+
+    now: Turns
+    ahead: Turns
+
+
+Group = tuple[Priority, Shape | None]
+_NOBODY = Rooms(Turns(), Turns())
+
+
 class Roster:
     """Places of one role, and which of them have room.
 
-    `now` are those that can take a request that is ready, `ahead` those that can be promised one.
+    Classes of requests find room apart from each other, because each has all places of an instance.
+    Where the policy goes by seconds (`by_cost`), the instances that compute a shape are also kept
+    in order apart, so that the best of those is found as quickly as the best of all. Lists of a
+    class are kept from its first request on.
     At most 2 `max_places` places are remembered of instances that are gone.
     """
 
     def __init__(self, role: Role, declared: list[str], policy: Policy, max_places: int) -> None:
         self.role: Role = role
         self.places: list[Place] = []
-        self.now = Turns()
-        self.ahead = Turns()
         self.live = 0
+        self.by_cost = policy is least_backlog
+        self._rooms: dict[Group, Rooms] = {("normal", None): Rooms(Turns(), Turns())}
+        self._classes: list[Priority] = ["normal"]
         self._policy = policy
         self._max_places = max_places
         self._by_endpoint: dict[str, Place] = {}
@@ -95,24 +113,36 @@ class Roster:
         """To be called whenever the post's load, its slots or its instance's state changed."""
         if not self._stands(post):
             return
-        order, number = post.order, self._policy(post) + post.suspect * LAST_CHOICE
-        now, ahead = post.room
-        self._put(self.now, now, order, number)
-        self._put(self.ahead, ahead, order, number)
+        for priority in self._classes:
+            self._list(post, priority)
+        if self.by_cost:
+            post.listed = set(post.shapes)
         if post.instance.available:
-            self._ready.add(order)
+            self._ready.add(post.order)
         else:
-            self._ready.discard(order)
+            self._ready.discard(post.order)
 
-    def pick(self, turns: Turns, fits: Callable[[Post], bool]) -> Post | None:
-        """The policy's choice among the places with room, or None."""
+    def rooms(self, priority: Priority, shape: Shape | None = None) -> Rooms:
+        """Who has room for requests of a class; with a shape: of those that compute it."""
+        if priority not in self._classes:
+            self._classes.append(priority)
+            for place in self.places:
+                if place.post is not None:
+                    self._list(place.post, priority)
+        return self._rooms.get((priority, shape)) or _NOBODY
+
+    def find(self, turns: Turns, fits: Callable[[Post], bool]) -> Post | None:
+        """The policy's choice among these places, or None."""
         for order in turns.after(self._last):
             post = self.places[order].post
             assert post is not None
             if fits(post):
-                self._last = order
                 return post
         return None
+
+    def chose(self, post: Post) -> None:
+        """The next in turn is the one after this."""
+        self._last = post.order
 
     def has(self, fits: Callable[[Post], bool]) -> bool:
         """Whether there is a ready instance like that, with room or without."""
@@ -126,12 +156,32 @@ class Roster:
     def _stands(self, post: Post) -> bool:
         return post.order < len(self.places) and self.places[post.order].post is post
 
-    @staticmethod
-    def _put(turns: Turns, room: bool, order: int, number: float) -> None:
-        if room:
-            turns.put(order, number)
+    def _list(self, post: Post, priority: Priority) -> None:
+        number = self._policy(post, priority) + post.suspect * LAST_CHOICE
+        now, ahead = post.room(priority)
+        self._put((priority, None), post.order, now, ahead, number)
+        if self.by_cost:
+            for shape in post.shapes:
+                self._put((priority, shape), post.order, now, ahead, number)
+            for shape in post.listed.difference(post.shapes):
+                self._put((priority, shape), post.order, False, False, number)
+
+    def _put(self, group: Group, order: int, now: bool, ahead: bool, number: float) -> None:
+        rooms = self._rooms.get(group)
+        if rooms is None and not (now or ahead):
+            return
+        if rooms is None:
+            rooms = self._rooms[group] = Rooms(Turns(), Turns())
+        if now:
+            rooms.now.put(order, number)
         else:
-            turns.discard(order)
+            rooms.now.discard(order)
+        if ahead:
+            rooms.ahead.put(order, number)
+        else:
+            rooms.ahead.discard(order)
+        if group[1] is not None and not (now or ahead or any(rooms)):
+            del self._rooms[group]
 
     def _find(self, instance: Instance) -> Place | None:
         return self._by_endpoint.get(instance.endpoint) or self._by_name.get(instance.name)
@@ -160,7 +210,8 @@ class Roster:
         """Drops the places that nobody holds, but the declared ones. The order stays."""
         kept = [place for place in self.places if place.taken or place.declared]
         self.places = kept
-        self.now, self.ahead, self._ready, self._last = Turns(), Turns(), set(), -1
+        self._ready, self._last = set(), -1
+        self._rooms = {(each, None): Rooms(Turns(), Turns()) for each in self._classes}
         self._by_endpoint = {place.endpoint: place for place in kept}
         self._by_name = {place.name: place for place in kept if place.name is not None}
         for order, place in enumerate(kept):

@@ -7,7 +7,7 @@ that is over still listens, for its capacity and slots have to come home.
 
 from collections.abc import Callable
 
-from orchestrator.core import dispatch, ending, retry
+from orchestrator.core import dispatch, ending, previews, retry
 from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Discard, Progress
@@ -25,6 +25,7 @@ from transfer.messages import (
     Progressed,
     PushFailed,
     Staged,
+    StageReport,
 )
 
 Stage = (
@@ -83,11 +84,13 @@ def progressed(books: Books, attempt: Attempt, instance: Instance, message: Prog
         return False
     attempt.step, attempt.steps = message.step, message.steps
     dispatch.watch(books, attempt)
+    _recount(books, attempt, instance)
     request = attempt.request
     progress = Progress(
         request.id, request.tries, message.role, instance.name, message.step, message.steps
     )
     books.commands.append(progress)
+    previews.consider(books, attempt)
     return True
 
 
@@ -96,7 +99,8 @@ def checkpointed(books: Books, attempt: Attempt, instance: Instance, message: Ch
         if not retry.is_checkpoint(attempt.request, instance, attempt.number):
             books.release(instance, "checkpoint", attempt.id, attempt.number)
         return attempt.over
-    if message.role not in PORTABLE or attempt.last or message.nbytes <= 0:
+    is_preview = attempt.request.preview_of is not None
+    if message.role not in PORTABLE or attempt.last or is_preview or message.nbytes <= 0:
         return _breach(books, attempt, instance, f"a checkpoint of {message.nbytes} bytes")
     retry.keep_checkpoint(books, attempt, instance, attempt.stage - 1, message.nbytes)
     dispatch.watch(books, attempt)
@@ -120,15 +124,13 @@ def delivered(books: Books, attempt: Attempt, instance: Instance, message: Deliv
     if message.nbytes <= 0 or (lease is not None and message.nbytes > lease.room):
         text = f"said to have written {message.nbytes} bytes into slots of {lease and lease.room}"
         return _breach(books, attempt, instance, text)
-    if not attempt.midway:
-        attempt.request.report(attempt.role, message.report)
-        retry.trust(books, attempt, instance)
-        books.learn(attempt.role, message.nbytes)
+    _computed(books, attempt, instance, message)
     if lease is None or lease.state != "granted":
         return _delivered_to_nobody(books, attempt, instance, message)
     lease.deliver(message.nbytes, message.checksum)
     ending.part(books, attempt)
-    retry.keep(books, attempt, instance, message.nbytes)
+    if attempt.request.preview_of is None:  # nobody keeps a preview: it is made once
+        retry.keep(books, attempt, instance, message.nbytes)
     attempt.move(State.DELIVERED, books.now, str(lease.table.owner))
     attempt.stage += 1
     dispatch.park(books, attempt, lease)
@@ -160,9 +162,7 @@ def staged(books: Books, attempt: Attempt, instance: Instance, message: Staged) 
         return False  # said again
     if attempt.last or message.nbytes <= 0:
         return _breach(books, attempt, instance, f"staged {message.nbytes} bytes")
-    attempt.request.report(attempt.role, message.report)
-    retry.trust(books, attempt, instance)
-    books.learn(attempt.role, message.nbytes)
+    _computed(books, attempt, instance, message)
     if released:
         _give_back(books, attempt)
     elif lease is not None:
@@ -217,8 +217,7 @@ def finished(books: Books, attempt: Attempt, instance: Instance, message: Finish
         books.commands.append(Discard(message.media))
         ending.confirm(books, attempt, None)
         return _breach(books, attempt, instance, f"finished with {len(message.media)} media")
-    attempt.request.report(attempt.role, message.report)
-    retry.trust(books, attempt, instance)
+    _note(books, attempt, instance, message.report)
     ending.complete(books, attempt, message.media)
     return True
 
@@ -258,7 +257,9 @@ def _wait_for_room(
     books: Books, attempt: Attempt, instance: Instance, error: ErrorInfo | None = None
 ) -> bool:
     """Stands in the next role's line. `error`: why the last write failed."""
-    if too_large := dispatch.too_large(books, attempt):
+    if attempt.request.preview_of is not None:
+        ending.drop(books, attempt)  # it was made for that one place
+    elif too_large := dispatch.too_large(books, attempt):
         ending.fail(books, attempt, too_large)
     elif attempt.pushes >= books.config.max_pushes:
         text = f"{instance.name} could not hand on its payload in {attempt.pushes} grants"
@@ -276,6 +277,34 @@ def _wait_for_room(
     return True
 
 
+def _computed(
+    books: Books, attempt: Attempt, instance: Instance, message: Delivered | Staged
+) -> None:
+    """The stage's payload is there. A checkpoint is of an earlier attempt, which noted it."""
+    if not attempt.midway:
+        _note(books, attempt, instance, message.report)
+        books.learn(attempt.role, message.nbytes)
+
+
+def _note(books: Books, attempt: Attempt, instance: Instance, report: StageReport) -> None:
+    """The instance has done what it was asked for, and says what it took. A payload that was staged
+    first is not computed again when it is pushed. The rest of a stage tells nothing of it all."""
+    post, whole = instance.posts[attempt.role], attempt.rest_of != attempt.stage
+    if whole and attempt in post.working:
+        books.forecast.learn(attempt, post, report)
+    attempt.request.report(attempt.role, report)
+    retry.trust(books, attempt, instance)
+
+
+def _recount(books: Books, attempt: Attempt, instance: Instance) -> None:
+    """The steps that it has done are no work to come any more."""
+    roster, post = books.registry.rosters[attempt.role], instance.posts[attempt.role]
+    if roster.by_cost and attempt.steps > 0:
+        left = max(0.0, 1.0 - attempt.step / attempt.steps)
+        post.working.revise(attempt, attempt.cost * left)
+        roster.refresh(post)
+
+
 def _unwritten(books: Books, attempt: Attempt, lease: Lease, may_land: bool) -> None:
     """The sender gave up writing into what it was granted."""
     if may_land:
@@ -288,7 +317,10 @@ def _unwritten(books: Books, attempt: Attempt, lease: Lease, may_land: bool) -> 
 
 def _keep(books: Books, attempt: Attempt, instance: Instance) -> None:
     """The compute is done, and its capacity free; the payload stays in the outbox."""
-    instance.posts[attempt.post_role].working.pop(attempt, None)
+    post = instance.posts[attempt.post_role]
+    post.working.pop(attempt, None)
+    post.looking.pop(attempt, None)
+    books.ledger.due.discard(attempt.serial)
     instance.outbox[attempt] = None
     books.ledger.stalls.discard(attempt.serial)
     books.stir(instance)

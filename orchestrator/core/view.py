@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.core.attempts import State
 from orchestrator.core.instances import Post
-from transfer.messages import InstanceState, RankState, Record
+from transfer.messages import CacheReport, InstanceState, RankState, Record
 
 if TYPE_CHECKING:
     from orchestrator.core.books import Books
@@ -24,7 +24,10 @@ class RankView(Record, frozen=True):
 
 class InstanceView(Record, frozen=True):
     """One instance in one role. `order` is its place among the role's registered endpoints;
-    `capacity` and `in_flight` count requests of this role."""
+    `capacity` and `in_flight` count requests of this role, of which each class has the whole
+    capacity for itself. `backlog_s`: predicted seconds of all that is there or on its way.
+    `encodings`: the cache of an encoder, as of its last heartbeat; None where there is none, or
+    nothing was encoded yet."""
 
     name: str
     endpoint: str
@@ -36,6 +39,8 @@ class InstanceView(Record, frozen=True):
     slots: SlotsView
     ranks: list[RankView]
     host: str
+    backlog_s: float = 0.0
+    encodings: CacheReport | None = None
 
 
 class RequestsView(Record, frozen=True):
@@ -80,4 +85,6 @@ def _instance(post: Post) -> InstanceView:
         slots=SlotsView(slots.total, slots.leased, slots.quarantined),
         ranks=[RankView(rank.rank, rank.pid, rank.state) for rank in instance.ranks],
         host=instance.info.host.hostname,
+        backlog_s=round(post.backlog("low"), 3) if instance.live else 0.0,
+        encodings=instance.encodings if post.role == "encoder" else None,
     )

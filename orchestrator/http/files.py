@@ -27,6 +27,12 @@ class Files:
         """Somebody else has taken this file over."""
         self._owned.remove(media)
 
+    async def give_back(self, media: Media) -> None:
+        """This one is not needed any more."""
+        if media in self._owned:
+            self._owned.remove(media)
+            await self._source.release(media)
+
     @property
     def sizes(self) -> list[int]:
         return [media.nbytes for media in self.media]

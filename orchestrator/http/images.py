@@ -15,20 +15,20 @@ from orchestrator.http.errors import not_ready
 from orchestrator.http.files import Files
 from orchestrator.http.gone import until_gone
 from orchestrator.http.keyed import KeyedImages
+from orchestrator.http.making import MAKES, Making
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.plan import Plan, make_plan
 from orchestrator.http.ports import MediaSource, Service
 from orchestrator.http.schema import ImageItem, ImagesReply, decode_request
 from orchestrator.http.seconds import timings_json
 from orchestrator.http.shelf import Shelf
+from orchestrator.http.showing import Showing
 from orchestrator.http.speed import speed_header
 from orchestrator.http.streamed import StreamedImages
 from orchestrator.metrics import Metrics
 from orchestrator.service import Completed
 from transfer.errors import MediaError
 from transfer.messages import Media, ModelInfo
-
-MAKES = 3  # times at most that a picture is made whose file is gone before it was read
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,9 @@ class Images:
         if model is None:
             raise not_ready(self._service.missing())
         plan = make_plan(asked, model, self._options)
+        if plan.stream:
+            making = Making(self._service, self._source, self._metrics)
+            return await Showing.begin(request, plan, making, model, self._options.ping_s)
         files = Files(self._source)
         try:
             return await until_gone(request.receive, self._reply(request, plan, model, files))
@@ -89,6 +92,8 @@ class Images:
             "x-triptych-seed": str(plan.seed),
             **speed_header([media.speed for media in files.media]),
         }
+        if spared := {media.decoded_in for media in files.media} - {None}:
+            headers["x-triptych-decoded-in"] = "tiles" if "tiles" in spared else "slices"
         reply = _describe(plan, files.media[0], model)
         if plan.as_url:
             return await self._linked(request, reply, headers, files)

@@ -23,13 +23,16 @@ ECHOED_QUALITY = {"low", "medium", "high", "xhigh", "max"}  # what the SDK's rep
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """`inputs[i]` has the seed `seed + i`; each is a request of its own."""
+    """`inputs[i]` has the seed `seed + i`; each is a request of its own. `previews`: how many of
+    each picture are to be streamed."""
 
     inputs: list[Inputs]
     seed: int
     output_format: str
     quality: str
     as_url: bool
+    stream: bool = False
+    previews: int = 0
 
 
 def make_plan(request: ImageRequest, model: ModelInfo, options: HttpOptions) -> Plan:
@@ -45,13 +48,17 @@ def make_plan(request: ImageRequest, model: ModelInfo, options: HttpOptions) -> 
     check_size(request, size, model, options)
     cache = step_cache(request, model)
     seed = _seed(request)
-    exact = bool(request.exact)
+    exact, priority = bool(request.exact), request.priority or "normal"
     return Plan(
-        inputs=[Inputs(params, seed + i, output, exact, cache) for i in range(request.n or 1)],
+        inputs=[
+            Inputs(params, seed + i, output, exact, cache, priority) for i in range(request.n or 1)
+        ],
         seed=seed,
         output_format=output.format,
         quality=request.quality if request.quality in ECHOED_QUALITY else "high",
         as_url=request.response_format == "url",
+        stream=bool(request.stream),
+        previews=_previews(request, model),
     )
 
 
@@ -67,9 +74,15 @@ def _check_model(request: ImageRequest, model: ModelInfo) -> None:
 
 
 def _check_stream(request: ImageRequest) -> None:
-    if request.stream:
-        message = "`stream`: streamed replies come in a later release; leave it out"
-        raise bad_field("stream", message, "not_implemented")
+    if request.stream and request.response_format == "url":
+        message = "`response_format`: streamed pictures come as b64_json; leave it out"
+        raise bad_field("response_format", message)
+
+
+def _previews(request: ImageRequest, model: ModelInfo) -> int:
+    """None of videos and sounds: decoding one takes too long to do it for a look."""
+    asked = (request.partial_images or 0) if request.stream else 0
+    return asked if model.modality == "image" else 0
 
 
 def _output(request: ImageRequest, model: ModelInfo) -> Output:

@@ -17,7 +17,7 @@ from orchestrator.jobs.model import (
     JobStatus,
     StoredFile,
 )
-from orchestrator.service import ClusterView, Completed, Timings
+from orchestrator.service import ClusterView, Completed, Previews, Timings
 from transfer.messages import Inputs, Media, ModelInfo, Role
 
 
@@ -25,7 +25,9 @@ class Service(Protocol):
     """`generate` raises `NotReady`, `Busy`, `Duplicate` or `RequestFailed` of
     `orchestrator.service`; cancelling it cancels the request."""
 
-    async def generate(self, inputs: Inputs, *, request_id: str) -> Completed: ...
+    async def generate(
+        self, inputs: Inputs, *, request_id: str, previews: Previews | None = None
+    ) -> Completed: ...
 
     def cluster(self) -> ClusterView: ...
 

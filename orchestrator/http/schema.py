@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from orchestrator.http.errors import ApiError, bad_field
+from orchestrator.service import Timings
 from transfer.messages import Params
 
 MAX_PROMPT = 32_000  # characters, as OpenAI allows
@@ -77,9 +78,12 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     style: Annotated[Literal["vivid", "natural"] | None, Meta(description=NO_EFFECT)] = None
     user: Annotated[str | None, Meta(description=NO_EFFECT)] = None
     safety_identifier: Annotated[str | None, Meta(description=NO_EFFECT)] = None
-    stream: Annotated[bool | None, Meta(description="Not in this release: false or null.")] = None
+    stream: Annotated[
+        bool | None, Meta(description="Reply with server-sent events, as the pictures are made.")
+    ] = None
     partial_images: Annotated[
-        Annotated[int, Meta(ge=0, le=3)] | None, Meta(description="Only read with stream=true.")
+        Annotated[int, Meta(ge=0, le=3)] | None,
+        Meta(description="With stream=true: pictures half done, at most so many of each."),
     ] = None
 
     negative_prompt: Annotated[
@@ -109,6 +113,10 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     step_cache: Annotated[
         StepCacheField | None,
         Meta(description="Faster, with other pixels. Left out: as the server was started."),
+    ] = None
+    priority: Annotated[
+        Literal["low", "normal", "high"] | None,
+        Meta(description="Those of a lower class give way, between two steps. Default normal."),
     ] = None
     height: Annotated[int | None, Meta(description="Pixels; instead of size.")] = None
     width: Annotated[int | None, Meta(description="Pixels; instead of size.")] = None
@@ -181,6 +189,38 @@ class ImagesReply(msgspec.Struct, frozen=True, kw_only=True):
     data: list[ImageItem] = []
 
 
+class PartialImage(msgspec.Struct, frozen=True, kw_only=True):
+    """The data of an event of a stream: a picture half done. `created_at`: seconds since 1970.
+    `partial_image_index` counts those of one picture from 0; `image_index` says of which of the n,
+    and is ours. `b64_json` comes last: it is streamed."""
+
+    type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
+    partial_image_index: int
+    image_index: int
+    created_at: int
+    size: str
+    quality: str
+    background: str = "opaque"
+    output_format: str
+    b64_json: str = ""
+
+
+class ImageCompleted(msgspec.Struct, frozen=True, kw_only=True):
+    """The data of an event of a stream: a finished picture, with fields as in `PartialImage`.
+    `timings`: as in the header `x-triptych-timings` of other replies."""
+
+    type: Literal["image_generation.completed"] = "image_generation.completed"
+    image_index: int
+    created_at: int
+    size: str
+    quality: str
+    background: str = "opaque"
+    output_format: str
+    usage: Usage = Usage()
+    timings: Timings
+    b64_json: str = ""
+
+
 _image_decoder = msgspec.json.Decoder(ImageRequest)
 _job_decoder = msgspec.json.Decoder(JobRequest)
 _UNKNOWN = re.compile(r"^Object contains unknown field `(.*)`$", re.DOTALL)
@@ -195,6 +235,7 @@ _CHOICES = {
         "background",
         "moderation",
         "style",
+        "priority",
     )
 } | {"type": ["image"]}
 

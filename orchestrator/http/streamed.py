@@ -54,7 +54,7 @@ class StreamedImages(Response):
         return cls(Frame(reply), headers, files, first)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sending = self._send(_Writer(send))
+        sending = self._send(Writer(send))
         try:
             if self._all_here:
                 await sending  # waits for nobody but the client
@@ -69,7 +69,7 @@ class StreamedImages(Response):
         """A single small picture: it came in one chunk, which was read ahead."""
         return len(self._files.sizes) == 1 and self._first.complete
 
-    async def _send(self, writer: "_Writer") -> None:
+    async def _send(self, writer: "Writer") -> None:
         await writer.start(self.status_code, self.raw_headers)
         await writer.write(self._frame.head)
         for i in range(len(self._files.sizes)):
@@ -78,7 +78,7 @@ class StreamedImages(Response):
             await writer.write(self._frame.CLOSING)
         await writer.write(self._frame.tail, last=True)
 
-    async def _send_file(self, writer: "_Writer", i: int) -> None:
+    async def _send_file(self, writer: "Writer", i: int) -> None:
         reading = self._files.open(i) if i else self._first
         base64 = Base64()
         try:
@@ -89,8 +89,9 @@ class StreamedImages(Response):
         await writer.write(base64.finish())
 
 
-class _Writer:
-    """Sends a body in pieces of `PIECE_BYTES` or more. Waits while the client does not read."""
+class Writer:
+    """Sends a body in pieces of `PIECE_BYTES` or more, or up to where it is told to `flush`. Waits
+    while the client does not read."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -99,10 +100,10 @@ class _Writer:
     async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def write(self, piece: bytes, last: bool = False) -> None:
+    async def write(self, piece: bytes, last: bool = False, flush: bool = False) -> None:
         if self._waiting or len(piece) < PIECE_BYTES:
             self._waiting += piece
-            if len(self._waiting) < PIECE_BYTES and not last:
+            if len(self._waiting) < PIECE_BYTES and not (last or flush):
                 return
             piece = bytes(self._waiting)
             self._waiting.clear()

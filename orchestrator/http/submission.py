@@ -6,11 +6,11 @@ import msgspec
 from starlette.requests import Request
 
 from orchestrator.http.doors import caller_of
-from orchestrator.http.errors import ApiError, not_ready
+from orchestrator.http.errors import ApiError, bad_field, not_ready
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.plan import Plan, make_plan
 from orchestrator.http.ports import Jobs, Service
-from orchestrator.http.schema import ImageRequest
+from orchestrator.http.schema import ImageRequest, JobRequest
 from orchestrator.jobs.model import Described, Idempotency, Job, JobSpec
 
 MAX_KEY = 255  # characters
@@ -25,6 +25,11 @@ class Submission:
     async def submit(self, request: Request, asked: ImageRequest) -> Job:
         """The job: durable, and the one that exists already if the request has a key that was
         used before. Raises `ApiError`, and what `Jobs.submit` does."""
+        if asked.stream:
+            message = "`stream`: a job's events are at /v1/jobs/{id}/events; leave it out"
+            if "idempotency-key" in request.headers and not isinstance(asked, JobRequest):
+                message = "`stream`: not with an Idempotency-Key, as events cannot be sent again"
+            raise bad_field("stream", message)
         idempotency = idempotency_of(request, asked)
         if idempotency is not None:
             # Known jobs need no model: their clients come back sooner than the roles may.

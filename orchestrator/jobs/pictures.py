@@ -15,6 +15,9 @@ from orchestrator.jobs.events import Stored, StoreFailed
 from orchestrator.jobs.limits import Limits
 from orchestrator.jobs.model import JobProgress
 from transfer.messages import ErrorInfo
+from transfer.priority import RANK
+
+OVERTAKES = 1000  # jobs of the next class that one overtakes: so nobody waits for ever
 
 
 class News(Protocol):
@@ -130,10 +133,13 @@ class Pictures:
         self._news.moved(part.case)
 
     def hold(self, part: Part) -> None:
-        """Waits at the desk, among the others in the order of acceptance."""
+        """Waits at the desk, among the others in the order of acceptance; those of a higher class
+        go before the `OVERTAKES` jobs of the next one that were accepted before them."""
         part.at = At.HELD
         part.progress = JobProgress()
-        self._line.put(part.case.number, part.key, part)
+        assert part.case.spec is not None
+        rank = RANK[part.case.spec.inputs[part.index].priority] - RANK["normal"]
+        self._line.put(part.case.number + rank * OVERTAKES, part.key, part)
 
     def _come_back(self, part: Part) -> None:
         """The core, or the storage, is done with it."""

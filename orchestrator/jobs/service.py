@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.control import Control, Outcome
-from orchestrator.core.commands import Completed, Discard, Resolve, Timings
+from orchestrator.core.commands import Completed, Discard, Preview, Resolve, Timings
 from orchestrator.core.events import Cancel, Submit
 from orchestrator.jobs.case import Phase
 from orchestrator.jobs.commands import (
@@ -243,7 +243,7 @@ class Jobs:
             self._carry_out(command)
 
     def _hear(self, outcome: Outcome) -> None:
-        if not isinstance(outcome, Discard) and self._desk.owns(outcome.request):
+        if not isinstance(outcome, Discard | Preview) and self._desk.owns(outcome.request):
             if isinstance(outcome, Resolve) and isinstance(outcome.result, Completed):
                 for finished in self._observers:
                     finished(outcome.result.timings)

@@ -21,6 +21,7 @@ import inspect
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
@@ -36,6 +37,7 @@ _POSITIONS = re.compile(  # sizes and crops, which some models are conditioned o
     r"(^|_)(img|txt|image|text|pos|position|token)_ids$|(?<!crop_)coords|rotary|freqs|(^|_)grid"
 )
 _digests: WeakIdKeyDictionary = WeakIdKeyDictionary()
+_keys: WeakKeyDictionary[TransformerCall, str | None] = WeakKeyDictionary()
 
 
 class Unmergeable(Exception):
@@ -47,12 +49,14 @@ def key_of(call: TransformerCall) -> str | None:
 
     "FORM:VALUES", both hexadecimal: FORM stands for the module, the structure of the arguments,
     shapes, dtypes, devices and plain values; VALUES for the contents of shared tensors. What a
-    forward costs depends on FORM only.
+    forward costs depends on FORM only. Told once for each call.
     """
-    try:
-        return _Form(call).key()
-    except Unmergeable:
-        return None
+    if call not in _keys:
+        try:
+            _keys[call] = _Form(call).key()
+        except Unmergeable:
+            _keys[call] = None
+    return _keys[call]
 
 
 def merge(calls: Sequence[TransformerCall]) -> tuple[TransformerCall, list[int]]:
@@ -76,7 +80,7 @@ def split(output: Any, counts: Sequence[int]) -> list[Any]:
         return list(torch.split(output, list(counts)))
     if isinstance(output, dict):  # diffusers' outputs too
         parts = {key: split(value, counts) for key, value in output.items()}
-        return [_like(output, {k: v[i] for k, v in parts.items()}) for i in range(len(counts))]
+        return [like(output, {k: v[i] for k, v in parts.items()}) for i in range(len(counts))]
     if type(output) is tuple:
         return list(zip(*(split(item, counts) for item in output), strict=True))
     if type(output) is list and len(output) == sum(counts):
@@ -285,7 +289,8 @@ def _hash(words: Sequence[str]) -> str:
     return hashlib.blake2b("\n".join(words).encode(), digest_size=8).hexdigest()
 
 
-def _like(original: dict[str, Any], items: dict[str, Any]) -> Any:
+def like(original: dict[str, Any], items: dict[str, Any]) -> Any:
+    """A dict, or an output of diffusers', with other contents."""
     return items if type(original) is dict else type(original)(**items)
 
 

@@ -12,6 +12,7 @@ import torch
 from roles.split import skeleton
 from roles.split.face import StandIn
 from roles.split.program import Unsplittable
+from roles.split.sparing import Sparing
 
 # (component, positional arguments, keyword arguments, the generator's state)
 Decode = tuple[str, list[Any], dict[str, Any], torch.Tensor]
@@ -55,19 +56,24 @@ class Boundary:
 class Given:
     """Hands out what crossed the boundary, to the decoder's own pipeline."""
 
-    def __init__(self, decodes: list[Decode], generator: torch.Generator) -> None:
+    def __init__(self, decodes: list[Decode], generator: torch.Generator, sparing: Sparing) -> None:
         self._waiting = list(decodes)
         self._generator = generator
+        self._sparing = sparing
 
     def decode(self, name: str, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The `decode` of a decoder's face: the real one, on what the denoiser made."""
         if not self._waiting or self._waiting[0][0] != name:
             raise RuntimeError(f"the pipeline decodes with {name} where the denoiser's did not")
         _, given, named, state = self._waiting.pop(0)
-        self._generator.set_state(state)
         positional = [_generator(args, i) or value for i, value in enumerate(given)]
         generators = {k: v for k, v in kwargs.items() if isinstance(v, torch.Generator)}
-        return module.decode(*positional, **{**named, **generators})
+
+        def decode() -> Any:
+            self._generator.set_state(state)
+            return module.decode(*positional, **{**named, **generators})
+
+        return self._sparing.decode(name, module, decode)
 
     def finish(self) -> None:
         if self._waiting:

@@ -12,6 +12,7 @@ import copy
 import inspect
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,22 +20,28 @@ import torch
 from roles.samples import Sample
 from roles.split import inputs, skipping, warming
 from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
+from roles.split.branches import Outlines
 from roles.split.components import part_of
 from roles.split.describe import describe, sample_rate
 from roles.split.door import Coroutine
+from roles.split.encodings import Encodings
 from roles.split.face import Face, StandIn
 from roles.split.fast import Fast
-from roles.split.forward import Forward
 from roles.split.outputs import samples
-from roles.split.program import BadInput, Call, Unsplittable
+from roles.split.preview import Seen, Shadow
+from roles.split.program import BadInput, Call, NoPreview, Unsplittable
+from roles.split.quirks import ONE_BY_ONE
 from roles.split.randomness import GlobalRandomness
 from roles.split.reading import Reading
+from roles.split.recollection import Recollection
 from roles.split.recording import Recorder, own_methods
 from roles.split.refusals import bad_input
 from roles.split.replay import Replay, hollow
 from roles.split.snapshot import Snapshots
+from roles.split.sparing import Sparing
+from roles.split.surroundings import Surroundings
 from roles.split.view import Pipeline, make_view, schedulers
-from transfer.messages import ModelInfo, Speed
+from transfer.messages import ModelInfo, Speed, StepCache
 from transfer.speed import told
 
 log = logging.getLogger(__name__)
@@ -58,6 +65,7 @@ class ClassicProgram:
     ) -> None:
         self.pipeline = pipeline
         self.device = device
+        self.encodings: Encodings | None = None
         self._signature = inspect.signature(type(pipeline).__call__).parameters
         self._arguments = inputs.arguments(type(pipeline).__call__)
         self._modules = {
@@ -70,7 +78,9 @@ class ClassicProgram:
         self._several = decodes_several_times(pipeline, decoders)
         self._skip = skipping.skip_of(type(pipeline))
         self._interrupted = skipping.interrupted(type(pipeline))
+        self._blind = False  # it was said that there are no previews
         self._methods = own_methods(type(pipeline))
+        self._outlines = None if type(pipeline).__name__ in ONE_BY_ONE else Outlines()
         self._fast = Fast(pipeline, self.of_part("denoiser"), speed)
         info = describe(pipeline, name, fingerprint, self._arguments, why_not)
         self.info: ModelInfo = self._fast.describe(info)
@@ -90,18 +100,22 @@ class ClassicProgram:
 
     def encode(self, call: Call) -> dict[str, Any]:
         params, generator, randomness = self._begin(call)
-        recorder, reading = Recorder(generator), Reading(params)
+        reading = Reading(params)
+        memory = Recollection(self.encodings, reading, randomness)
+        recorder = Recorder(generator, memory)
         faces = reading.faces(self.pipeline.components)
         for name, module in self._modules.items():
             faces[name] = self._encoder_face(name, module, recorder)
         view = make_view(self.pipeline, faces)
         for method in self._methods:
             view.__dict__[method] = recorder.method(method, getattr(view, method))
+        memory.begin(Surroundings.of(view, faces))
         try:
             with randomness.in_place():
                 view(**params, **self._extras(generator))
         except Reached:
             reading.check()
+            memory.settle()
             return {"kept": recorder.kept}
         except Exception as error:
             raise bad_input(error, params) or error from None
@@ -110,26 +124,15 @@ class ClassicProgram:
         raise Unsplittable(self.info.pipeline, "it never called its denoiser")
 
     def denoise(self, call: Call, payload: Any) -> Coroutine:
-        return self._denoise(call, payload, Snapshots.forward)
-
-    def preview(self, call: Call, payload: Any) -> Any:
-        coroutine = self._denoise(call, payload, Snapshots.to_the_end)
-        coroutine.start()
-        return coroutine.result()
-
-    def _denoise(
-        self, call: Call, payload: Any, way: Callable[[Snapshots, dict[str, Any]], Forward]
-    ) -> Coroutine:
-        """The loop; if the payload has a snapshot, along this way from it."""
         params, generator, randomness = self._begin(call)
         cache = self._fast.cache_of(call.inputs)
         replay = Replay(payload["kept"], generator)
         kept = [(name, hollow(value), draws) for name, value, draws in payload["kept"]]
         boundary = Boundary(self.info.pipeline, generator, self._several)
-        speed = told(self.info.speed, cache)
         snapshots = Snapshots(self.pipeline, generator, randomness, payload["kept"])
         snapshot = payload.get("snapshot")
-        forward = None if snapshot is None else way(snapshots, snapshot)
+        forward = None if snapshot is None else snapshots.forward(snapshot)
+        speed = told(self.info.speed, call.inputs.step_cache)
 
         def run(coroutine: Coroutine) -> dict[str, Any]:
             faces = {
@@ -142,8 +145,12 @@ class ClassicProgram:
             made = {"decodes": boundary.decodes, "kept": kept}
             return made | {"speed": speed} if speed else made
 
-        steps, leave = self._steps(params), self._settle
-        return Coroutine(call.request, steps, run, randomness, leave, cache, snapshots, forward)
+        def preview(seen: Seen) -> dict[str, Any]:
+            return self._previewed(call, kept, seen)
+
+        coroutine = self._coroutine(call, params, run, randomness, cache, preview)
+        coroutine.keep(snapshots, forward)
+        return coroutine
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         try:
@@ -158,12 +165,15 @@ class ClassicProgram:
     def generate(self, call: Call) -> Coroutine:
         params, generator, randomness = self._begin(call)
         cache = self._fast.cache_of(call.inputs)
-        reading = Reading(params)
+        reading, sparing = Reading(params), Sparing(call.request, call.inputs.exact)
 
         def run(coroutine: Coroutine) -> list[Sample]:
             faces = reading.faces(self.pipeline.components)
             for name, module in self.of_part("denoiser").items():
                 faces[name] = coroutine.face(name, module, self._fast.caches(name, cache))
+            for name, module in self.of_part("decoder").items():
+                if hasattr(module, "decode"):
+                    faces[name] = Face(module, {"decode": _sparingly(name, module, sparing)})
             view = make_view(self.pipeline, faces)
             coroutine.watch(view, reading.check)
             try:
@@ -171,11 +181,49 @@ class ClassicProgram:
             except Exception as error:
                 early = coroutine.forwards == 0
                 raise (bad_input(error, params) if early else None) or error from None
-            return self._samples(output, params)
+            return self._samples(output, params, sparing)
 
-        return Coroutine(call.request, self._steps(params), run, randomness, self._settle, cache)
+        return self._coroutine(call, params, run, randomness, cache)
 
     # ------------------------------------------------------------ their parts
+
+    def _coroutine(
+        self,
+        call: Call,
+        params: dict[str, Any],
+        run: Callable[[Coroutine], Any],
+        randomness: GlobalRandomness,
+        cache: StepCache | None,
+        preview: Callable[[Seen], Any] | None = None,
+    ) -> Coroutine:
+        outlines = None if call.inputs.exact else self._outlines
+        steps = self._steps(params)
+        settle = self._settle
+        return Coroutine(call.request, steps, run, randomness, settle, cache, outlines, preview)
+
+    def _previewed(self, call: Call, kept: Any, seen: Seen) -> dict[str, Any]:
+        """What `denoise` would give if its loop ended now. Raises `NoPreview`."""
+        shadow = Shadow(seen)
+        params, generator, randomness = self._begin(call)
+        replay = Replay(kept, generator)
+        boundary = Boundary(self.info.pipeline, generator, self._several)
+        faces = {
+            name: self._denoiser_face(name, module, shadow, replay, boundary)
+            for name, module in self._modules.items()
+        }
+        view = self._replaying(make_view(self.pipeline, faces), replay)
+        shadow.put(view)
+        try:
+            with randomness.in_place():
+                self._run_to(boundary, view, params | self._extras(generator))
+        except Exception as error:
+            if not self._blind:
+                self._blind = True
+                log.warning("%s gives no previews", self.info.pipeline, exc_info=True)
+            raise NoPreview(f"{type(error).__name__}: {error}") from error
+        finally:
+            self._settle()
+        return {"decodes": boundary.decodes, "kept": kept}
 
     def _encoder_face(self, name: str, module: Any, recorder: Recorder) -> Face:
         part = part_of(name)
@@ -190,10 +238,12 @@ class ClassicProgram:
         return Face(module, {"encode": encode, "decode": _reached})
 
     def _denoiser_face(
-        self, name: str, module: Any, coroutine: Coroutine, replay: Replay, boundary: Boundary
+        self, name: str, module: Any, door: Coroutine | Shadow, replay: Replay, boundary: Boundary
     ) -> Face:
         if part_of(name) == "denoiser":
-            return coroutine.face(name, module, self._fast.caches(name, coroutine.cache))
+            if isinstance(door, Shadow):
+                return door.face(name, module)
+            return door.face(name, module, self._fast.caches(name, door.cache))
         face = self._stand_in(name, module, replay.of(name))
         if part_of(name) == "decoder":
             face.answer("decode", lambda *args, **kw: boundary.take(name, face, args, kw))
@@ -212,7 +262,9 @@ class ClassicProgram:
 
     def _decode(self, call: Call, payload: Any, skip: str) -> list[Sample]:
         params, generator, randomness = self._begin(call)
-        replay, given = Replay(payload["kept"], generator), Given(payload["decodes"], generator)
+        sparing = Sparing(call.request, call.inputs.exact)
+        replay = Replay(payload["kept"], generator)
+        given = Given(payload["decodes"], generator, sparing)
         faces = {
             name: self._decoder_face(name, module, replay, given, skip)
             for name, module in self._modules.items()
@@ -230,7 +282,7 @@ class ClassicProgram:
         finally:
             self._settle()
         given.finish()
-        return self._samples(output, params)
+        return self._samples(output, params, sparing)
 
     def _run_to(self, boundary: Boundary, view: Any, arguments: dict[str, Any]) -> None:
         """Runs a denoiser's pipeline until it has given its decoders everything."""
@@ -284,9 +336,10 @@ class ClassicProgram:
             extras["callback_on_step_end"] = coroutine.count
         return {name: value for name, value in extras.items() if name in self._signature}
 
-    def _samples(self, output: Any, params: dict[str, Any]) -> list[Sample]:
+    def _samples(self, output: Any, params: dict[str, Any], sparing: Sparing) -> list[Sample]:
         fps = self._value(params, "fps") or self._value(params, "frame_rate")
-        return samples(output, params, fps, sample_rate(self.pipeline))
+        made = samples(output, params, fps, sample_rate(self.pipeline))
+        return [replace(sample, decoded_in=sparing.way) for sample in made]
 
     def _value(self, params: Mapping[str, Any], name: str) -> Any:
         known = self._arguments.get(name)
@@ -313,6 +366,23 @@ class ClassicProgram:
 
 def _dtype(module: Any) -> torch.dtype | None:
     return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+
+
+def _sparingly(name: str, module: Any, sparing: Sparing) -> Any:
+    """The `decode` of a decoder in a pipeline that runs whole."""
+
+    def decode(*args: Any, **kwargs: Any) -> Any:
+        drawing = [v for v in (*args, *kwargs.values()) if isinstance(v, torch.Generator)]
+        states = [generator.get_state() for generator in drawing]
+
+        def once() -> Any:
+            for generator, state in zip(drawing, states, strict=True):
+                generator.set_state(state)
+            return module.decode(*args, **kwargs)
+
+        return sparing.decode(name, module, once)
+
+    return decode
 
 
 def _reached(*args: Any, **kwargs: Any) -> Any:

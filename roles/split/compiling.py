@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.fx.experimental._config
 
 from roles.split.program import ModelError
 
 # All blocks of a model are one piece of code to torch, which compiles it anew for each kind of
 # block, and for a batch of one besides others; beyond this number it would go on uncompiled.
 KINDS = 64
+BACKEND = "inductor"
 
 
 def compile_blocks(parts: Mapping[str, Any], device: torch.device) -> None:
@@ -21,6 +23,8 @@ def compile_blocks(parts: Mapping[str, Any], device: torch.device) -> None:
     if (missing := missing_tool(device)) is not None:
         raise ModelError(f"--compile needs {missing}")
     torch._dynamo.config.recompile_limit = KINDS
+    # sizes that happen to be equal in the warm-up, as those of a square, need not be later
+    torch.fx.experimental._config.use_duck_shape = False
     able = {name: blocks for name, part in parts.items() if (blocks := repeated(part))}
     if not able:
         kinds = " or ".join(type(part).__name__ for part in parts.values())
@@ -28,7 +32,7 @@ def compile_blocks(parts: Mapping[str, Any], device: torch.device) -> None:
     for name, blocks in able.items():
         parts[name]._repeated_blocks = blocks
         # dynamic: the sizes of pictures, texts and shared forwards are not compiled into the code
-        parts[name].compile_repeated_blocks(dynamic=True)
+        parts[name].compile_repeated_blocks(dynamic=True, backend=BACKEND)
 
 
 def repeated(part: Any) -> list[str]:

@@ -97,7 +97,9 @@ class Loader:
     def _quantized(self, kind: Any, entry: ComponentEntry) -> dict[str, Any]:
         if self.quantize is None or part_of(entry.name) != "denoiser" or not _is_ours(kind):
             return {}
-        return {"quantization_config": quantization_config(self.quantize)}
+        # named, or diffusers would make it bfloat16, which the other roles know nothing of
+        dtype = {"dtype": torch.float32} if self.dtype == "auto" else {}
+        return {"quantization_config": quantization_config(self.quantize), **dtype}
 
     def _skeleton(self, kind: Any, entry: ComponentEntry) -> Any:
         path = self.folder.of(entry)

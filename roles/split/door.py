@@ -2,25 +2,28 @@
 
 The pipeline runs in a greenlet of its own. Where it calls the transformer, the door hands the
 arguments to whoever resumed it and waits there; batching, fairness, cancelling and progress all
-happen on the other side of that switch, for every family alike.
+happen on the other side of that switch, for every family alike. Branches of guidance that it calls
+one after the other wait there together (`roles.split.branches`).
 """
 
 import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
 from diffusers.hooks.hooks import HookRegistry, StateManager
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
+from roles.split.batching import key_of
+from roles.split.branches import Branches, Outlines
 from roles.split.face import Face
 from roles.split.forward import Forward, Outputs
 from roles.split.loop import CALLBACK
-from roles.split.program import Cancelled, Checkpoint, TransformerCall
+from roles.split.preview import Seen
+from roles.split.program import Cancelled, Checkpoint, NoPreview, TransformerCall
 from roles.split.randomness import GlobalRandomness
 from roles.split.snapshot import Snapshots
 from roles.split.step_cache import Hooks
@@ -32,8 +35,8 @@ class Coroutine:
 
     `program(self)` runs the pipeline with the faces of `door`, and returns its result. `leave` is
     called once, when the pipeline has ended in whichever way. `cache`: the request's step cache,
-    which faces with `cached` have. `snapshots` takes the checkpoints; `forward`: what is passed
-    over at the beginning.
+    which faces with `cached` have. `outlines` are the program's; without them each forward is
+    waited for where the pipeline calls it.
     """
 
     def __init__(
@@ -44,21 +47,22 @@ class Coroutine:
         randomness: GlobalRandomness,
         leave: Callable[[], None] = lambda: None,
         cache: StepCache | None = None,
-        snapshots: Snapshots | None = None,
-        forward: Forward | None = None,
+        outlines: Outlines | None = None,
+        preview: "Callable[[Seen], Any] | None" = None,
     ) -> None:
         self.request = request
         self.step = 0
         self.steps = steps
-        self.pending: TransformerCall | None = None
+        self.pending: tuple[TransformerCall, ...] = ()
         self.done = False
         self.forwards = 0
+        self.seen = Seen()
         self.checkpoint: Checkpoint | None = None
         self._marked = False
         self._silent: str | None = None  # why there are no checkpoints
-        self._snapshots = snapshots
-        self._forward = forward
-        self._outputs = Outputs() if forward is None else forward.outputs
+        self._snapshots: Snapshots | None = None
+        self._forward: Forward | None = None
+        self._outputs = Outputs()
         self._watch: Callable[[], None] = lambda: None
         self._view: Any = None
         self._caching: list[Any] = []
@@ -66,19 +70,23 @@ class Coroutine:
         self._hooks: list[Hooks] = []
         self._randomness = randomness
         self._leave = leave
+        self._preview = preview
         self._result: Any = None
         self._error: BaseException | None = None
         self._fresh = True
-        self._greenlet = greenlet(lambda: program(self))
+        self._greenlet = greenlet(lambda: self._whole(program))
+        self._branches = Branches(self._forwards, outlines, self._past_the_door)
 
     def start(self) -> None:
         assert self._fresh, "started already"
         self._fresh = False
         self._switch(self._greenlet.switch)
 
-    def resume(self, output: Any) -> None:
-        assert self.pending is not None, "nothing is pending"
-        self._switch(self._greenlet.switch, output)
+    def resume(self, outputs: Sequence[Any]) -> None:
+        assert len(outputs) == len(self.pending) > 0, "one result for each pending forward"
+        for call, output in zip(self.pending, outputs, strict=True):
+            self.seen.outputs[call.name] = output
+        self._switch(self._greenlet.switch, outputs)
 
     def cancel(self) -> None:
         if self.done:
@@ -98,19 +106,34 @@ class Coroutine:
             self.checkpoint = Checkpoint(self.step, None, self._silent)
         self._marked = True
 
+    def preview(self) -> Any:
+        if self._preview is None:
+            raise NoPreview("there are none of a whole pipeline")
+        return self._preview(self.seen)
+
+    def keep(self, snapshots: Snapshots, forward: Forward | None) -> None:
+        """Called before `start`: what takes the checkpoints, and what is passed over first."""
+        self._snapshots = snapshots
+        self._forward = forward
+        if forward is not None:
+            self._outputs = forward.outputs
+
     def watch(self, view: Any, before_forward: Callable[[], None]) -> None:
         """Counts the steps of this view's loop, and calls `before_forward` at each forward."""
         self._view, self._watch = view, before_forward
+        self.seen.watch(view)
         if CALLBACK not in inspect.signature(type(view).__call__).parameters:
             self._silent = f"{type(view).__name__}: it has no {CALLBACK}"
             self._count_scheduler_steps(view)
 
     def count(self, view: Any, index: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The pipeline's `callback_on_step_end`."""
+        self._branches.settle()
         self.step = index + 1
         if self._forward is not None:
             if self._forward.step_ends(view, self.step, kwargs):
                 self._forward = None
+                self.seen.go_on(kwargs["latents"])
         elif self._marked and self.step < self.steps:
             self._mark(view, sys._getframe(1), kwargs)
         return kwargs
@@ -119,10 +142,11 @@ class Coroutine:
         self._marked = False
         if self._snapshots is None:
             return
-        self.checkpoint = self._snapshots.take(view, frame, self.step, kwargs, self._outputs)
         if self.cache or any(remembers(module, self.request) for module in self._caching):
             why_not = f"{type(view).__name__}: a step cache keeps something of it"
-            self.checkpoint = replace(self.checkpoint, why_not=why_not)
+            self.checkpoint = Checkpoint(self.step, None, why_not)
+        else:
+            self.checkpoint = self._snapshots.take(view, frame, self.step, kwargs, self._outputs)
 
     def _count_scheduler_steps(self, view: Any) -> None:
         scheduler = getattr(view, "scheduler", None)
@@ -133,6 +157,7 @@ class Coroutine:
         @functools.wraps(original)  # pipelines look at its signature
         def step(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
+            self._branches.settle()
             self.step += 1
             return result
 
@@ -153,7 +178,9 @@ class Coroutine:
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             context, fields = contexts[-1] if contexts else (None, {})
-            return self._wait(TransformerCall(module, name, args, kwargs, context, fields, hooks))
+            number = self.forwards
+            call = TransformerCall(module, name, args, kwargs, context, fields, hooks, number)
+            return self._called(call)
 
         answers: dict[str, Any] = {"__call__": forward, "forward": forward}
         if hasattr(module, "cache_context"):
@@ -161,7 +188,7 @@ class Coroutine:
             answers["cache_context"] = cache_context
             # the pipeline's clean-up would wipe what the other requests keep in there
             answers["_reset_stateful_cache"] = lambda recurse=True: forget(module, self.request)
-        return Face(module, answers)
+        return _Transformer(module, answers, self._branches)
 
     def _own_hooks(self, module: Any) -> Hooks | None:
         if self.cache is None:
@@ -170,19 +197,45 @@ class Coroutine:
         self._hooks.append(hooks)
         return hooks
 
-    def _wait(self, call: TransformerCall) -> Any:
+    def _whole(self, program: "Callable[[Coroutine], Any]") -> Any:
+        result = program(self)
+        self._branches.settle()  # some may be in the result
+        return result
+
+    def _called(self, call: TransformerCall) -> Any:
         self._watch()
         self.forwards += 1
         self.steps = _steps_of(self._view) or self.steps
         if self._forward is not None:
-            return self._outputs.zeros(call.name, self.forwards - 1)
-        self.pending = call
+            return self._outputs.zeros(call.number)
+        return self._branches.ask(call)
+
+    def _forwards(self, calls: Sequence[TransformerCall]) -> list[Any]:
+        """What these forwards give. Those of one key wait together."""
+        if getcurrent() is not self._greenlet:
+            raise RuntimeError(f"the results of request {self.request} are its pipeline's alone")
+        outputs: dict[TransformerCall, Any] = {}
+        while missing := [call for call in calls if call not in outputs]:
+            first = key_of(missing[0]) if len(missing) > 1 else None
+            together = [c for c in missing if c is missing[0] or (first and key_of(c) == first)]
+            outputs |= zip(together, self._wait(tuple(together)), strict=True)
+        return self._noted(calls, [outputs[call] for call in calls])
+
+    def _past_the_door(self, calls: Sequence[TransformerCall]) -> list[Any]:
+        return self._noted(calls, [call.run() for call in calls])
+
+    def _noted(self, calls: Sequence[TransformerCall], outputs: list[Any]) -> list[Any]:
+        for call, output in zip(calls, outputs, strict=True):
+            self._outputs.note(call.number, output)
+        return outputs
+
+    def _wait(self, calls: tuple[TransformerCall, ...]) -> Sequence[Any]:
+        self.pending = calls
         try:
-            output = getcurrent().parent.switch()
+            outputs: Sequence[Any] = getcurrent().parent.switch()
+            return outputs
         finally:
-            self.pending = None
-        self._outputs.note(call.name, output)
-        return output
+            self.pending = ()
 
     def _switch(self, switch: Callable[..., Any], *args: Any) -> None:
         self._greenlet.parent = getcurrent()
@@ -200,18 +253,35 @@ class Coroutine:
 
     def _left_behind(self) -> Exception | None:
         """The error if the step was never reached from which the request was to go on."""
-        if self._forward is None or self._forward.until is None:
+        if self._forward is None:
             return None
         return RuntimeError(f"the pipeline has no step {self._forward.until} to go on from")
 
     def _end(self, error: BaseException | None) -> None:
         if not self.done:
             self.done, self._error = True, error
+            self._branches.drop()
             for module in self._caching:
                 forget(module, self.request)
             for hooks in self._hooks:
                 hooks.forget()
             self._leave()
+
+
+class _Transformer(Face):
+    """A transformer as its pipeline sees it. Whatever the pipeline does with it but ask what it is
+    and call it, might change what the calls that wait would give: they are computed first."""
+
+    HARMLESS = frozenset(("forward", "cache_context", "config", "dtype", "device", "training"))
+
+    def __init__(self, module: Any, answers: dict[str, Any], branches: Branches) -> None:
+        super().__init__(module, answers)
+        self.__dict__["_branches"] = branches
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.HARMLESS and "_branches" in self.__dict__:
+            self._branches.settle()
+        return super().__getattr__(name)
 
 
 class _Leave(BaseException):

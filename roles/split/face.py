@@ -74,6 +74,11 @@ class Own(Face):
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._component, name, value)
 
+    @property
+    def component(self) -> Any:
+        """The request's own component."""
+        return self._component
+
 
 class StandIn(Face):
     """Poses as a component that does not compute here: everything but the answers refuses.

@@ -23,54 +23,47 @@ class Outputs:
     tensors that have a shape and no data."""
 
     def __init__(self) -> None:
-        self._names: list[str] = []
         self._forms: list[Any] = []
         self._order: list[int] = []
-        self._known: dict[tuple[str, Any], int] = {}
+        self._known: dict[Any, int] = {}
 
-    def note(self, name: str, output: Any) -> None:
-        """The next forward, of the component of that name, gave this."""
-        key = name, _shape(output)
+    def note(self, number: int, output: Any) -> None:
+        """Forward `number` gave this. They come in the order in which the pipeline called them,
+        whenever they were computed."""
+        assert number == len(self._order), f"forward {number} after {len(self._order)}"
+        key = _shape(output)
         if key not in self._known:
             self._known[key] = len(self._forms)
-            self._names.append(name)
             self._forms.append(hollow(output))
         self._order.append(self._known[key])
 
-    def zeros(self, name: str, index: int) -> Any:
-        """What forward number `index` gave, in zeros; after those that are known, what the
-        component gave last, or another one did. Raises LookupError if there was none."""
-        if index < len(self._order):
-            return _zeros(self._forms[self._order[index]])
-        if not self._order:
-            raise LookupError(f"no forward of {name} has been seen")
-        own = (form for form in reversed(self._order) if self._names[form] == name)
-        return _zeros(self._forms[next(own, self._order[-1])])
+    def zeros(self, number: int) -> Any:
+        """What forward `number` gave, in zeros. Raises LookupError if it was not seen."""
+        if number >= len(self._order):
+            raise LookupError(f"forward {number} of a pipeline that had called {len(self._order)}")
+        return _zeros(self._forms[self._order[number]])
 
     def tree(self) -> dict[str, Any]:
         """As plain values, for a payload."""
-        return {"names": list(self._names), "forms": list(self._forms), "order": list(self._order)}
+        return {"forms": list(self._forms), "order": list(self._order)}
 
     @classmethod
     def of(cls, tree: dict[str, Any]) -> "Outputs":
         """What `tree` gave, perhaps in another process."""
         outputs = cls()
-        outputs._names, outputs._forms = list(tree["names"]), list(tree["forms"])
-        outputs._order = list(tree["order"])
-        pairs = zip(outputs._names, map(_shape, outputs._forms), strict=True)
-        outputs._known = {key: index for index, key in enumerate(pairs)}
+        outputs._forms, outputs._order = list(tree["forms"]), list(tree["order"])
+        outputs._known = {_shape(form): index for index, form in enumerate(outputs._forms)}
         return outputs
 
 
 class Forward:
     """The part of a loop that is passed over.
 
-    It ends with step `until`, at whose end `put(view)` gives the callback's tensors; None: it never
-    ends, and each step's callback gets them, so that the pipeline finishes with them.
+    It ends with step `until`, at whose end `put(view)` gives the callback's tensors.
     """
 
     def __init__(
-        self, outputs: Outputs, until: int | None, put: Callable[[Any], dict[str, torch.Tensor]]
+        self, outputs: Outputs, until: int, put: Callable[[Any], dict[str, torch.Tensor]]
     ) -> None:
         self.outputs = outputs
         self.until = until
@@ -78,10 +71,10 @@ class Forward:
 
     def step_ends(self, view: Any, step: int, tensors: dict[str, Any]) -> bool:
         """Called at the end of each step with the callback's tensors; whether this was the last."""
-        if self.until is not None and step < self.until:
+        if step < self.until:
             return False
         tensors.update(self._put(view))
-        return self.until is not None
+        return True
 
 
 def _shape(output: Any) -> Any:

@@ -11,14 +11,17 @@ One request passes three calls, in one process or in three:
 `classic.ClassicProgram` implements it for the classic pipelines of diffusers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from roles.samples import Sample
 from transfer.messages import Inputs, ModelInfo
+
+if TYPE_CHECKING:
+    from roles.split.encodings import Encodings
 
 
 class BadInput(Exception):
@@ -58,6 +61,10 @@ class Cancelled(Exception):
     """What `Denoising.result` raises after `cancel`."""
 
 
+class NoPreview(Exception):
+    """What `Denoising.preview` raises where there is none: at this moment, or of this pipeline."""
+
+
 class Call(msgspec.Struct, frozen=True):
     """One attempt at one request, as every role sees it."""
 
@@ -65,14 +72,15 @@ class Call(msgspec.Struct, frozen=True):
     inputs: Inputs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TransformerCall:
     """One forward that a pipeline waits for: everything to run it now, later, or in a batch.
 
     `module` is the shared, real module; `args` and `kwargs` are exactly what the pipeline gave.
     `context` is the request's own name for the step cache (`request/cond`), None outside of the
     pipeline's `cache_context`; `context_fields` are its other arguments. `hooks`: the request's own
-    step cache (`roles.split.step_cache.Hooks`), None for a request without one.
+    step cache (`roles.split.step_cache.Hooks`), None for a request without one. `number`: how many
+    forwards its pipeline called before.
     """
 
     module: Any
@@ -82,6 +90,7 @@ class TransformerCall:
     context: str | None = None
     context_fields: Mapping[str, Any] = field(default_factory=dict)
     hooks: Any = None
+    number: int = 0
 
     def run(self) -> Any:
         """The real forward, alone: the very call that the plain pipeline makes."""
@@ -99,9 +108,8 @@ class Checkpoint:
     """A request at the end of a step, as data: copies that nothing changes any more.
 
     `payload`: what `Program.denoise` goes on from at that step, in this process or in another one,
-    and gives bit for bit what the request would have given; and what `Program.preview` shows.
-    `why_not`: why `denoise` cannot go on from it, for people; None: it can. A pipeline whose steps
-    cannot be told from outside has no `payload` either.
+    and gives bit for bit what the request would have given; None if it cannot go on from there.
+    `why_not`: why it cannot, for people.
     """
 
     step: int
@@ -114,15 +122,20 @@ class Denoising(Protocol):
 
         denoising.start()
         while not denoising.done:
-            denoising.resume(denoising.pending.run())
+            denoising.resume([call.run() for call in denoising.pending])
         payload = denoising.result()
 
     All calls come from one thread. Between them any number of other requests may run.
     """
 
     @property
-    def pending(self) -> TransformerCall | None:
-        """The forward that the pipeline waits for; None before `start` and once done."""
+    def pending(self) -> tuple[TransformerCall, ...]:
+        """The forwards that the pipeline waits for; none before `start` and once done.
+
+        Several are the branches of guidance of one step, which a pipeline asked for one after the
+        other. Their keys are equal (`batching.key_of`): they can run as one, with those of other
+        requests too, or each by itself in order, as in the plain pipeline.
+        """
 
     @property
     def step(self) -> int:
@@ -147,8 +160,13 @@ class Denoising(Protocol):
         """Runs the pipeline to its first forward; one that goes on from a checkpoint to the first
         after that."""
 
-    def resume(self, output: Any) -> None:
-        """Hands over what the pending forward gave, and runs to the next one or to the end."""
+    def resume(self, outputs: Sequence[Any]) -> None:
+        """Hands over what the pending forwards gave, in their order, and runs to the next or to the
+        end."""
+
+    def preview(self) -> Any:
+        """The payload for `decode` of what there would be to see if the loop ended here. Changes
+        nothing in this request. Raises `NoPreview`."""
 
     def cancel(self) -> None:
         """Ends the pipeline where it stands. Does nothing if it is done."""
@@ -158,7 +176,10 @@ class Denoising(Protocol):
 
 
 class Program(Protocol):
-    """A loaded model in one or more roles. Requests share its weights and nothing else."""
+    """A loaded model in one or more roles. Requests share its weights, and `encodings`: the cache
+    of what `encode` computed, if whoever runs it gives it one."""
+
+    encodings: "Encodings | None"
 
     @property
     def info(self) -> ModelInfo:
@@ -177,10 +198,6 @@ class Program(Protocol):
     def denoise(self, call: Call, payload: Any) -> Denoising:
         """The loop, not yet started; its result is the payload for `decode`. `payload` is what
         `encode` gave, or that of a `Checkpoint`."""
-
-    def preview(self, call: Call, payload: Any) -> Any:
-        """A payload for `decode`: the picture as it is at a `Checkpoint` with this payload. Costs
-        no forward."""
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         """The finished samples, at least one."""

@@ -6,16 +6,23 @@ from typing import Any
 
 import diffusers
 
+from roles.options import QUANTIZED
 from roles.split.program import ModelError
 
-# what the flag says, and torchao's config for it
-KINDS = {
-    "int8": "Int8WeightOnlyConfig",
-    "int8-dynamic": "Int8DynamicActivationInt8WeightConfig",
-    "int4": "Int4WeightOnlyConfig",
-    "float8": "Float8WeightOnlyConfig",
-    "float8-dynamic": "Float8DynamicActivationFloat8WeightConfig",
-}
+# torchao's config for what the flag says
+KINDS = dict(
+    zip(
+        QUANTIZED,
+        (
+            "Int8WeightOnlyConfig",
+            "Int8DynamicActivationInt8WeightConfig",
+            "Int4WeightOnlyConfig",
+            "Float8WeightOnlyConfig",
+            "Float8DynamicActivationFloat8WeightConfig",
+        ),
+        strict=True,
+    )
+)
 
 
 def quantization_config(kind: str) -> Any:

@@ -30,6 +30,15 @@ ALONE = {
 SPREAD = {"UNet2DConditionModel", "UNet2DModel"}
 
 
+# Pipelines whose forwards are computed where they are called, so that branches never wait together.
+_ATTENTION = "it reads what its attention processors kept of a forward, beside the forward's result"
+ONE_BY_ONE = {
+    "StableDiffusionSAGPipeline": _ATTENTION,
+    "StableDiffusionAttendAndExcitePipeline": _ATTENTION,
+    "StableDiffusionPix2PixZeroPipeline": _ATTENTION,
+}
+
+
 class Padding(NamedTuple):
     """A text argument `[samples, tokens, channels]`, and its mask `[samples, tokens]`."""
 

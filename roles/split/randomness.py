@@ -29,7 +29,8 @@ class GlobalRandomness:
             self._own = self._swap(others)
 
     def now(self) -> list[torch.Tensor]:
-        """The request's states, asked within the block of `in_place`."""
+        """The global generators as they are at this moment: within the block of `in_place` the
+        request's own."""
         return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, self._devices)]
 
     def set(self, states: list[torch.Tensor]) -> None:

@@ -1,7 +1,7 @@
 """Whether the tokenizers read the whole prompt, or cut its end off without a word."""
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
@@ -12,14 +12,23 @@ from roles.split.program import BadInput
 _WHOLE = {"truncation": False, "padding": False, "max_length": None, "return_tensors": None}
 
 
+class Note(NamedTuple):
+    """How a tokenizer read a text: `letters` tell which field of the request it came from."""
+
+    reader: str
+    letters: str
+    cut: bool
+
+
 class Reading:
-    """Watches one request's tokenizers.
+    """Watches one request's tokenizers. `notes`: what they read, in order.
 
     A prompt is too long when every tokenizer that read it cut it: pipelines with a short and a long
     text encoder (77 and 512 tokens, say) take what the long one takes.
     """
 
     def __init__(self, params: dict[str, Any]) -> None:
+        self.notes: list[Note] = []
         self._params = params
         self._cut: dict[str, dict[str, bool]] = {}
 
@@ -58,13 +67,17 @@ class Reading:
             columns = max(map(len, _ids(result)))
             whole = _ids(read(*args, **{**kwargs, **_WHOLE}))
             for each, ids in zip(texts, whole, strict=False):
-                by_reader = self._cut.setdefault(self._param_of(each), {})
-                by_reader[name] = by_reader.get(name, False) or len(ids) > columns
+                self.note(Note(name, _letters(each), len(ids) > columns))
         return result
 
-    def _param_of(self, text: Any) -> str:
+    def note(self, note: Note) -> None:
+        """A text was read so, now or when what was made of it went into the cache."""
+        self.notes.append(note)
+        by_reader = self._cut.setdefault(self._param_of(note.letters), {})
+        by_reader[note.reader] = by_reader.get(note.reader, False) or note.cut
+
+    def _param_of(self, letters: str) -> str:
         """The request's field that a text came from; pipelines clean and wrap it."""
-        letters = _letters(text)
         fields = [k for k in self._params if "prompt" in k and isinstance(self._params[k], str)]
         holding = [k for k in fields if (own := _letters(self._params[k])) and own in letters]
         return max(holding, key=lambda k: len(self._params[k]), default="prompt")

@@ -14,17 +14,22 @@ import torch
 from diffusers import DiffusionPipeline
 
 from roles.split.face import Watched
+from roles.split.recollection import Recollection
 
 # (method or component.method, what it returned, the generator's state afterwards if it drew)
 Kept = tuple[str, Any, torch.Tensor | None]
 
 
 class Recorder:
-    """Watches one request's encoders. `kept` is in the order of the calls."""
+    """Watches one request's encoders. `kept` is in the order of the calls.
 
-    def __init__(self, generator: torch.Generator) -> None:
+    What `memory` finds again is not computed, and is kept just the same.
+    """
+
+    def __init__(self, generator: torch.Generator, memory: Recollection) -> None:
         self.kept: list[Kept] = []
         self._generator = generator
+        self._memory = memory
         self._method: str | None = None
         self._computed = False
 
@@ -33,10 +38,9 @@ class Recorder:
 
         def compute(method: str | None, function: Any, args: Any, kwargs: Any) -> Any:
             self._computed = True
-            result = function(*args, **kwargs)
             if self._method is None and method is not None:
-                self.kept.append((f"{name}.{method}", result, None))
-            return result
+                return self._component(f"{name}.{method}", function, args, kwargs)
+            return function(*args, **kwargs)
 
         return Watched(encoder, compute)
 
@@ -44,9 +48,7 @@ class Recorder:
         """The `encode` of a VAE."""
 
         def keep(*args: Any, **kwargs: Any) -> Any:
-            result = encode(*args, **kwargs)
-            self.kept.append((f"{name}.encode", result, None))
-            return result
+            return self._component(f"{name}.encode", encode, args, kwargs)
 
         return keep
 
@@ -57,18 +59,36 @@ class Recorder:
         def keep(*args: Any, **kwargs: Any) -> Any:
             if self._method is not None:
                 return bound(*args, **kwargs)
+            sought = self._memory.seek_method(name, args, kwargs)
+            if sought.found:
+                self.kept.append((name, sought.value, None))
+                return sought.value
             before, state = len(self.kept), self._generator.get_state()
             self._method, self._computed = name, False
             try:
                 result = bound(*args, **kwargs)
             finally:
                 self._method = None
-            if self._computed:
-                # what happened inside is contained in the result
-                self.kept[before:] = [(name, result, self._draws_since(state))]
+            if not self._computed:
+                sought.encoded_nothing()
+                return result
+            # what happened inside is contained in the result
+            draws = self._draws_since(state)
+            self.kept[before:] = [(name, result, draws)]
+            sought.computed(result, draws is not None)
             return result
 
         return keep
+
+    def _component(self, name: str, function: Any, args: Any, kwargs: Any) -> Any:
+        """A component's own method, and what it gave."""
+        sought = self._memory.seek(name, args, kwargs)
+        result = sought.value
+        if not sought.found:
+            result = function(*args, **kwargs)
+            sought.computed(result, drew=False)  # it was given no generator, or has no key
+        self.kept.append((name, result, None))
+        return result
 
     def _draws_since(self, state: torch.Tensor) -> torch.Tensor | None:
         now = self._generator.get_state()

@@ -3,6 +3,7 @@
 import copy
 import functools
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -58,17 +59,26 @@ def hollow(value: Any) -> Any:
 
     Enough for a pipeline that skips its loop; on the wire it weighs nothing.
     """
+    return mapped(value, _without_storage)
+
+
+def _without_storage(value: torch.Tensor) -> torch.Tensor:
+    return torch.zeros((), dtype=value.dtype, device=value.device).expand(value.shape)
+
+
+def mapped(value: Any, made: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The same tree, with what `made` makes of each tensor."""
     if isinstance(value, torch.Tensor):
-        return torch.zeros((), dtype=value.dtype, device=value.device).expand(value.shape)
+        return made(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*map(hollow, value))
+        return type(value)(*(mapped(item, made) for item in value))
     if isinstance(value, list | tuple):
-        return type(value)(map(hollow, value))
+        return type(value)(mapped(item, made) for item in value)
     if isinstance(value, dict):  # diffusers' and transformers' outputs are dicts too
-        return _with(value, {key: hollow(item) for key, item in value.items()})
+        return _with(value, {key: mapped(item, made) for key, item in value.items()})
     if isinstance(value, Record) or _is_distribution(value):
         shell = copy.copy(value)
-        shell.__dict__.update((key, hollow(item)) for key, item in vars(value).items())
+        shell.__dict__.update((key, mapped(item, made)) for key, item in vars(value).items())
         return shell
     return value
 

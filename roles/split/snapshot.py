@@ -20,7 +20,8 @@ from roles.split.program import Checkpoint
 from roles.split.randomness import GlobalRandomness
 from roles.split.view import Pipeline, stateful
 
-_CONFIG = "_internal_dict"  # of a scheduler: what it was made from
+# of a scheduler: what it was made from, and its method, which is watched (`roles.split.clean`)
+_OURS = ("_internal_dict", "step")
 _PLAIN = (type(None), bool, int, float, str)
 _VALUES = (torch.dtype, torch.device, torch.Size, np.generic)
 # what a loop may read besides: it keeps nothing from step to step that is not known otherwise
@@ -60,44 +61,32 @@ class Snapshots:
 
         `frame` is that of the pipeline's `__call__`, `given` what the callback was given.
         """
-        snapshot = {
-            "step": step,
-            "tensors": {name: own(value, name) for name, value in given.items()},
-            "generator": self._generator.get_state(),
-            "outputs": outputs.tree(),
-        }
-        why_not = None
         try:
             self._check(view, frame)
-            snapshot["randomness"] = self._randomness.now()
-            snapshot["parts"] = self._parts(view)
+            snapshot = {
+                "step": step,
+                "tensors": {name: own(value, name) for name, value in given.items()},
+                "generator": self._generator.get_state(),
+                "randomness": self._randomness.now(),
+                "parts": self._parts(view),
+                "outputs": outputs.tree(),
+            }
         except NotPortable as reason:
-            why_not = f"{type(self._pipeline).__name__}: {reason}"
-        return Checkpoint(step, {"kept": self._kept, "snapshot": snapshot}, why_not)
+            return Checkpoint(step, None, f"{type(self._pipeline).__name__}: {reason}")
+        return Checkpoint(step, {"kept": self._kept, "snapshot": snapshot})
 
     def forward(self, snapshot: dict[str, Any]) -> Forward:
-        """The way to the step at which a snapshot was taken. Raises NotPortable."""
-        if "parts" not in snapshot:
-            raise NotPortable("the snapshot is only for a preview")
+        """The way to the step at which a snapshot was taken."""
         outputs = Outputs.of(snapshot["outputs"])
         return Forward(outputs, snapshot["step"], lambda view: self._put(view, snapshot))
-
-    def to_the_end(self, snapshot: dict[str, Any]) -> Forward:
-        """The way to the end of the pipeline, with the snapshot's tensors as the last step's."""
-
-        def put(view: Pipeline) -> dict[str, torch.Tensor]:
-            self._generator.set_state(snapshot["generator"])
-            return dict(snapshot["tensors"])
-
-        return Forward(Outputs.of(snapshot["outputs"]), None, put)
 
     def _put(self, view: Pipeline, snapshot: dict[str, Any]) -> dict[str, torch.Tensor]:
         shared = dict(stateful(self._pipeline))
         for name, part in stateful(view):
-            config = vars(part).get(_CONFIG)
+            ours = {key: vars(part)[key] for key in _OURS if key in vars(part)}
             state = {**copy.deepcopy(vars(shared[name])), **snapshot["parts"][name]}
             vars(part).clear()
-            vars(part).update(state | ({} if config is None else {_CONFIG: config}))
+            vars(part).update(state | ours)
         self._generator.set_state(snapshot["generator"])
         self._randomness.set(snapshot["randomness"])
         return dict(snapshot["tensors"])
@@ -145,7 +134,7 @@ def _changed(part: Any, shared: Any, name: str) -> dict[str, Any]:
     return {
         key: own(value, f"{name}.{key}")
         for key, value in vars(part).items()
-        if key != _CONFIG and not (key in before and _same(value, before[key]))
+        if key not in _OURS and not (key in before and _same(value, before[key]))
     }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map
 
 from roles.split.batching import key_of, merge
@@ -38,7 +39,7 @@ def warm(program: Any) -> None:
             log.warning("no warm-up: a request cannot be made up (%s)", brief(error))
             log.debug("the reason", exc_info=True)
             return
-        calls = [each.pending for each in pair if each.pending is not None]
+        calls = [call for each in pair for call in each.pending]
         form = (key_of(calls[0]) or "").partition(":")[0]
         if form not in forms:
             forms.add(form)
@@ -92,11 +93,13 @@ def _imagined(name: str, part: StandIn, device: torch.device) -> StandIn:
     """An encoder that says zeros, of the shapes that the real one would."""
     hollow = copy.deepcopy(part.component).to("meta")
     if hasattr(hollow, "set_attn_implementation"):
-        hollow.set_attn_implementation("eager")  # the others look into the masks
+        hollow.set_attn_implementation("eager")  # the others look into their masks
 
     def compute(*args: Any, **kwargs: Any) -> Any:
         args, kwargs = tree_map(_to_meta, (args, kwargs))
-        return tree_map(lambda value: _zeros(value, device), hollow(*args, **kwargs))
+        with FakeTensorMode(allow_non_fake_inputs=True):  # no encoder looks into a fake's values
+            said = hollow(*args, **kwargs)
+        return tree_map(lambda value: _zeros(value, device), said)
 
     return StandIn(name, part.component, device, {"__call__": compute, "forward": compute})
 
@@ -106,4 +109,6 @@ def _to_meta(value: Any) -> Any:
 
 
 def _zeros(value: Any, device: torch.device) -> Any:
-    return torch.zeros_like(value, device=device) if isinstance(value, torch.Tensor) else value
+    if not isinstance(value, torch.Tensor):
+        return value
+    return torch.zeros(tuple(value.shape), dtype=value.dtype, device=device)

@@ -15,6 +15,7 @@ SAMPLE = {
     "test_f9_i3_i4_nothing_is_left_of_a_storm_of_requests_and_kills",
     "test_f15_t15_a_rolling_restart_under_load_fails_nothing",
     "test_f10_t1_a_payload_that_is_not_what_was_sent_is_never_computed_on",
+    "test_a_decoder_killed_while_it_decodes_a_preview",
 }
 """Of the others, these, with one of their parameters."""
 

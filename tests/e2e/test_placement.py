@@ -17,7 +17,7 @@ from launch.plan import ALL_ROLES
 from tests.support.local_cluster import REQUEST, eventually, in_background, instance_of
 
 SMALL = {"slots": 8, "slot_bytes": "256KiB", "start_timeout": 300}
-LONG = {"size": "32x32", "steps": 600}  # seconds: something can happen meanwhile
+LONG = {"size": "32x32", "steps": 200}  # long enough for something to happen meanwhile
 
 
 @pytest.fixture(scope="module")

@@ -57,21 +57,22 @@ def test_defaults_are_those_of_the_orchestrator_itself() -> None:
 
 def test_every_option_of_a_role_has_a_flag() -> None:
     flags = {name.removesuffix("_s") for name in RoleOptions.__struct_fields__}
-    assert flags == {"roles", "keys", "media_store", *OF_ROLES}
+    assert flags == {"roles", "keys", "media_store", "schedule", *OF_ROLES}
 
 
 def test_every_option_of_the_orchestrator_has_a_flag() -> None:
     flags = {name.removesuffix("_s") for name in OrchestratorOptions.__struct_fields__}
-    assert flags == {"keys", "media_store", *OF_ORCHESTRATOR}
+    assert flags == {"keys", "media_store", "schedule", *OF_ORCHESTRATOR}
 
 
 def test_flags_arrive_in_the_units_of_the_options(model: str, tmp_path: Path) -> None:
     words = ["--disagg-role", "encoder,decoder", "--model", model, "--slot-bytes", "1MiB"]
     words += ["--orchestrator", "tcp://head:7", "--endpoint", "tcp://0.0.0.0:9", "--threads", "3"]
-    words += ["--rank-timeout", "2.5", "--slice", "0.5"]
-    options = role_options(("encoder", "decoder"), parsed(*words))
+    words += ["--rank-timeout", "2.5", "--slice", "0.5", "--encoder-cache", "0"]
+    options = role_options(("encoder", "decoder"), parsed(*words, "--schedule", "fifo"))
     assert (options.slot_bytes, options.threads) == (1 << 20, 3)
-    assert (options.rank_timeout_s, options.slice_s) == (2.5, 0.5)
+    assert (options.rank_timeout_s, options.slice_s, options.schedule) == (2.5, 0.5, "fifo")
+    assert options.encoder_cache == 0
     assert (options.orchestrator, options.endpoint) == ("tcp://head:7", "tcp://0.0.0.0:9")
     state = tmp_path / "a" / "b"
     words = ["--disagg-role", "orchestrator", "--state-dir", str(state), "--request-timeout", "5"]

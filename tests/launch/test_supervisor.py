@@ -29,7 +29,7 @@ def cluster(canned: Canned, **behaviours: str) -> LocalCluster:
         behaviour = behaviours.get(role, "serves")
         return Recipe(role, name, (sys.executable, fake_role.__file__, behaviour))
 
-    chosen = plan(Machine(2), Wish())
+    chosen = plan(Machine(2), Wish(1, 1, 1))
     return LocalCluster(
         http=Address.parse(canned.url.removeprefix("http://")),
         control=Address("127.0.0.1", 1),

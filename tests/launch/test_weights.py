@@ -44,7 +44,13 @@ def test_other_formats_count_as_files(model: Path) -> None:
     assert weights_bytes(str(model), "auto") == 4077
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 8, b"\x08" + bytes(7) + b"not json"])
+BAD = b'{"weight": {"shape": 5}}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff" * 8, b"\x08" + bytes(7) + b"not json", len(BAD).to_bytes(8, "little") + BAD],
+)
 def test_what_cannot_be_read_is_for_the_ranks_to_say(model: Path, content: bytes) -> None:
     (model / "vae" / "model.safetensors").write_bytes(content)
     assert weights_bytes(str(model), "auto") == 900 * 4

@@ -67,6 +67,9 @@ class Orders:
     async def forget(self) -> None:
         self.note("forget")
 
+    def heartbeat(self, epoch: int) -> Heartbeat:
+        return Heartbeat(epoch)
+
     def welcomed(self, welcome: Welcome) -> None:
         self.note(("welcomed", welcome.epoch))
 

@@ -8,13 +8,14 @@ from msgspec.structs import replace
 
 from roles import engine as engine_module
 from roles.calls import RankError
-from tests.support.engine_room import EngineRoom, failure
+from tests.support.engine_room import CAPACITY, EngineRoom, failure
 from tests.support.scripted_orchestrator import work
 from transfer.header import check_header
 from transfer.messages import (
     Abort,
     Aborted,
     Accepted,
+    CacheReport,
     Delivered,
     Delivery,
     ErrorInfo,
@@ -45,6 +46,18 @@ async def test_an_encoder_delivers_into_its_grant() -> None:
         (view,) = room.pool.segments(slots, 1000)
         check_header(view, "r", 1, Delivery(grant.generation, [0], 1000, 4711))
         await room.at_home()
+
+
+async def test_it_knows_how_the_encoder_s_cache_stands() -> None:
+    async with EngineRoom() as room:
+        assert room.engine.encodings is None
+        room.ranks.encodings = told = CacheReport(1, 2, 2, 4096, 8192)
+        room.accept(room.work("r", "encoder"))
+        await room.hear(Staged)
+        room.ranks.encodings = None
+        room.accept(room.work("d", "decoder"))
+        await room.hear(Finished)
+        assert room.engine.encodings == told
 
 
 async def test_a_denoiser_frees_the_slots_and_tells_each_step() -> None:
@@ -92,7 +105,7 @@ async def test_a_grant_that_is_too_small_or_too_late_is_given_back(
         assert not room.sender.sent
 
 
-async def test_an_encoder_never_waits_for_a_denoiser() -> None:
+async def test_t18_an_encoder_never_waits_for_a_denoiser() -> None:
     async with EngineRoom() as room:
         for number in range(4):  # its capacity is two at a time
             room.accept(room.work(f"r{number}", "encoder"))
@@ -653,3 +666,70 @@ async def test_forgetting_while_an_abort_waits_for_the_ranks() -> None:
         room.ranks.go.set()
         await room.at_home()
         assert not room.said
+
+
+# ---------------------------------------------------------------- files in the making
+
+
+async def test_the_next_is_decoded_while_files_are_made() -> None:
+    async with EngineRoom() as room:
+        room.ranks.hold = "collect"
+        room.accept(room.work("a", "decoder"))
+        await asyncio.wait_for(room.ranks.held.wait(), 10)
+        room.ranks.skip = 1
+        room.accept(room.work("b", "decoder"))
+        assert (await room.hear(Finished)).request == "b"
+        room.ranks.go.set()
+        assert (await room.hear(Finished)).request == "a"
+        await room.at_home()
+
+
+async def test_files_in_the_making_take_a_place() -> None:
+    """Or decoded pictures without end would wait for a slow encoder."""
+    async with EngineRoom() as room:
+        room.ranks.hold = "collect"
+        places = CAPACITY["decoder"]
+        for number in range(places + 1):
+            room.accept(room.work(f"r{number}", "decoder"))
+        told = await room.hear(Failed)
+        assert (told.request, told.error.kind) == (f"r{places}", "internal")
+        room.ranks.go.set()
+        for _ in range(places):
+            await room.hear(Finished)
+        await room.at_home()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_an_abort_while_files_are_made_ends_with_one_word(when: str) -> None:
+    async with EngineRoom() as room:
+        room.ranks.hold = "collect"
+        room.accept(room.work("r", "decoder"))
+        await asyncio.wait_for(room.ranks.held.wait(), 10)
+        if when == "after":
+            room.ranks.go.set()
+        room.engine.abort(Abort(5, "r", 1, ""), 5)
+        assert (await room.hear(Aborted)).request == "r"
+        room.ranks.go.set()
+        await room.at_home()
+        assert "drop r" in room.ranks.done
+        assert not [m for m in room.said if isinstance(m, Finished | Failed)]
+
+
+async def test_files_that_cannot_be_made_fail_their_own_request() -> None:
+    async with EngineRoom() as room:
+        room.ranks.bad_files = ErrorInfo("invalid_request", "image as wav", param="output_format")
+        room.accept(room.work("r", "decoder"))
+        told = await room.hear(Failed)
+        assert (told.error.kind, told.error.param) == ("invalid_request", "output_format")
+        await room.at_home()
+
+
+async def test_a_rank_that_dies_making_files_dies_of_that_request() -> None:
+    async with EngineRoom() as room:
+        room.ranks.hold = "collect"
+        room.accept(room.work("r", "decoder"))
+        await asyncio.wait_for(room.ranks.held.wait(), 10)
+        room.ranks.die("died of SIGSEGV")
+        error = (await room.hear(Failed)).error
+        assert (error.kind, error.bystander) == ("rank_died", False)
+        assert error.message.endswith("SIGSEGV during the making of the files of request r")

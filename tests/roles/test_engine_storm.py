@@ -35,6 +35,7 @@ class SlowRanks(FakeRanks):
         super().__init__(ranks=2)
         self.dice = dice
         self.batch_key = dice.choice([None, "shared"])
+        self.branches = dice.choice([1, 1, 2, 3])
         self.turn = asyncio.Lock()
 
     async def call(self, message, seconds):  # type: ignore[no-untyped-def]

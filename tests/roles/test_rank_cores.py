@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,30 @@ async def becomes(cores: Cores, threads: int) -> None:
             await asyncio.sleep(0.01)
 
 
+def options(file: str, **others: Any) -> RoleOptions:
+    return RoleOptions(
+        orchestrator="tcp://127.0.0.1:1",
+        model="fine",
+        roles=("encoder",),
+        threads=1,
+        cores=4,
+        cores_file=file,
+        **others,
+    )
+
+
+@pytest.mark.parametrize(
+    ("others", "cores"),
+    [({}, ["--cores=4"]), ({"compile": True}, ["--cores=1"]), ({"ranks": 2}, [])],
+)
+def test_who_may_not_change_its_threads_has_its_own(
+    others: dict[str, Any], cores: list[str]
+) -> None:
+    argv = rank_command(options("FILE", **others), 0, PROGRAM, 5).argv
+    assert [word for word in argv if word.startswith("--cores=")] == cores
+    assert ("--cores-file=FILE" in argv) == bool(cores)
+
+
 def calls(gate: Path) -> tuple[Begin, Run]:
     """An encoding that lasts until the gate is there."""
     params = {"gate": str(gate), "gate_at": "encode"}
@@ -51,17 +76,9 @@ def calls(gate: Path) -> tuple[Begin, Run]:
 async def test_others_have_the_cores_of_a_rank_until_it_computes_and_after(
     file: str, cores: Cores, tmp_path: Path
 ) -> None:
-    options = RoleOptions(
-        orchestrator="tcp://127.0.0.1:1",
-        model="fine",
-        roles=("encoder",),
-        threads=1,
-        cores=4,
-        cores_file=file,
-    )
     begin, run = calls(tmp_path / "gate")
     with SlotPool.create(1, 4096, 1) as slots:
-        ranks = WorkerPool([rank_command(options, 0, PROGRAM, slots.fd)])
+        ranks = WorkerPool([rank_command(options(file), 0, PROGRAM, slots.fd)])
         await ranks.start()
         try:
             assert (await ranks.call(Load("fine", ["encoder"], "auto"), SOON_S)).ok

@@ -5,6 +5,7 @@ import io
 import os
 import wave
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import av
 import numpy as np
@@ -36,7 +37,7 @@ def make() -> Iterator[Make]:
     """`encode`, whose files are closed when the test is over."""
     with contextlib.ExitStack() as stack:
 
-        def made(sample: Sample, output: Output, text: dict[str, str] | None = None) -> Encoded:
+        def made(sample: Sample, output: Output, text: dict[str, Any] | None = None) -> Encoded:
             return stack.enter_context(contextlib.closing(encode(sample, output, text or {})))
 
         yield made

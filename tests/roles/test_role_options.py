@@ -15,9 +15,12 @@ def options(**settings: object) -> RoleOptions:
 
 
 def test_capacity_is_one_more_than_computes() -> None:
-    assert options(roles=("encoder", "decoder")).capacity() == {"encoder": 2, "decoder": 2}
-    assert options(roles=("denoiser",), max_batch=4).capacity() == {"denoiser": 5}
-    assert options(roles=("monolithic",), max_batch=1).capacity() == {"monolithic": 2}
+    assert options(roles=("encoder", "decoder")).capacity() == {"encoder": 2, "decoder": 3}
+    fifo = options(roles=("denoiser",), max_batch=4, schedule="fifo")
+    assert fifo.capacity() == {"denoiser": 5}
+    sjf = options(roles=("denoiser",), max_batch=4, schedule="sjf")
+    assert sjf.capacity() == {"denoiser": 9}  # short ones find room beside long ones
+    assert options(roles=("monolithic",), max_batch=1).capacity() == {"monolithic": 3}
 
 
 def test_threads_are_the_usable_cores_divided_by_the_ranks() -> None:

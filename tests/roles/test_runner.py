@@ -4,15 +4,17 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 import pytest
 from PIL import Image as Pillow
 
-from roles.calls import Begin, Key, Outcome, Outcomes, Reply, Run, Store, Unit
+from roles.calls import Begin, Key, Outcome, Outcomes, Peek, Reply, Run, Store, Unit
 from roles.runner import Runner, error_info
+from roles.split.encodings import Encodings
 from tests.support.scripted_program import ScriptedProgram
 from transfer.codec import encode
-from transfer.messages import Delivery, Inputs, Output, Role, Scalar
+from transfer.messages import CacheReport, Delivery, Inputs, Output, Role, Scalar
 from transfer.payload import unpack
 from transfer.pool import SlotPool
 
@@ -21,8 +23,9 @@ class Bench:
     def __init__(self, rank: int = 0, slice_s: float = 0.0) -> None:
         self.wanted = False
         self.pool = SlotPool.create(4, 1 << 16, 4)
+        self.program = ScriptedProgram()
         self.runner = Runner(
-            ScriptedProgram(), self.pool, rank, 1, lambda: None, slice_s, lambda: self.wanted
+            self.program, self.pool, rank, 1, lambda: None, slice_s, lambda: self.wanted
         )
 
     def begin(
@@ -33,6 +36,12 @@ class Bench:
 
     def run(self, unit: Unit, name: str = "r") -> Outcome:
         return one(self.runner.run(Run(unit, (((name, 1),),))))
+
+    def collected(self, name: str = "r") -> Outcome:
+        """The files, when they are there."""
+        told: Future[Outcome] = Future()
+        self.runner.collect((name, 1), told.set_result)
+        return told.result(30)
 
     def stored(self, nbytes: int, slot: int, name: str = "r") -> Delivery:
         """The payload, written where the next role finds it."""
@@ -80,9 +89,11 @@ def test_a_request_through_all_roles(bench: Bench) -> None:
     assert not bench.live
 
     assert not bench.begin("decoder", given=latents, prompt="hello").done
-    made = bench.run("decode")
-    assert made.done
+    decoded = bench.run("decode")
+    assert (decoded.done, decoded.nbytes, decoded.media) == (True, None, None)
+    made = bench.collected()
     assert made.media is not None
+    assert made.compute_s > 0
     data = os.pread(made.media[0].fd, made.media[0].nbytes, 0)
     picture = Pillow.open(io.BytesIO(data))
     assert picture.getpixel((0, 0)) == (43, 0, 0)  # the seed and three steps
@@ -93,12 +104,19 @@ def test_a_request_through_all_roles(bench: Bench) -> None:
         os.fstat(made.media[0].fd)
 
 
+def test_an_encode_tells_how_the_cache_stands(bench: Bench) -> None:
+    bench.begin("encoder", "without")
+    assert bench.run("encode", "without").encodings is None
+    bench.program.encodings = Encodings(4096, "scripted")
+    bench.begin("encoder", "with")
+    assert bench.run("encode", "with").encodings == CacheReport(0, 0, 0, 0, limit=4096)
+
+
 def test_the_whole_pipeline_in_one(bench: Bench) -> None:
     bench.begin("monolithic", steps=1)
     outcome = bench.run("step")
-    assert outcome.done
-    assert outcome.media is not None
-    assert outcome.nbytes is None
+    assert (outcome.done, outcome.nbytes) == (True, None)
+    assert len(bench.collected().media or ()) == 1
 
 
 def test_requests_of_one_call_fail_alone(bench: Bench) -> None:
@@ -148,7 +166,8 @@ def test_only_the_first_rank_writes() -> None:
     bench.run("encode")
     assert bench.runner.store(Store("r", 1, [0])).checksum is None
     bench.begin("monolithic", steps=1)
-    assert bench.run("step").media == []
+    assert bench.run("step").done
+    assert bench.collected().media == []
 
 
 def test_a_request_without_steps_is_done_when_it_began(bench: Bench) -> None:
@@ -157,7 +176,8 @@ def test_a_request_without_steps_is_done_when_it_began(bench: Bench) -> None:
 
 def test_a_format_that_the_model_has_not(bench: Bench) -> None:
     inputs = Inputs({"steps": 0}, seed=1, output=Output("wav"))
-    error = one(bench.runner.begin(Begin("r", 1, "monolithic", inputs, None))).error
+    assert one(bench.runner.begin(Begin("r", 1, "monolithic", inputs, None))).done
+    error = bench.collected().error
     assert error is not None
     assert (error.kind, error.param) == ("invalid_request", "output_format")
 
@@ -196,3 +216,45 @@ def test_errors_of_others_can_always_be_told() -> None:
     told = error_info(OSError("cannot read \udcff" + "x" * 5_000_000))
     assert told.kind == "rank_failed"
     assert len(encode(Reply(1, False, Outcomes([Outcome("r", 1, told)])))) < 100_000
+
+
+def peeked(bench: Bench, of: str = "r") -> Outcome:
+    return one(bench.runner.peek(Peek("look", 1, of, 1)))
+
+
+def test_a_preview_is_a_payload_of_its_own_and_changes_nothing(bench: Bench) -> None:
+    bench.begin("encoder")
+    given = bench.stored(bench.run("encode").nbytes or 0, 4)
+    bench.begin("denoiser", given=given)
+    bench.run("step")
+    outcome = peeked(bench)
+    assert (outcome.done, outcome.error) == (True, None)
+    look = bench.stored(outcome.nbytes or 0, 5, "look")
+    payload = unpack(bench.pool.segments([5], look.nbytes), look.nbytes, look.checksum)
+    assert payload["latents"].tolist() == [41.0] * 8  # the seed, and one step
+    assert list(bench.live) == [("r", 1)]
+    while not (last := bench.run("step")).done:
+        pass
+    last = bench.stored(last.nbytes or 0, 6)
+    payload = unpack(bench.pool.segments([6], last.nbytes), last.nbytes, last.checksum)
+    assert payload["latents"].tolist() == [43.0] * 8
+
+
+def test_of_what_is_over_or_unknown_there_is_no_preview(bench: Bench) -> None:
+    told = peeked(bench)
+    assert told.error is not None
+    assert told.error.kind == "unsupported"
+    assert not bench.live
+    bench.begin("encoder")
+    told = peeked(bench)
+    assert told.error is not None
+    assert list(bench.live) == [("r", 1)]
+
+
+def test_a_turn_ends_when_a_preview_is_due() -> None:
+    with contextlib.closing(Bench(slice_s=60.0)) as bench:
+        bench.begin("encoder")
+        given = bench.stored(bench.run("encode").nbytes or 0, 4)
+        inputs = Inputs({"steps": 9}, seed=40)
+        bench.runner.begin(Begin("r", 1, "denoiser", inputs, given, previews=2))
+        assert [bench.run("step").step for _ in range(3)] == [3, 6, 9]

@@ -26,9 +26,9 @@ class Bench:
             told += self.runner.begin(Begin(name, 1, "monolithic", inputs, None)).outcomes
         return told
 
-    def step(self, *names: str) -> list[Outcome]:
+    def step(self, *names: str, share: int = 0) -> list[Outcome]:
         group: tuple[Key, ...] = tuple((name, 1) for name in names)
-        return self.runner.run(Run("step", (group,))).outcomes
+        return self.runner.run(Run("step", (group,), share=share)).outcomes
 
     def sizes(self) -> list[int]:
         """Of the forwards since the last question."""
@@ -123,6 +123,43 @@ def test_an_error_of_one_pipeline_is_its_own(bench: Bench) -> None:
     assert (a.error, a.step) == (None, 1)
     assert bad.error is not None
     assert bad.error.message == "RuntimeError: scripted at 2"
+
+
+@pytest.mark.parametrize(("share", "sizes"), [(1, [1, 1]), (2, [2]), (0, [2])])
+def test_branches_of_one_request_share_as_the_leader_says(
+    share: int, sizes: list[int], bench: Bench
+) -> None:
+    (begun,) = bench.begin("a", branches=2)
+    assert begun.branches == 2
+    bench.step("a")  # the trial
+    bench.sizes()
+    (told,) = bench.step("a", share=share)
+    assert bench.sizes() == sizes
+    assert (told.step, told.branches) == (2, 2)
+    assert told.measured is not None
+    assert told.measured.size == sizes[0]
+
+
+def test_branches_of_several_requests_are_one_forward(bench: Bench) -> None:
+    bench.begin("a", "b", branches=2)
+    bench.begin("c")
+    bench.step("a", "b", "c")
+    bench.sizes()
+    told = bench.step("a", "b", "c", share=5)
+    assert bench.sizes() == [5]
+    assert [each.step for each in told] == [2, 2, 2]
+    measured = told[0].measured
+    assert measured is not None
+    assert measured.size == 5
+
+
+def test_an_error_in_a_branch_ends_its_own_request(bench: Bench) -> None:
+    bench.begin("a", branches=2)
+    bench.begin("bad", branches=2, poison_at="1")
+    a, bad = bench.step("a", "bad")
+    assert (a.error, a.step) == (None, 1)
+    assert bad.error is not None
+    assert bad.error.message == "ValueError: scripted: a bad value"
 
 
 def test_a_request_that_is_gone_costs_the_others_nothing(bench: Bench) -> None:

@@ -54,6 +54,7 @@ class Bench:
 @pytest.fixture
 def bench() -> Iterator[Bench]:
     before = torch.get_num_threads()
+    torch.set_num_threads(1)  # as a rank begins
     made = Bench()
     with contextlib.closing(made.runner), contextlib.closing(made.pool):
         yield made

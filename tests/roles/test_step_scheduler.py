@@ -196,7 +196,7 @@ def test_a_request_joins_between_two_steps_and_another_leaves() -> None:
 
 def test_a_request_that_ends_while_its_group_runs_leaves_the_others() -> None:
     made = sharing("a", "b")
-    assert made.plan() == Plan("step", ((key("a"), key("b")),))
+    assert made.plan() == Plan("step", ((key("a"), key("b")),), share=2)
     made.handle(Ended(key("a")))
     with pytest.raises(InvalidEvent, match="before the outcome"):
         made.plan()
@@ -215,6 +215,60 @@ def test_what_was_measured_decides() -> None:
     assert turns(made, 3) == ["b", "a+b", "a+b"]  # the round of before ends first
     made.handle(Measured("k", 2, None, most=1))
     assert turns(made, 2) == ["a", "b"]
+
+
+def branching(costs: BatchCosts, **branches: int) -> Scheduler:
+    """Requests with the same key, by the number of branches that each waits for."""
+    made = Scheduler(4, costs)
+    for name in branches:
+        made.handle(Arrived(key(name), "denoiser"))
+    for name, count in branches.items():
+        made.plan()
+        made.handle(Ran(key(name), "k", count))
+    return made
+
+
+class Sizes(BatchCosts):
+    """Always the same size; notes how many calls were ready."""
+
+    def __init__(self, chosen: int) -> None:
+        super().__init__()
+        self.chosen, self.ready = chosen, 0
+
+    def size(self, key: str, ready: int) -> int:
+        self.ready = ready
+        return min(self.chosen, ready)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names", "share"),
+    [(1, "a", 1), (2, "a", 2), (3, "a", 3), (4, "ab", 4), (5, "abc", 5), (9, "abc", 5)],
+)
+def test_branches_are_calls_that_share_too(chosen: int, names: str, share: int) -> None:
+    costs = Sizes(chosen)
+    plan = branching(costs, a=2, b=2, c=1).plan()
+    assert plan == Plan("step", (tuple(key(name) for name in names),), share)
+    assert costs.ready == 5
+
+
+def test_whether_the_branches_of_one_request_share_is_learned() -> None:
+    for together, share in ((1.2, 2), (2.0, 1)):
+        made, told = branching(BatchCosts(), a=2), []
+        for _ in range(8):
+            plan = made.plan()
+            assert plan is not None
+            told.append(plan.share)
+            made.handle(Measured("k", plan.share, {1: 1.0, 2: together}[plan.share]))
+            made.handle(Ran(key("a"), "k", 2))
+        assert told == [1, 1, 2, 2, *[share] * 4]
+
+
+def test_without_costs_branches_run_one_after_the_other() -> None:
+    made = Scheduler(4)
+    made.handle(Arrived(key("a"), "denoiser"))
+    made.plan()
+    made.handle(Ran(key("a"), "k", 2))
+    assert made.plan() == Plan("step", ((key("a"),),), share=1)
 
 
 # ---------------------------------------------------------------- any order of events

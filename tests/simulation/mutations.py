@@ -172,6 +172,18 @@ MUTATIONS = [
         "    if False:",
     ),
     Mutation(
+        "leave a preview when its request is over",
+        f"{CORE}/ending.py",
+        "        drop(books, attempt.request.preview)\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "give a preview up without telling those who make it",
+        f"{CORE}/ending.py",
+        "    _close(books, preview, State.CANCELLED)\n",
+        "    preview.state = State.CANCELLED\n",
+    ),
+    Mutation(
         "try for ever",
         f"{CORE}/retry.py",
         " or request.tries - request.spared >= config.max_attempts:",
@@ -208,8 +220,8 @@ MUTATIONS = [
     Mutation(
         "count one place more than an instance has",
         f"{CORE}/dispatch.py",
-        "while instance.live and post.parked and len(post.working) < post.capacity:",
-        "while instance.live and post.parked and len(post.working) <= post.capacity:",
+        "while instance.live and (attempt := post.next_parked()) is not None:",
+        "while instance.live and (attempt := next(iter(post.parked), None)) is not None:",
     ),
     Mutation(
         "leave the requests of a lost instance as they are",
@@ -227,6 +239,12 @@ MUTATIONS = [
 ]
 
 LEADERS = [
+    Mutation(
+        "keep the payload of a preview",
+        f"{ROLES}/engine.py",
+        " or is_look(attempt.work))",
+        ")",
+    ),
     Mutation(
         "skip the check of a payload's header",
         f"{ROLES}/engine.py",

@@ -9,6 +9,7 @@ from orchestrator.core.commands import (
     Command,
     Completed,
     Discard,
+    Preview,
     Progress,
     Reject,
     Resolve,
@@ -87,6 +88,8 @@ class Orchestrator:
                 self.world.watched[host.pid] = (name, epoch)
             case Discard(media=media):
                 self.world.release(media)
+            case Preview():
+                self.world.shown(command)
             case Progress() | Reject() | Resolve() if self.desk.owns(command.request):
                 if isinstance(command, Resolve) and isinstance(command.result, Completed):
                     self.taken |= {media.id for media in command.result.media}

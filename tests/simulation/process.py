@@ -172,10 +172,24 @@ class Process:
         key = (work.request, work.attempt)
         if key in self.jobs:
             return
-        busy = sum(j.computing and j.work.role == work.role for j in self.jobs.values())
+        if work.preview_of is not None and work.role == "denoiser":
+            self._look(work, key)
+            return
+        kind = (work.role, work.inputs.priority)
+        computing = [j.work for j in self.jobs.values() if j.computing]
+        busy = sum((each.role, each.inputs.priority) == kind for each in computing)
         assert busy < self.capacity, f"{self} is given more than it takes"
         job = self.jobs[key] = Job(work, self.world.random.randint(0, 4), work.delivery is None)
         self._receive(job, work.grant)
+
+    def _look(self, work: Work, key: Key) -> None:
+        """A preview of what is denoised here, if it still is; it takes no place."""
+        shown = self.jobs.get(work.preview_of or key)
+        job = self.jobs[key] = Job(work, 0, read=True, computing=False)
+        self._receive(job, work.grant)
+        if shown is None or not shown.computing:
+            error = ErrorInfo("internal", "it is not denoised here any more")
+            self._end(job, Failed(*self._about(job), error, self._unused(job)))
 
     def push(self, push: Push) -> None:
         job = self.jobs.get((push.request, push.attempt))
@@ -251,7 +265,9 @@ class Process:
             if job.work.role == "denoiser" and (self.draining or chance > 0.7):
                 self._checkpoint(job)
         elif job.work.last:
-            self._end(job, Finished(*self._about(job), [self.world.picture(self)], StageReport()))
+            self._end(
+                job, Finished(*self._about(job), [self.world.picture(self)], self._report(job))
+            )
         else:
             job.nbytes = self.world.random.choice([1, 500, KIB, KIB + 1, 3 * KIB])
             self._hand_over(job)
@@ -287,7 +303,7 @@ class Process:
             self._write(job)
             return
         job.staged, job.computing = True, False
-        self.say(Staged(*self._about(job), job.nbytes, self._unused(job), StageReport()))
+        self.say(Staged(*self._about(job), job.nbytes, self._unused(job), self._report(job)))
 
     def _receive(self, job: Job, grant: Grant | None) -> None:
         job.grant = grant
@@ -336,8 +352,9 @@ class Process:
             self._end(job, Aborted(self.epoch, *self._key(job), grant.generation))
             return
         about = self._about(job)
-        self._keep((job.shelf or job.work.role, *self._key(job)), job)
-        self._end(job, Delivered(*about, grant.generation, job.nbytes, 1, StageReport()))
+        if job.work.preview_of is None:
+            self._keep((job.shelf or job.work.role, *self._key(job)), job)
+        self._end(job, Delivered(*about, grant.generation, job.nbytes, 1, self._report(job)))
 
     def _keep(self, place: tuple[Shelf, str, int], job: Job) -> None:
         self.kept[place] = job
@@ -347,6 +364,10 @@ class Process:
     def _end(self, job: Job, message: Any) -> None:
         del self.jobs[self._key(job)]
         self.say(message)
+
+    def _report(self, job: Job) -> StageReport:
+        """Costs as different as machines are."""
+        return StageReport(steps=job.steps, busy_s=self.world.random.choice([0.0, 0.01, 5.0]))
 
     def _key(self, job: Job) -> Key:
         return job.work.request, job.work.attempt

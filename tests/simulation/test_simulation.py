@@ -31,7 +31,7 @@ def test_without_faults_everything_is_completed(seed: int) -> None:
         world.step()
     world.quiesce()
     world.assert_home()
-    assert set(world.results) <= {"completed", "cancelled", "deadline"}
+    assert set(world.results) <= {"completed", "cancelled", "deadline", "previews"}
     assert world.results["completed"] > 5
 
 

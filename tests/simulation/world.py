@@ -9,7 +9,7 @@ import random
 from collections import Counter, deque
 from typing import Any
 
-from orchestrator.core.commands import Completed
+from orchestrator.core.commands import Completed, Preview
 from orchestrator.core.config import Config
 from orchestrator.core.events import (
     Cancel,
@@ -26,8 +26,9 @@ from orchestrator.jobs import events as desk_events
 from orchestrator.jobs.model import Described, Idempotency, Job, JobEvent, JobSpec
 from tests.simulation.orchestrator import Disk, Orchestrator
 from tests.simulation.process import LANDS_LATE, Process
-from tests.support.bench import INPUTS, KIB, register
+from tests.support.bench import KIB, register
 from transfer.messages import (
+    PRIORITIES,
     Accepted,
     Delivered,
     ErrorInfo,
@@ -36,6 +37,7 @@ from transfer.messages import (
     Inputs,
     Left,
     Media,
+    Params,
     Progressed,
     PushFailed,
     Role,
@@ -73,7 +75,8 @@ class World:
         self.journal_fault_rate = self.random.choice([0.0, 0.02, 0.2]) if failures else 0.0
         self.rank_death_rate = self.random.choice([0.0, 0.004, 0.08])  # at each turn of a job
         self.crash_share = self.random.choice([0.0, 0.0, 0.1]) if failures else 0.0
-        self.policy = self.random.choice(["round_robin", "least_loaded"])
+        self.policy = self.random.choice(["round_robin", "least_loaded", "least_backlog"])
+        self.schedule = self.random.choice(["fifo", "sjf"])
         self.processes: list[Process] = []
         self.connections: dict[bytes, Process] = {}
         self.results: Counter[str] = Counter()  # of clients that waited, by kind
@@ -102,6 +105,7 @@ class World:
         config = Config(
             max_queue=20,
             policy=self.policy,
+            schedule=self.schedule,
             max_attempts=MAX_ATTEMPTS,
             backoff_s=0.02,
             patience_s=2.0,
@@ -216,6 +220,13 @@ class World:
         elif self.random.random() < 0.5:
             self._broken.append(connection)  # the loop is told on sending; not always at once
 
+    def shown(self, preview: Preview) -> None:
+        """A picture of a request half done: only while somebody waits for the whole."""
+        assert preview.request in self.orchestrator.open, f"a preview of {preview.request}"
+        assert all(media.id in self._files for media in preview.media), "a file that was let go"
+        self.release(preview.media)
+        self.results["previews"] += 1
+
     def resolved(self, request: str, result: Completed | ErrorInfo) -> None:
         """A client has its reply."""
         if isinstance(result, Completed):
@@ -305,8 +316,10 @@ class World:
             self.asked += 1
             # ids come back, after they are over and before
             id = f"r{self.random.randint(max(1, self.asked - 5), self.asked)}"
-            inputs = POISON if self.failing and self.random.random() < 0.05 else INPUTS
-            self.orchestrator.submit(Submit(id, inputs, self.random.choice([2.0, 10.0, 60.0])))
+            poison = self.failing and self.random.random() < 0.05
+            inputs = POISON if poison else self._inputs()
+            deadline_s, previews = self.random.choice([2.0, 10.0, 60.0]), self.random.randint(0, 3)
+            self.orchestrator.submit(Submit(id, inputs, deadline_s, previews=previews))
         elif chance < 0.034 and self.asked:
             self.orchestrator.do(Cancel(f"r{self.random.randint(1, self.asked)}", "scripted"))
         elif chance < 0.044:
@@ -316,12 +329,18 @@ class World:
             job = self.random.choice(sorted(self.acknowledged))
             self.orchestrator.tell(desk_events.CancelAsked(self._count, job))
 
+    def _inputs(self) -> Inputs:
+        """Of any class, and of a few sizes, so that costs differ."""
+        side, steps = self.random.choice([64, 128]), self.random.choice([2, 4])
+        params: Params = {"prompt": "a circle", "width": side, "num_inference_steps": steps}
+        return Inputs(params, seed=7, priority=self.random.choice(PRIORITIES))
+
     def _ask_for_a_job(self) -> None:
         """With a new key, or one that was used before."""
         self._count += 1
         key = f"k{self.random.randint(1, len(self._asking) + 2)}"
         self._asking[self._count] = key
-        inputs = [INPUTS] * self.random.randint(1, 2)
+        inputs = [self._inputs()] * self.random.randint(1, 2)
         spec = JobSpec(inputs[:1], Described(1, "png", "high", False), 60.0)
         idempotency = Idempotency(key, b"digest")
         self.orchestrator.tell(

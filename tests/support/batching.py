@@ -31,17 +31,22 @@ class Asked:
     @property
     def batch_key(self) -> str | None:
         pending = self.denoising.pending
-        return None if pending is None or self.exact else key_of(pending)
+        return None if not pending or self.exact else key_of(pending[0])
+
+    @property
+    def stops(self) -> bool:
+        return False
 
 
 class Denoisers:
     """Runs requests to their ends, each of which joins when another one has done a step more.
 
-    `groups` tells who shared each forward.
+    `groups` tells who shared each step, and `calls` how many calls it had.
     """
 
     def __init__(self, asked: Sequence[Asked], max_batch: int = 4) -> None:
         self.groups: list[tuple[str, ...]] = []
+        self.calls: list[int] = []
         self._asked = {each.key: each for each in asked}
         self._coming = list(asked)
         self._scheduler = Scheduler(max_batch, Eager())
@@ -58,12 +63,14 @@ class Denoisers:
                 group[0].denoising.start()
             else:
                 self.groups.append(tuple(each.key[0] for each in group))
-                turn = self._stepper.take(group)
+                self.calls.append(sum(len(each.denoising.pending) for each in group))
+                turn = self._stepper.take(group, plan.share)
                 assert not any(turn.errors), turn.errors
                 assert turn.measured is None or turn.measured.most is None, "a trial failed"
             for each in group:
                 ended = each.denoising.done
-                self._scheduler.handle(Ended(each.key) if ended else Ran(each.key, each.batch_key))
+                ran = Ran(each.key, each.batch_key, len(each.denoising.pending))
+                self._scheduler.handle(Ended(each.key) if ended else ran)
 
 
 def latents(payload: Any) -> list[torch.Tensor]:

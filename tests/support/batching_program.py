@@ -2,11 +2,14 @@
 
 `roles.rank --program tests.support.batching_program:load`. Latents begin at the seed and grow by
 one with every forward. Parameters of a request beside those of `scripted_program`: `poison_at` (a
-step: its latents become a bad value, which the model refuses, whoever shares the forward).
+step: its latents become a bad value, which the model refuses, whoever shares the forward), branches
+(so many calls of each step wait together; default 1).
 
 The model's name is its memory: "room:4" has none for more than four requests in one forward.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -56,16 +59,19 @@ class BatchingDenoising(ScriptedDenoising):
 
     def _next(self) -> None:
         if self.done:
-            self.pending = None
+            self.pending = ()
             return
         _act(self._call, str(self.step + 1))
         latents = self._latents.reshape(1, -1)
         if self._call.inputs.params.get("poison_at") == str(self.step + 1):
             latents = latents * float("nan")
-        self.pending = TransformerCall(self._module, "transformer", (latents,), {})
+        one = TransformerCall(self._module, "transformer", (latents,), {})
+        branches = int(self._call.inputs.params.get("branches", 1))
+        self.pending = (one, *(replace(one) for _ in range(branches - 1)))
 
-    def resume(self, output: Any) -> None:
-        super().resume(output.reshape(-1))
+    def resume(self, outputs: Sequence[Any]) -> None:
+        assert all(torch.equal(each, outputs[0]) for each in outputs)
+        super().resume([outputs[0].reshape(-1)])
 
 
 def load(model: str, roles: list[str], dtype: str, device: str) -> Program:

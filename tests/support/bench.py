@@ -4,7 +4,16 @@ from collections import defaultdict
 from typing import Any
 
 from orchestrator.core import integrity
-from orchestrator.core.commands import Command, Completed, Log, Reject, Resolve, Send
+from orchestrator.core.commands import (
+    Command,
+    Completed,
+    Discard,
+    Log,
+    Preview,
+    Reject,
+    Resolve,
+    Send,
+)
 from orchestrator.core.config import Config
 from orchestrator.core.events import (
     Cancel,
@@ -34,6 +43,7 @@ from transfer.messages import (
     ModelInfo,
     Parameter,
     PoolAddress,
+    Progressed,
     PushFailed,
     RankInfo,
     Register,
@@ -122,6 +132,10 @@ class Scripted:
         about = (self.epoch, work.request, work.attempt, work.role)
         return self.say(Staged(*about, nbytes, released, StageReport(compute_s=1.0)))
 
+    def steps(self, work: Work, step: int, steps: int = 20) -> list[Command]:
+        about = (self.epoch, work.request, work.attempt, work.role)
+        return self.say(Progressed(*about, step, steps))
+
     def fails(self, work: Work, kind: Any = "rank_failed", released: int | None = None) -> None:
         about = (self.epoch, work.request, work.attempt, work.role)
         self.say(Failed(*about, ErrorInfo(kind, "scripted"), released))
@@ -166,6 +180,8 @@ class Bench:
         self.scripted: dict[bytes, Scripted] = {}
         self.results: dict[str, list[Completed | ErrorInfo]] = defaultdict(list)
         self.refused: dict[str, Any] = {}
+        self.previews: list[Preview] = []
+        self.discarded: list[Media] = []
         self.logs: list[Log] = []
 
     def do(self, event: Event) -> list[Command]:
@@ -191,8 +207,8 @@ class Bench:
             self.join("decoder-0", "decoder", **changes),
         )
 
-    def submit(self, id: str, deadline_s: float = 60.0) -> None:
-        self.do(Submit(id, INPUTS, deadline_s))
+    def submit(self, id: str, deadline_s: float = 60.0, previews: int = 0) -> None:
+        self.do(Submit(id, INPUTS, deadline_s, previews=previews))
 
     def cancel(self, id: str) -> None:
         self.do(Cancel(id, "the client has gone"))
@@ -260,5 +276,9 @@ class Bench:
                 self.results[id].append(result)
             case Reject(request=id, refusal=refusal):
                 self.refused[id] = refusal
+            case Preview():
+                self.previews.append(command)
+            case Discard(media=media):
+                self.discarded += media
             case Log():
                 self.logs.append(command)

@@ -39,6 +39,7 @@ class Directions(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
     book: str = ""
     seconds: float = 0.0
     size: int = 8  # floats in the payload that the encoder makes
+    then: "Directions | None" = None  # something that happens elsewhere, as well
 
     @property
     def prompt(self) -> str:
@@ -75,6 +76,10 @@ class DirectedDenoising(ScriptedDenoising):
         _follow(self._call, "begin")
         super().start()
 
+    def preview(self) -> Any:
+        _follow(self._call, "preview")
+        return super().preview()
+
     def _forward(self, latents: Any) -> Any:
         _follow(self._call, str(self.step + 1))
         return super()._forward(latents)
@@ -98,12 +103,17 @@ def _follow(call: Call, place: str) -> Directions:
         with open(directions.book, "a", encoding="utf-8") as book:
             book.write(f"{place} {os.getpid()} {time.monotonic()}\n")
     time.sleep(directions.seconds)
-    if directions.at == place:
-        while directions.gate and not Path(directions.gate).exists():
-            time.sleep(0.002)
-        if not directions.once or _first(directions.once):
-            _act(directions.act)
+    for each in filter(None, (directions, directions.then)):
+        if each.at == place:
+            _obey(each)
     return directions
+
+
+def _obey(directions: Directions) -> None:
+    while directions.gate and not Path(directions.gate).exists():
+        time.sleep(0.002)
+    if not directions.once or _first(directions.once):
+        _act(directions.act)
 
 
 def _first(path: str) -> bool:

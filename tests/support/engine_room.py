@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from roles.calls import (
     Begin,
     Call,
+    Collect,
     Drop,
     Key,
     Marked,
@@ -20,6 +21,7 @@ from roles.calls import (
     Outcome,
     Outcomes,
     Pause,
+    Peek,
     RankError,
     RankResult,
     Run,
@@ -31,12 +33,14 @@ from roles.engine import Engine
 from roles.outbox import SENDERS, OutboxLine, outboxes
 from roles.pool import Death, PoolResult
 from roles.scheduler import Scheduler
+from roles.turns import Schedule
 from tests.support.batching import Eager
 from tests.support.scripted_orchestrator import work
 from transfer.codec import Message
 from transfer.errors import TransferFailed
 from transfer.header import write_header
 from transfer.messages import (
+    CacheReport,
     Delivery,
     ErrorInfo,
     Grant,
@@ -48,16 +52,16 @@ from transfer.pool import SlotPool
 
 M = TypeVar("M", bound=Message)
 SLOT_BYTES = 4096
-CAPACITY: dict[Role, int] = {"encoder": 2, "denoiser": 3, "decoder": 2, "monolithic": 3}
+CAPACITY: dict[Role, int] = {"encoder": 2, "denoiser": 3, "decoder": 3, "monolithic": 3}
 
 
 class FakeRanks:
     """`ranks` ranks that take no time, unless `hold` names what they shall wait at.
 
     A denoiser takes `steps` steps; a payload has `nbytes`. `errors`: what a rank says of a request
-    at its next unit. `hold`: "begin", "encode", "step", "decode", "store" or "drop"; such a call,
-    but for the first `skip` of them, waits until `go` is set. `done` tells the calls in the order
-    of their ends.
+    at its next unit. `hold`: "begin", "encode", "step", "decode", "store", "collect" or "drop":
+    such calls, but for the first `skip` of them, wait until `go` is set. `done` tells the calls in
+    the order of their ends.
     """
 
     def __init__(self, ranks: int = 1) -> None:
@@ -67,7 +71,11 @@ class FakeRanks:
         self.nbytes = 1000
         self.step_s = 0.0  # of compute, that each step reports
         self.why_not: str | None = None  # no checkpoint can be made
+        self.lost: dict[int, tuple[int, int]] = {}  # step → what the ranks say that it was
         self.batch_key: str | None = None  # of every request's next forward
+        self.branches = 1  # of every request's next step
+        self.encodings: CacheReport | None = None  # of an encode
+        self.bad_files: ErrorInfo | None = None  # why files cannot be made
         self.errors: dict[tuple[int, str], ErrorInfo] = {}
         self.broken: RankError | None = None  # of the last rank, for every call
         self.hold: str | None = None
@@ -120,6 +128,8 @@ class FakeRanks:
                 self.holding.add((request, attempt))
                 self._roles[request, attempt], self._at[request, attempt] = role, 0
                 return Outcomes([self._outcome((request, attempt), rank, "begin")])
+            case Peek(request, attempt, of, of_attempt):
+                return Outcomes([self._peeked((request, attempt), (of, of_attempt))])
             case Run(unit, groups):
                 keys = [key for group in groups for key in group]
                 told = [self._outcome(key, rank, unit) for key in keys]
@@ -129,34 +139,47 @@ class FakeRanks:
             case Store(request, attempt):
                 self.holding.discard((request, attempt))
                 return Stored(4711 if rank == 0 else None)
+            case Collect(request, attempt):
+                return Outcomes([self._files((request, attempt), rank)])
             case Drop(request, attempt):
                 self.holding.discard((request, attempt))
         return None
+
+    def _files(self, key: Key, rank: int) -> Outcome:
+        if self.bad_files is not None:
+            return Outcome(*key, error=self.bad_files)
+        return Outcome(*key, done=True, media=[MediaFile(9, "image", "image/png", 5)])
+
+    def _peeked(self, key: Key, of: Key) -> Outcome:
+        if of not in self.holding or not self._at[of]:
+            return Outcome(*key, error=ErrorInfo("unsupported", "there is nothing to see"))
+        self.holding.add(key)
+        return Outcome(*key, done=True, nbytes=self.nbytes, compute_s=0.001)
 
     def _outcome(self, key: Key, rank: int, unit: str) -> Outcome:
         error = self.errors.get((rank, key[0]))
         if error is not None:
             return Outcome(*key, error=error)
         if unit == "begin":
-            return Outcome(*key, steps=self.steps, read_s=0.001, batch_key=self.batch_key)
+            return replace(self._waiting(key, 0), read_s=0.001)
         if unit == "encode":
-            return Outcome(*key, done=True, nbytes=self.nbytes, compute_s=0.001)
+            told = Outcome(*key, done=True, nbytes=self.nbytes, compute_s=0.001)
+            return replace(told, encodings=self.encodings)
         if unit == "decode":
-            return Outcome(*key, done=True, media=[MediaFile(9, "image", "image/png", 5)])
+            return Outcome(*key, done=True)
         self._at[key] += rank == len(self.pids) - 1
         step = self._at[key] + (rank < len(self.pids) - 1)
         done = step == self.steps
-        nbytes = self.nbytes if done else None
-        batch_key = None if done else self.batch_key
-        return Outcome(
-            *key,
-            done=done,
-            step=step,
-            steps=self.steps,
-            nbytes=nbytes,
-            batch_key=batch_key,
-            compute_s=self.step_s,
-        )
+        if not done:
+            return self._waiting(key, step)
+        step, steps = self.lost.get(step, (step, self.steps))
+        told = Outcome(*key, done=True, step=step, steps=steps, nbytes=self.nbytes)
+        return replace(told, compute_s=self.step_s)
+
+    def _waiting(self, key: Key, step: int) -> Outcome:
+        step, steps = self.lost.get(step, (step, self.steps))
+        told = Outcome(*key, step=step, steps=steps, batch_key=self.batch_key)
+        return replace(told, branches=self.branches, compute_s=self.step_s)
 
     def _marked(self, outcome: Outcome) -> Outcome:
         """A checkpoint of the step that has just ended, unless it was the last."""
@@ -176,7 +199,7 @@ def _name(message: Call) -> tuple[str, str]:
             return unit, "+".join(name for name, _ in groups[0])
         case Store(request, checkpoint=True):
             return "checkpoint", request
-        case Begin(request) | Store(request) | Drop(request):
+        case Begin(request) | Peek(request) | Store(request) | Collect(request) | Drop(request):
             return type(message).__name__.lower(), request
     raise AssertionError(message)
 
@@ -237,6 +260,7 @@ class EngineRoom:
         ranks: int = 1,
         capacity: dict[Role, int] = CAPACITY,
         checkpoint_s: float = 0.0,
+        schedule: Schedule = "round_robin",
     ) -> None:
         self.pool = SlotPool.create(4, SLOT_BYTES, 8)
         self._outboxes = outboxes(self.pool, SENDERS)
@@ -248,7 +272,7 @@ class EngineRoom:
         self.said: list[Message] = []
         self.lost: list[str] = []
         self._news = asyncio.Event()
-        self.scheduler = Scheduler(2, Eager())
+        self.scheduler = Scheduler(2, Eager(), schedule)
         self.engine = Engine(
             "box",
             capacity,
@@ -320,6 +344,11 @@ class EngineRoom:
         """Work for a role, with a payload in the slots where the role has one."""
         delivery = self.delivered(request) if role in ("denoiser", "decoder") else None
         return work(request, role, delivery=delivery, grant=grant)
+
+    def look(self, of: str, grant: Grant | None = None) -> Work:
+        """A preview of what is being denoised here."""
+        grant = grant or self.grant(f"{of}~1")
+        return replace(work(f"{of}~1", "denoiser", grant=grant), preview_of=(of, 1))
 
     def _say(self, message: Message) -> None:
         self.said.append(message)

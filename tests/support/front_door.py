@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import httpx
+import msgspec
 from fastapi import FastAPI
 
 from orchestrator.core.view import (
@@ -17,10 +18,10 @@ from orchestrator.core.view import (
 )
 from orchestrator.http import HttpOptions, create_app
 from orchestrator.http.server import bind, serving
-from orchestrator.service import Completed, NotReady, Timings
+from orchestrator.service import Completed, NotReady, Previews, Timings
 from tests.support.fake_jobs import FakeJobs, picture
 from transfer.errors import MediaError
-from transfer.messages import Inputs, Media, ModelInfo, Parameter, Role
+from transfer.messages import CacheReport, Inputs, Media, ModelInfo, Parameter, Role
 
 __all__ = ["MODEL", "TIMINGS", "Door", "FakeMedia", "FakeService", "picture", "soon"]
 
@@ -96,6 +97,7 @@ class FakeService:
         self.served = model
         self.asked: list[tuple[str, Inputs]] = []
         self.cancelled: list[str] = []
+        self.previews: dict[str, Previews] = {}
         self.behave: Callable[[Inputs, str], Awaitable[Completed]] = self.make
         self.left: list[tuple[str, str]] = []
         self.counts = {"protocol_errors_magic": 2, "requests_refused": 4}
@@ -105,7 +107,11 @@ class FakeService:
         media = self.media.add(f"m-{inputs.seed}", picture(inputs.seed), width=128, height=96)
         return Completed(media=[media], timings=TIMINGS, attempts=1)
 
-    async def generate(self, inputs: Inputs, *, request_id: str) -> Completed:
+    async def generate(
+        self, inputs: Inputs, *, request_id: str, previews: Previews | None = None
+    ) -> Completed:
+        if previews is not None:
+            self.previews[request_id] = previews
         if self.lacking:
             raise NotReady(self.lacking)
         self.asked.append((request_id, inputs))
@@ -114,6 +120,12 @@ class FakeService:
         except asyncio.CancelledError:
             self.cancelled.append(request_id)
             raise
+
+    def show(self, request_id: str, content: bytes, **fields: object) -> None:
+        """A preview of a request that asked for some."""
+        id = f"p-{request_id}-{len(self.media.files)}"
+        media = self.media.add(id, content, **{"width": 128, "height": 96, **fields})
+        self.previews[request_id].show([media])
 
     def model(self) -> ModelInfo | None:
         return self.served
@@ -135,7 +147,10 @@ class FakeService:
             host="here",
         )
         requests = RequestsView(queued=3, running=1, completed=5, failed=2, cancelled=1)
-        return ClusterView(roles={"denoiser": [instance], "decoder": [instance]}, requests=requests)
+        cache = CacheReport(hits=7, misses=2, entries=2, nbytes=4096, limit=8192)
+        encoder = msgspec.structs.replace(instance, encodings=cache)
+        roles = {"encoder": [encoder], "denoiser": [instance], "decoder": [instance]}
+        return ClusterView(roles=roles, requests=requests)
 
     def drain(self, name: str) -> None:
         self._leave("drain", name)

@@ -12,9 +12,9 @@ def run_to_end(denoising: Denoising) -> int:
     """Runs a started denoising to its end, each forward alone; how many there were."""
     forwards = 0
     while not denoising.done:
-        assert denoising.pending is not None
-        denoising.resume(denoising.pending.run())
-        forwards += 1
+        outputs = [call.run() for call in denoising.pending]
+        denoising.resume(outputs)
+        forwards += len(outputs)
     return forwards
 
 
@@ -23,8 +23,7 @@ def checkpoint_at(denoising: Denoising, step: int) -> Checkpoint | None:
     while not denoising.done and denoising.checkpoint is None:
         if denoising.step == step - 1:
             denoising.mark()
-        assert denoising.pending is not None
-        denoising.resume(denoising.pending.run())
+        denoising.resume([call.run() for call in denoising.pending])
     return denoising.checkpoint
 
 

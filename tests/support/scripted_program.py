@@ -7,16 +7,19 @@ Parameters of a request, all optional: prompt, steps (default 3), size (floats i
 raise_at, bad_input_at, kill_at, exit_at (a stage: "encode", "decode", or "3": the third forward),
 gate and gate_at (a path; that stage waits until the file is there).
 Models: "fine", "missing" (ModelError), "broken" (any other error), "crash" (the process ends),
-"endless:PATH" (says that it loads, by that file, and never ends).
+"endless:PATH" (says that it loads, by that file, and never ends), "warm:PATH" (its warm-up waits
+until the file is there), "cold" (its warm-up fails).
 """
 
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 from PIL import Image as Pillow
 
 from roles.samples import Image, Sample
@@ -26,15 +29,18 @@ from roles.split.program import (
     Checkpoint,
     Denoising,
     ModelError,
+    NoPreview,
     Program,
     TransformerCall,
 )
-from transfer.messages import ModelInfo
+from transfer.messages import ModelInfo, Speed
 
 INFO = ModelInfo("scripted", "ScriptedPipeline", "fingerprint", "image", [])
 
 
-def load(model: str, roles: list[str], dtype: str, device: str) -> Program:
+def load(
+    model: str, roles: list[str], dtype: str, device: str, speed: Speed | None = None
+) -> Program:
     if model == "missing":
         raise ModelError("there is no model at missing")
     if model == "broken":
@@ -44,12 +50,25 @@ def load(model: str, roles: list[str], dtype: str, device: str) -> Program:
     if model.startswith("endless:"):
         Path(model.removeprefix("endless:")).touch()
         signal.pause()
-    return ScriptedProgram()
+    return ScriptedProgram(model, speed)
 
 
 class ScriptedProgram:
     info = INFO
     device = torch.device("cpu")
+    encodings: Any = None  # what a rank gives it
+
+    def __init__(self, model: str = "fine", speed: Speed | None = None) -> None:
+        self._model = model
+        if speed is not None:
+            self.info = replace(INFO, speed=speed)
+
+    def warm(self) -> None:
+        if self._model == "cold":
+            raise ModelError("cold does not run with compile")
+        if self._model.startswith("warm:"):
+            while not Path(self._model.removeprefix("warm:")).exists():
+                time.sleep(0.002)
 
     def encode(self, call: Call) -> Any:
         _act(call, "encode")
@@ -61,9 +80,6 @@ class ScriptedProgram:
         denoising = ScriptedDenoising(call, payload["embeds"], whole=False)
         denoising.go_on_from(payload)
         return denoising
-
-    def preview(self, call: Call, payload: Any) -> Any:
-        return {"latents": payload["latents"]}
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         _act(call, "decode")
@@ -80,7 +96,7 @@ class ScriptedDenoising:
         self._call = call
         self._whole = whole
         self._latents = embeds + call.inputs.seed
-        self.pending: TransformerCall | None = None
+        self.pending: tuple[TransformerCall, ...] = ()
         self.step = 0
         self.steps = int(call.inputs.params.get("steps", 3))
         self.checkpoint: Checkpoint | None = None
@@ -102,25 +118,31 @@ class ScriptedDenoising:
         _act(self._call, "begin")
         self._next()
 
-    def resume(self, output: Any) -> None:
-        self._latents = output
+    def resume(self, outputs: Sequence[Any]) -> None:
+        (self._latents,) = outputs
         self.step += 1
         if self._marked and not self.done:
             self._marked = False
-            state = {"step": self.step, "latents": output, "embeds": self._embeds}
+            state = {"step": self.step, "latents": self._latents, "embeds": self._embeds}
             state["prompt"] = self._call.inputs.params.get("prompt")
             self.checkpoint = Checkpoint(self.step, state)
         self._next()
 
+    def preview(self) -> Any:
+        _act(self._call, "preview")
+        if self._whole:
+            raise NoPreview("there are none of a whole pipeline")
+        return {"latents": self._latents}
+
     def cancel(self) -> None:
-        self.pending = None
+        self.pending = ()
 
     def result(self) -> Any:
         return [_picture(self._call, self._latents)] if self._whole else {"latents": self._latents}
 
     def _next(self) -> None:
         call = TransformerCall(self._forward, "transformer", (self._latents,), {})
-        self.pending = None if self.done else call
+        self.pending = () if self.done else (call,)
 
     def _forward(self, latents: torch.Tensor) -> torch.Tensor:
         _act(self._call, str(self.step + 1))

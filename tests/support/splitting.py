@@ -15,16 +15,16 @@ from transfer.payload import pack, unpack
 Arrays = list[np.ndarray[Any, Any]]
 
 
-def call(params: dict[str, Any], seed: int = 0, request: str = "r") -> Call:
-    return Call(request, Inputs(params=params, seed=seed))
+def call(params: dict[str, Any], seed: int = 0, request: str = "r", exact: bool = False) -> Call:
+    return Call(request, Inputs(params=params, seed=seed, exact=exact))
 
 
 def drive(denoising: Denoising) -> Any:
     """Runs a denoising to its end, each forward alone."""
     denoising.start()
     while not denoising.done:
-        assert denoising.pending is not None
-        denoising.resume(denoising.pending.run())
+        assert denoising.pending
+        denoising.resume([call.run() for call in denoising.pending])
     return denoising.result()
 
 

@@ -6,6 +6,7 @@ from orchestrator.core.commands import Completed
 from orchestrator.core.events import Disconnected, RemoveInstance
 from tests.support.bench import Bench, Trio
 from transfer.messages import (
+    CacheReport,
     Close,
     Drain,
     Heartbeat,
@@ -45,6 +46,16 @@ def test_any_word_is_a_sign_of_life(bench: Bench, trio: Trio) -> None:
         for leader in trio:
             leader.say(StateChanged(leader.epoch, "ready", "still here", []))
     assert encoder.seen.state == "ready"
+
+
+def test_a_heartbeat_tells_of_the_encoder_s_cache(bench: Bench) -> None:
+    leader = bench.join("e", "encoder", "decoder")
+    encoder, decoder = (bench.machine.view().roles[role][0] for role in leader.info.roles)
+    assert encoder.encodings is None
+    told = CacheReport(hits=3, misses=2, entries=2, nbytes=4096, limit=8192)
+    leader.say(Heartbeat(leader.epoch, told))
+    encoder, decoder = (bench.machine.view().roles[role][0] for role in leader.info.roles)
+    assert (encoder.encodings, decoder.encodings) == (told, None)
 
 
 def test_slots_of_a_lost_sender_come_home_when_it_is_proved_dead(bench: Bench, trio: Trio) -> None:

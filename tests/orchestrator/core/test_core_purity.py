@@ -11,7 +11,8 @@ import pytest
 import orchestrator.core
 
 CORE = Path(orchestrator.core.__file__).parent
-ALLOWED = {"transfer.messages"}
+ALLOWED = {"transfer.messages", "transfer.costs", "transfer.priority", "transfer.speed"}
+ALLOWED |= {"msgspec.structs"}
 WORLDLY = {"asyncio", "io", "os", "pathlib", "random", "socket", "subprocess", "threading", "time"}
 
 

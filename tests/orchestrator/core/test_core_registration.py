@@ -16,6 +16,7 @@ from transfer.messages import (
     RankInfo,
     Refused,
     RegisterAgain,
+    Speed,
     StateChanged,
     Welcome,
     Work,
@@ -267,3 +268,55 @@ def test_push_failed_of_an_old_epoch_is_dropped(bench: Bench) -> None:
     error = ErrorInfo("transfer_failed", "late")
     encoder.say(PushFailed(0, "a", 1, "encoder", 1, False, 100, error))
     assert bench.count("dropped_stale_epoch") == 1
+
+
+# ---------------------------------------------------------------- speed
+
+
+def _fast(**changes: Any) -> Any:
+    return replace(MODEL, speed=Speed(**changes), step_caches=["first_block"])
+
+
+def test_all_that_denoise_need_the_same_flags(bench: Bench) -> None:
+    bench.join("denoiser-0", "denoiser", model=_fast())
+    bench.join("encoder-0", "encoder")  # which has none
+    other = bench.join("denoiser-1", "denoiser", model=_fast(compile=True))
+    reason = other.take(Refused).reason
+    assert "denoiser-1 denoises with dtype=auto, compile" in reason
+    assert "denoiser-0 with dtype=auto;" in reason
+    whole = bench.join("whole", "monolithic", model=_fast(dtype="bfloat16"))
+    assert "dtype=bfloat16" in whole.take(Refused).reason
+    assert bench.join("denoiser-2", "denoiser", model=_fast()).take(Welcome)
+
+
+def test_flags_change_when_those_with_the_old_ones_drain(bench: Bench) -> None:
+    bench.join("denoiser-0", "denoiser", model=_fast())
+    bench.drain("denoiser-0")
+    assert bench.join("denoiser-1", "denoiser", model=_fast(quantize="int8")).take(Welcome)
+    assert bench.machine.model == _fast(quantize="int8")
+
+
+def test_a_denoiser_comes_back_with_other_flags(bench: Bench) -> None:
+    first = bench.join("denoiser-0", "denoiser", model=_fast())
+    bench.end(first)
+    again = bench.join("denoiser-0", "denoiser", model=_fast(compile=True), incarnation="2")
+    assert again.take(Welcome)
+
+
+def test_the_model_has_the_speed_of_those_that_denoise(bench: Bench) -> None:
+    bench.join("encoder-0", "encoder")
+    assert bench.machine.model == MODEL
+    bench.join("denoiser-0", "denoiser", model=_fast(compile=True))
+    bench.join("decoder-0", "decoder")
+    assert bench.machine.model == _fast(compile=True)
+
+
+def test_an_instance_that_warms_up_gets_no_work(bench: Bench) -> None:
+    bench.join("encoder-0", "encoder")
+    bench.join("decoder-0", "decoder")
+    denoiser = bench.join("denoiser-0", "denoiser", ranks=[RankInfo(0, 1, "starting")])
+    denoiser.say(StateChanged(denoiser.epoch, "warming", "registered", denoiser.info.ranks))
+    assert denoiser.seen.state == "warming"
+    assert bench.machine.missing() == ["denoiser"]
+    denoiser.say(StateChanged(denoiser.epoch, "ready", "warm", [RankInfo(0, 1, "ready")]))
+    assert bench.machine.missing() == []

@@ -52,6 +52,19 @@ async def test_a_picture_comes_back_with_all_that_clients_expect() -> None:
     }
 
 
+async def test_the_reply_tells_of_tiles() -> None:
+    door = Door()
+
+    async def make(inputs: Inputs, request_id: str) -> Completed:
+        way = "tiles" if inputs.seed == 8 else None
+        media = door.media.add(f"m-{inputs.seed}", picture(inputs.seed), decoded_in=way)
+        return Completed(media=[media], timings=TIMINGS, attempts=1)
+
+    door.service.behave = make
+    assert (await post(door, seed=7, n=2)).headers["x-triptych-decoded-in"] == "tiles"
+    assert "x-triptych-decoded-in" not in (await post(door, seed=7)).headers
+
+
 async def test_the_service_is_asked_what_the_client_asked() -> None:
     door = Door()
     reply = await post(door, seed=7, num_inference_steps=4, size="64x64", exact=True)

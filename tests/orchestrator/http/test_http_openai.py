@@ -123,8 +123,8 @@ async def test_a_bad_field(clients: Clients) -> None:
         await clients.generate(extra_body={"steps": 4})
     assert (caught.value.param, caught.value.code) == ("steps", "unknown_field")
     assert caught.value.request_id
-    with pytest.raises(openai.BadRequestError, match="later release"):
-        await clients.generate(stream=True)
+    with pytest.raises(openai.BadRequestError, match="b64_json"):
+        await clients.generate(stream=True, response_format="url")
 
 
 async def test_another_model(clients: Clients) -> None:

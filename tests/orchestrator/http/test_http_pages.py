@@ -173,6 +173,10 @@ async def test_the_metrics_tell_what_happened() -> None:
     assert seen["triptych_capacity_requests", "decoder"] == 4
     assert seen["triptych_slots", "d0", "free"] == 5
     assert seen["triptych_slots", "d0", "quarantined"] == 1
+    assert seen["triptych_encoder_cache_lookups_total", "d0", "hit"] == 7
+    assert seen["triptych_encoder_cache_lookups_total", "d0", "miss"] == 2
+    assert seen["triptych_encoder_cache_bytes", "d0"] == 4096
+    assert seen["triptych_encoder_cache_limit_bytes", "d0"] == 8192
     assert seen[("triptych_ready",)] == 1
     assert seen["triptych_protocol_errors_total", "magic"] == 2
     assert seen["triptych_events_total", "requests_refused"] == 4

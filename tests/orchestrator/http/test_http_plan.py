@@ -51,6 +51,11 @@ def test_the_last_seed_has_to_exist() -> None:
     assert refused(400, seed=MAX_SEED, n=2).param == "seed"
 
 
+def test_a_priority_is_of_three_and_normal_by_default() -> None:
+    assert plan().inputs[0].priority == "normal"
+    assert [inputs.priority for inputs in plan(priority="high", n=2).inputs] == ["high", "high"]
+
+
 def test_the_size_becomes_width_and_height() -> None:
     params = plan(size="256x128").inputs[0].params
     assert (params["width"], params["height"]) == (256, 128)
@@ -166,10 +171,14 @@ def test_another_model_is_not_found() -> None:
     assert "`demo`" in caught.value.message
 
 
-def test_streaming_comes_later() -> None:
-    error = refused(400, stream=True, partial_images=2)
-    assert (error.param, error.code) == ("stream", "not_implemented")
-    assert plan(stream=False, partial_images=2)
+def test_streaming() -> None:
+    made = plan(stream=True, partial_images=2)
+    assert (made.stream, made.previews) == (True, 2)
+    made = plan(stream=False, partial_images=2)
+    assert (made.stream, made.previews) == (False, 0)
+    assert plan(stream=True).previews == 0
+    error = refused(400, stream=True, response_format="url")
+    assert error.param == "response_format"
 
 
 def test_exact_is_passed_on() -> None:

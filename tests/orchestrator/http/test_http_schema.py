@@ -41,6 +41,7 @@ def test_every_field_that_the_sdk_may_send_as_null_is_taken() -> None:
         ("output_format", "gif", "jpeg"),
         ("output_compression", 101, "<= 100"),
         ("quality", "ultra", "hd"),
+        ("priority", "urgent", "one of high, low, normal"),
         ("background", "blue", "transparent"),
         ("style", 1, "vivid"),
         ("num_inference_steps", 0, ">= 1"),

@@ -18,7 +18,7 @@ def interleave(*denoisings):
             running.append(waiting.pop(0))
             running[-1].start()
         for each in running:
-            each.resume(each.pending.run())
+            each.resume([it.run() for it in each.pending])
         running = [each for each in running if not each.done]
 
 
@@ -58,29 +58,29 @@ def test_steps_are_counted(program):
     denoising = program("sd15", "denoiser").denoise(
         request, program("sd15", "encoder").encode(request)
     )
-    assert (denoising.step, denoising.steps, denoising.pending) == (0, 3, None)
+    assert (denoising.step, denoising.steps, denoising.pending) == (0, 3, ())
     denoising.start()
     seen = []
     while not denoising.done:
         seen.append((denoising.step, denoising.steps))
-        denoising.resume(denoising.pending.run())
+        denoising.resume([it.run() for it in denoising.pending])
     assert seen == [(0, 3), (1, 3), (2, 3)]
     assert denoising.step == 3
-    assert denoising.pending is None
+    assert denoising.pending == ()
 
 
 def test_the_pending_call_is_the_pipelines_own(program):
     denoiser = program("wan", "denoiser")
-    request = call(PARAMS["wan"], request="mine")
+    request = call(PARAMS["wan"], request="mine", exact=True)
     denoising = denoiser.denoise(request, program("wan", "encoder").encode(request))
     denoising.start()
-    pending = denoising.pending
+    (pending,) = denoising.pending
     assert pending.name == "transformer"
     assert pending.module is denoiser.pipeline.transformer
     assert pending.kwargs["hidden_states"].shape == (1, 16, 3, 4, 4)
     assert pending.context == "mine/cond"
-    denoising.resume(pending.run())
-    assert denoising.pending.context == "mine/uncond"
+    denoising.resume([pending.run()])
+    assert [each.context for each in denoising.pending] == ["mine/uncond"]
     denoising.cancel()
 
 
@@ -92,22 +92,22 @@ def test_a_cancelled_request_ends_where_it_stands(forwards, program):
     if forwards is not None:
         denoising.start()
         for _ in range(forwards):
-            denoising.resume(denoising.pending.run())
+            denoising.resume([it.run() for it in denoising.pending])
     denoising.cancel()
     denoising.cancel()
     assert denoising.done
-    assert denoising.pending is None
+    assert denoising.pending == ()
     with pytest.raises(Cancelled, match="request r"):
         denoising.result()
 
 
 def test_an_error_of_the_pipeline_is_the_requests(program):
-    request = call(PARAMS["sd15"])
+    request = call(PARAMS["sd15"], exact=True)
     denoising = program("sd15", "denoiser").denoise(
         request, program("sd15", "encoder").encode(request)
     )
     denoising.start()
-    denoising.resume((torch.zeros(1, 4, 4, 4),))
+    denoising.resume([(torch.zeros(1, 4, 4, 4),)])
     assert denoising.done
     with pytest.raises(ValueError, match="not enough values"):
         denoising.result()

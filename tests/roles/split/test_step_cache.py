@@ -1,6 +1,7 @@
 """Step caches: a request's own, those of diffusers, and nothing to anybody else."""
 
 import contextlib
+from dataclasses import replace
 
 import diffusers.hooks
 import numpy as np
@@ -10,13 +11,14 @@ from diffusers import DiffusionPipeline
 from diffusers.hooks.hooks import CacheContext, _set_cache_context
 
 from roles.split.batching import key_of
+from roles.split.loading import load
 from roles.split.program import Call, Unavailable
 from roles.split.step_cache import Hooks, Unsupported, supported
 from tests.support.pipelines import PARAMS
 from tests.support.splitting import arrays, drive, plain, same
-from transfer.messages import Inputs, StepCache
+from transfer.messages import Inputs, Speed, StepCache
 
-STEPS = 8
+STEPS = 6
 FIRST_BLOCK = StepCache("first_block", threshold=0.6)
 TAYLORSEER = StepCache("taylorseer", interval=3)
 PYRAMID = StepCache("pyramid", interval=2)
@@ -32,9 +34,7 @@ CASES = [
     ("flux", FIRST_BLOCK),
     ("flux", TAYLORSEER),
     ("flux", PYRAMID),
-    ("qwenimage", FIRST_BLOCK),
     ("qwenimage", TAYLORSEER),
-    ("wan", FIRST_BLOCK),
     ("wan22", FIRST_BLOCK),
     ("ltx", PYRAMID),
 ]
@@ -67,7 +67,7 @@ def interleave(denoisings):
         each.start()
     while running := [each for each in denoisings if not each.done]:
         for each in running:
-            each.resume(each.pending.run())
+            each.resume([it.run() for it in each.pending])
 
 
 def hooked(module):
@@ -146,17 +146,15 @@ def test_cancelled_and_failed_requests_leave_nothing(program):
     asked = request("flux", 1, FIRST_BLOCK)
     denoising = denoiser.denoise(asked, encoder.encode(asked))
     denoising.start()
-    denoising.resume(denoising.pending.run())
-    hooks = denoising.pending.hooks
+    denoising.resume([it.run() for it in denoising.pending])
+    (pending,) = denoising.pending
     with pytest.raises(TypeError):
-        type(denoising.pending)(
-            denoising.pending.module, "transformer", (), {"nonsense": 1}, None, {}, hooks
-        ).run()
+        replace(pending, args=(), kwargs={"nonsense": 1}, context=None).run()
     assert hooked(denoiser.pipeline.transformer) == []
     denoising.cancel()
     kept = [
         state
-        for attributes in hooks._mounted.values()
+        for attributes in pending.hooks._mounted.values()
         for hook in attributes["_diffusers_hook"].hooks.values()
         for state in hook.state_manager._state_cache
     ]
@@ -169,7 +167,7 @@ def test_a_request_with_a_cache_shares_no_forward_and_the_others_do(program):
     for asked in (request("flux", 1), request("flux", 2), request("flux", 3, FIRST_BLOCK)):
         denoising = denoiser.denoise(asked, encoder.encode(asked))
         denoising.start()
-        keys.append(key_of(denoising.pending))
+        keys.append(key_of(denoising.pending[0]))
         denoising.cancel()
     assert keys[0] == keys[1] is not None
     assert keys[2] is None
@@ -220,6 +218,20 @@ def test_the_payload_tells_what_was_on(program):
         asked = request("flux", 1, cache)
         result = drive(denoiser.denoise(asked, encoder.encode(asked)))
         assert result.get("speed") == told
+
+
+def test_a_request_can_do_without_what_its_denoiser_does_by_itself(folder, program):
+    encoder = program("flux", "encoder")
+    cached = load(folder("flux"), ["denoiser"], speed=Speed(step_cache=FIRST_BLOCK))
+    by_itself, without = request("flux", 1), request("flux", 1, StepCache("none"), exact=True)
+    one, other = (
+        drive(cached.denoise(each, encoder.encode(each))) for each in (by_itself, without)
+    )
+    assert one["speed"] == "step-cache=first_block:0.6"
+    assert "speed" not in other
+    plain = drive(program("flux", "denoiser").denoise(request("flux", 1), encoder.encode(without)))
+    assert torch.equal(other["decodes"][0][1][0], plain["decodes"][0][1][0])
+    assert not torch.equal(one["decodes"][0][1][0], plain["decodes"][0][1][0])
 
 
 def test_hooks_of_others_stay_underneath(program):

@@ -46,6 +46,15 @@ def expected(inputs: Inputs) -> str:
     return value.hex()
 
 
+def preview(value: bytes) -> bytes:
+    """What a decoder is given of a request that is being denoised from `value`."""
+    return xxhash.xxh3_128_digest(value + b"preview")
+
+
+def expected_preview(inputs: Inputs) -> str:
+    return then(preview(then(first(inputs), "encoder")), "decoder").hex()
+
+
 def size(value: bytes) -> int:
     """The same for every computation of a stage."""
     return SIZES[value[0] % len(SIZES)]

@@ -3,7 +3,16 @@
 from typing import TYPE_CHECKING
 
 from orchestrator.core import integrity
-from orchestrator.core.commands import Command, Completed, Discard, Reject, Resolve, Send, Watch
+from orchestrator.core.commands import (
+    Command,
+    Completed,
+    Discard,
+    Preview,
+    Reject,
+    Resolve,
+    Send,
+    Watch,
+)
 from orchestrator.core.config import Config
 from orchestrator.core.events import Cancel, Disconnected, Event, SenderGone, Submit, Tick
 from orchestrator.core.machine import Machine
@@ -61,9 +70,9 @@ class Orchestrator:
             self._carry_out(command)
         return commands
 
-    def submit(self, id: str, inputs: Inputs, deadline_s: float) -> bool:
+    def submit(self, id: str, inputs: Inputs, deadline_s: float, previews: int) -> bool:
         """Whether it is accepted."""
-        commands = self.do(Submit(id, inputs, deadline_s))
+        commands = self.do(Submit(id, inputs, deadline_s, previews=previews))
         if any(isinstance(command, Reject) for command in commands):
             return False
         if id in self.open:
@@ -88,6 +97,10 @@ class Orchestrator:
                 self.world.watch(host.pid, SenderGone(name, epoch))
             case Discard(media=media):
                 self.world.release(media)
+            case Preview(request=id, media=media):
+                if id not in self.open:
+                    self.world.wrong(f"a preview of {id}, which is not under way")
+                self.world.shown(id, self.open[id][0], media)
             case Resolve(request=id, result=result):
                 self._resolve(id, result)
 

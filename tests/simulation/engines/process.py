@@ -57,6 +57,7 @@ class Process:
             slots=dice.randint(3, 6),
             slot_bytes=4096,
             max_batch=dice.randint(1, 3),
+            schedule=dice.choice(["sjf", "fifo", "round_robin"]),
             threads=1,
             rank_timeout_s=UNIT_S,
             checkpoint_s=dice.choice([0.0, 0.01, 0.02]),

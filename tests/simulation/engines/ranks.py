@@ -12,6 +12,7 @@ import xxhash
 from roles.calls import (
     Begin,
     Call,
+    Collect,
     Drop,
     Frames,
     Key,
@@ -21,6 +22,7 @@ from roles.calls import (
     MediaFile,
     Outcome,
     Outcomes,
+    Peek,
     RankError,
     Reply,
     Run,
@@ -151,10 +153,17 @@ class Rank:
         except RuntimeError as reason:
             value, error = None, RankError("raised", type(reason).__name__, str(reason))
         reply = frame(Reply(call.call, error is None, value, error))
-        context = self._process.life.context
-        self._later(0.0005 * self._world.dice.random(), self._answer, context, reply)
+        if isinstance(call, Collect):  # files are made beside whatever else the rank does
+            self._later(self._seconds(call), self._reply, None, reply)
+        else:
+            self._reply(reply)
         self._busy = False
         self._go_on()
+
+    def _reply(self, reply: bytes) -> None:
+        if self.death is None and not self._hung:
+            context = self._process.life.context
+            self._later(0.0005 * self._world.dice.random(), self._answer, context, reply)
 
     def _answer(self, reply: bytes) -> None:
         for one in self._answers.feed(reply):
@@ -193,12 +202,16 @@ class Rank:
                 return Loaded(MODEL)
             case Begin():
                 return Outcomes([self._begin(call)])
+            case Peek():
+                return Outcomes([self._peek(call)])
             case Run(unit=unit, groups=groups):
                 for key in [key for key in call.marked if key in self.live]:
                     self.live[key].marked = True
                 return Outcomes([self._run(key, unit) for group in groups for key in group])
             case Store():
                 return self._store(call)
+            case Collect():
+                return Outcomes([self._collect(call)])
             case Drop(request=request, attempt=attempt):
                 self.live.pop((request, attempt), None)
         return None
@@ -239,6 +252,14 @@ class Rank:
             live.value = compute.then(live.value, "encoder")
         return compute.steps(live.value)
 
+    def _peek(self, call: Peek) -> Outcome:
+        key, shown = (call.request, call.attempt), self.live.get((call.of, call.of_attempt))
+        if shown is None or shown.done or not shown.step or self._world.strikes("rank error"):
+            return Outcome(*key, error=ErrorInfo("unsupported", "there is nothing to see"))
+        value = compute.preview(shown.value)
+        self.live[key] = Live(shown.role, shown.inputs, value, shown.step, shown.steps, done=True)
+        return Outcome(*key, done=True, nbytes=compute.size(value))
+
     def _run(self, key: Key, unit: str) -> Outcome:
         live = self._known(key, unit)
         if self._world.strikes("rank error"):
@@ -268,7 +289,6 @@ class Rank:
             step=live.step,
             steps=live.steps,
             nbytes=None if last else compute.size(live.value),
-            media=self._pictures(live) if last else None,
         )
 
     def _checkpoint(self, live: Live) -> Marked | None:
@@ -278,6 +298,15 @@ class Rank:
         live.marked = False
         live.checkpoint = compute.checkpoint(live.value, live.step, live.steps)
         return Marked(live.step, HEADER_BYTES + len(live.checkpoint))
+
+    def _collect(self, call: Collect) -> Outcome:
+        key = (call.request, call.attempt)
+        live = self._known(key, "Collect")
+        if not live.done:
+            self._world.wrong(f"{self._process}: Collect of {key} before it is decoded")
+        if self._world.strikes("rank error"):
+            return Outcome(*key, error=ErrorInfo("rank_failed", "scripted"))
+        return Outcome(*key, done=True, media=self._pictures(live))
 
     def _slice(self, left: int) -> int:
         """Steps that are taken in one go, if nothing else is wanted meanwhile."""

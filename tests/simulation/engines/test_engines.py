@@ -27,7 +27,7 @@ def test_80_seeds_hold() -> None:
 def test_without_faults_everything_is_completed(seed: int) -> None:
     world = World(seed, weather=0.0)
     live(world)
-    assert set(world.results) <= {"completed", "cancelled", "deadline"}
+    assert set(world.results) <= {"completed", "cancelled", "deadline", "previews"}
     assert world.results["completed"] > 5
 
 

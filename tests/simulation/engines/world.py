@@ -23,10 +23,12 @@ from tests.simulation.engines.ranks import POISON
 from transfer.errors import PayloadError
 from transfer.header import check_header
 from transfer.messages import (
+    PRIORITIES,
     SPLIT_ROUTE,
     ErrorInfo,
     Inputs,
     Media,
+    Params,
     Role,
     from_instance,
 )
@@ -68,7 +70,7 @@ class World:
         self.weather = drawn if weather is None else weather
         self.accident_s = self.dice.choice([0.3, 1.0, 3.0])  # between two of them
         self.crashing = self.dice.random() < 0.3  # the orchestrator, too
-        self.policy = self.dice.choice(["round_robin", "least_loaded"])
+        self.policy = self.dice.choice(["round_robin", "least_loaded", "least_backlog"])
         self.faults = self.weather > 0
         self.over = False
         self.failure: str | None = None
@@ -315,7 +317,18 @@ class World:
         id = f"r{self.asked % 12}"
         if core is None or id in core.open:
             return False
-        return core.submit(id, Inputs({"prompt": prompt}, seed=self.asked), deadline_s)
+        steps, priority = self.dice.choice([2, 4]), self.dice.choice(PRIORITIES)
+        params: Params = {"prompt": prompt, "num_inference_steps": steps}
+        inputs = Inputs(params, seed=self.asked, priority=priority)
+        return core.submit(id, inputs, deadline_s, previews=self.dice.randint(0, 3))
+
+    def shown(self, id: str, inputs: Inputs, media: list[Media]) -> None:
+        self.results["previews"] += 1
+        for each in media:
+            found = self._files.get(each.id)
+            if found is not None and found[1] != compute.expected_preview(inputs):
+                self.wrong(f"{id} has a preview of something else")
+        self.release(media)
 
     def resolved(self, id: str, inputs: Inputs, result: Completed | ErrorInfo) -> None:
         self.results[getattr(result, "kind", "completed")] += 1

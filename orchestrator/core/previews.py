@@ -1,0 +1,89 @@
+"""Previews: pictures of requests that are still being denoised.
+
+A preview is a request of its own that nobody waits for, from the denoiser that has the latents to a
+decoder that has nothing else to do. It is one attempt with leases, epochs and fences like any
+other, but it is begun only when its decoder is idle, never tried again, and dropped when what it
+shows is over. So a preview that is lost costs nothing but itself.
+"""
+
+from orchestrator.core import dispatch
+from orchestrator.core.attempts import Attempt, State
+from orchestrator.core.books import Books
+from orchestrator.core.instances import Post
+from transfer.messages import Work
+from transfer.previews import passed
+
+DECODERS_TRIED = 8  # a preview is a convenience: the search for a decoder is short
+
+
+def consider(books: Books, attempt: Attempt) -> None:
+    """The attempt has moved: a preview of it may be due, one at a time. Of those that were not
+    begun before the next one was due, only that one is made."""
+    request = attempt.request
+    if not request.previews or request.preview is not None:
+        return
+    if attempt.last or attempt.next_role != "decoder":
+        return
+    if passed(attempt.step, attempt.steps, request.previews) > request.previewed:
+        books.ledger.due.put(books.now, attempt.serial, attempt)
+
+
+def begin_one(books: Books) -> bool:
+    """Begins the preview that has been due for longest, if a decoder has nothing else to do."""
+    attempt = books.ledger.due.head()
+    if attempt is None:
+        return False
+    post = _idle_decoder(books)
+    if post is None:
+        return False
+    books.ledger.due.discard(attempt.serial)
+    _begin(books, attempt, post)
+    return True
+
+
+def _idle_decoder(books: Books) -> Post | None:
+    """One that has nothing to do, and as much room for others as for the preview. Whoever waits
+    goes first."""
+    if books.ledger.lines["decoder"] or books.ledger.wary["decoder"]:
+        return None
+    usual = books.expect("denoiser")
+    tried = 0
+
+    def idle(post: Post) -> bool:
+        nonlocal tried
+        tried += 1
+        free = 2 * post.instance.slots.need(usual) <= post.instance.slots.free
+        promised = any(each.request.preview_of is not None for each in post.promised)
+        return tried > DECODERS_TRIED or (free and not post.imminent and not promised)
+
+    roster = books.registry.rosters["decoder"]
+    post = roster.find(roster.rooms("low").now, idle)
+    return None if tried > DECODERS_TRIED else post
+
+
+def _begin(books: Books, of: Attempt, post: Post) -> None:
+    """Has the denoiser make a payload of its latents, with room for it at an idle decoder."""
+    books.count("previews_begun")
+    worker, request = of.worker, of.request
+    assert worker is not None
+    request.previewed = passed(of.step, of.steps, request.previews)
+    preview = books.ledger.look(of, books.now)
+    preview.worker, preview.started = worker, True
+    worker.posts[of.role].looking[preview] = None
+    preview.move(State.COMPUTING, books.now, str(worker))
+    post.promised[preview] = None
+    slots = post.instance.slots
+    nbytes = books.expect(of.role) or slots.free // 2 * slots.slot_bytes
+    work = Work(
+        epoch=worker.epoch,
+        request=preview.id,
+        attempt=preview.number,
+        role=of.role,
+        last=False,
+        inputs=preview.request.inputs,
+        seconds=max(0.0, request.deadline - books.now),
+        grant=dispatch.grant(books, preview, post, nbytes),
+        preview_of=(of.id, of.number),
+    )
+    books.send(worker, work)
+    dispatch.watch(books, preview)

@@ -1,0 +1,92 @@
+"""Decoding when memory is short: in slices, then in tiles, by the decoder's own switches.
+
+Slices decode one sample, or frame, of a batch after the other. Tiles decode overlapping parts of
+each picture and blend them: that needs a fraction of the memory, and changes pixels. So it is only
+done when the decoding has failed otherwise, it is said, and it is never done to an exact request.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+from roles.split.together import free_memory, is_out_of_memory
+from transfer.messages import DecodedIn
+
+log = logging.getLogger(__name__)
+
+SWITCHES: dict[Literal["slices", "tiles"], str] = {"slices": "slicing", "tiles": "tiling"}
+
+
+class NoRoom(RuntimeError):
+    """A device has not the memory to decode this, in no way that the request permits."""
+
+
+class Sparing:
+    """Decodes one request's results. `way`: what was needed for want of memory, if anything."""
+
+    def __init__(self, request: str, exact: bool) -> None:
+        self.way: DecodedIn = None
+        self._request = request
+        self._exact = exact
+
+    def decode(self, name: str, module: Any, decode: Callable[[], Any]) -> Any:
+        """What `decode` gives, which computes with `module`; it may be called several times.
+
+        Raises NoRoom, and whatever else `decode` raises. The module's switches are afterwards as
+        they were.
+        """
+        made, result, reason = _tried(decode)
+        if made:
+            return result
+        if self._exact:
+            raise NoRoom(
+                f"there is not enough memory to decode with {name} ({reason}); in tiles it would "
+                "not be exact: ask without exact, for a smaller size, or give the decoder more"
+            )
+        with contextlib.ExitStack() as switches:
+            for way in SWITCHES:
+                if not switches.enter_context(_switched(module, SWITCHES[way])):
+                    continue
+                made, result, reason = _tried(decode)
+                if made:
+                    self._say(name, way)
+                    return result
+        raise NoRoom(
+            f"there is not enough memory to decode with {name}, not even in tiles ({reason}); "
+            "ask for a smaller size, or give the decoder more"
+        )
+
+    def _say(self, name: str, way: DecodedIn) -> None:
+        self.way = "tiles" if self.way == "tiles" else way
+        log.warning("out of memory: request %s was decoded with %s in %s", self._request, name, way)
+
+
+def _tried(decode: Callable[[], Any]) -> tuple[bool, Any, str]:
+    """(whether it was made, the result, why it was not made for want of memory)."""
+    try:
+        return True, decode(), ""
+    except Exception as error:  # let go of before the next try: its frames hold tensors
+        if not is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+    free_memory()
+    return False, None, reason
+
+
+@contextlib.contextmanager
+def _switched(module: Any, switch: str) -> Iterator[bool]:
+    """Turns a switch of a decoder on within the block. False: it has none, or it is on already."""
+    enable = getattr(module, f"enable_{switch}", None)
+    if enable is None or getattr(module, f"use_{switch}", None) is not False:
+        yield False
+        return
+    try:
+        enable()
+    except NotImplementedError:  # diffusers has it in every autoencoder, also where it is not made
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        getattr(module, f"disable_{switch}")()
