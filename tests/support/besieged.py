@@ -114,6 +114,7 @@ class Decoder(Dealer):
 
     def __init__(self, endpoint: str, media: MediaServer, file: int) -> None:
         super().__init__(endpoint, "decoder-0", "decoder")
+        self._changes["endpoint"] = media.endpoint  # or it is taken for one that is gone
         self._media, self._file = media, file
 
     async def work(self, work: Work) -> None:

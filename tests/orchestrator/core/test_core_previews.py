@@ -1,6 +1,7 @@
 """Previews in the core: when one is begun, how it goes, and that it harms nothing."""
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.core.commands import Completed
 from tests.support.bench import PICTURE, Bench, Scripted, Trio
@@ -52,7 +53,7 @@ def test_a_preview_goes_from_the_denoisers_latents_to_whoever_asked() -> None:
     denoiser.delivers(look)
     decode = decoder.take(Work)
     assert (decode.preview_of, decode.last) == (("a", 1), True)
-    assert decode.inputs == work.inputs
+    assert decode.inputs == replace(work.inputs, priority="low")
     decoder.accepts(decode)
     decoder.finishes(decode)
     assert [(p.request, p.media) for p in bench.previews] == [("a", [PICTURE])]

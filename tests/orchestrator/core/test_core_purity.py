@@ -12,7 +12,7 @@ import orchestrator.core
 
 CORE = Path(orchestrator.core.__file__).parent
 ALLOWED = {"transfer.messages", "transfer.costs", "transfer.priority", "transfer.speed"}
-ALLOWED |= {"msgspec.structs"}
+ALLOWED |= {"transfer.previews", "msgspec.structs"}
 WORLDLY = {"asyncio", "io", "os", "pathlib", "random", "socket", "subprocess", "threading", "time"}
 
 

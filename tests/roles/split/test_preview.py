@@ -22,7 +22,7 @@ def watched(denoising):
     while not denoising.done:
         if denoising.step:
             previews.append((denoising.step, denoising.preview()))
-        denoising.resume(denoising.pending.run())
+        denoising.resume([call.run() for call in denoising.pending])
     return denoising.result(), previews
 
 
@@ -52,7 +52,7 @@ def test_a_preview_is_small_and_its_request_goes_on_beside_others(name, program)
         each.start()
     while not running[0].done:
         for each in running:
-            each.resume(each.pending.run())
+            each.resume([call.run() for call in each.pending])
             if each.step and not each.done:
                 running[0].preview()
     for each, request, expected in zip(running, requests, alone, strict=True):
@@ -84,9 +84,9 @@ def test_a_pipeline_that_cannot_be_shown_says_so_once(program, caplog, monkeypat
     expected = arrays(through_roles(encoder, denoiser, decoder, request))
     denoising = denoiser.denoise(request, encoder.encode(request))
     denoising.start()
-    denoising.resume(denoising.pending.run())
+    denoising.resume([call.run() for call in denoising.pending])
     while not denoising.step:
-        denoising.resume(denoising.pending.run())
+        denoising.resume([call.run() for call in denoising.pending])
     monkeypatch.setattr(denoiser, "_blind", False)
 
     def broken(*args: object) -> None:
@@ -102,7 +102,7 @@ def test_a_pipeline_that_cannot_be_shown_says_so_once(program, caplog, monkeypat
     ]
     monkeypatch.undo()
     while not denoising.done:
-        denoising.resume(denoising.pending.run())
+        denoising.resume([call.run() for call in denoising.pending])
     assert same(arrays(decoder.decode(request, denoising.result())), expected)
 
 
