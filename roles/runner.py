@@ -170,6 +170,8 @@ class Runner:
 
     def store(self, call: Store) -> Stored:
         key = (call.request, call.attempt)
+        if call.checkpoint and key not in self._live:
+            raise RuntimeError(f"{key} has failed, or is stored, since its checkpoint was made")
         live = self._live[key] if call.checkpoint else self._live.pop(key)
         packed = live.checkpoint if call.checkpoint else live.packed
         live.checkpoint = None

@@ -47,12 +47,18 @@ def expected(inputs: Inputs) -> str:
 
 
 def preview(value: bytes) -> bytes:
-    """What a decoder is given of a request that is being denoised from `value`."""
+    """What a decoder is given of a request whose denoising is at `value`."""
     return xxhash.xxh3_128_digest(value + b"preview")
 
 
-def expected_preview(inputs: Inputs) -> str:
-    return then(preview(then(first(inputs), "encoder")), "decoder").hex()
+def expected_previews(inputs: Inputs) -> set[str]:
+    """After each step but the last."""
+    value = then(first(inputs), "encoder")
+    found = set()
+    for _ in range(steps(value) - 1):
+        value = step(value)
+        found.add(then(preview(value), "decoder").hex())
+    return found
 
 
 def size(value: bytes) -> int:

@@ -321,6 +321,8 @@ class Rank:
 
     def _store(self, call: Store) -> Stored:
         key = (call.request, call.attempt)
+        if call.checkpoint and key not in self.live:
+            raise RuntimeError("it has failed, or is stored, since the checkpoint was made")
         live = self._known(key, "Store")
         if call.checkpoint:
             data, live.checkpoint = live.checkpoint or b"", None
