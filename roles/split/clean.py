@@ -12,6 +12,7 @@ give their noisy latents.
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,16 +32,8 @@ class LastStep:
         self._scheduler = scheduler
         self._given: dict[str, Any] = {}
         self._result: torch.Tensor | None = None
-        original = scheduler.step
-        self._arguments = inspect.signature(original)
-
-        @functools.wraps(original)  # pipelines look at its signature
-        def step(*args: Any, **kwargs: Any) -> Any:
-            result = original(*args, **kwargs)
-            self._note(self._arguments.bind(*args, **kwargs).arguments, result)
-            return result
-
-        scheduler.step = step
+        self._arguments = inspect.signature(scheduler.step)
+        scheduler.step = _Watched(scheduler, self._note)
 
     @property
     def taken(self) -> bool:
@@ -61,11 +54,32 @@ class LastStep:
             return result
         return predicted.to(result.dtype)
 
-    def _note(self, given: dict[str, Any], result: Any) -> None:
+    def _note(self, args: Any, kwargs: Any, result: Any) -> None:
+        given = self._arguments.bind(*args, **kwargs).arguments
         self._given = {name: given.get(name) for name in _GIVEN}
         plain = isinstance(result, tuple)
         self.values = len(result) if plain else None
         self._result = result[0] if plain else result.prev_sample
+
+
+class _Watched:
+    """A scheduler's `step` that tells of each call. A copy of the scheduler, which some pipelines
+    make for another modality, has its own `step`, and nobody is told."""
+
+    def __init__(self, scheduler: Any, tell: Callable[[Any, Any, Any], None]) -> None:
+        self._scheduler = scheduler
+        self._step = scheduler.step
+        self._tell = tell
+        functools.update_wrapper(self, self._step)  # pipelines look at its signature
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self._step(*args, **kwargs)
+        self._tell(args, kwargs, result)
+        return result
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        copied = memo.get(id(self._scheduler))
+        return self if copied is None else type(copied).step.__get__(copied)
 
 
 def _predicted(

@@ -23,7 +23,7 @@ from orchestrator.options import OrchestratorOptions
 from orchestrator.service import Completed, RequestFailed, Service
 from tests.support.bench import INPUTS
 from tests.support.scripted_dealer import dealers
-from transfer.codec import MAGIC, MAX_FRAME_BYTES, encode
+from transfer.codec import MAGIC, MAX_FRAME_BYTES, PROTOCOL, encode
 from transfer.keys import KeyPair, cluster_keys, make
 from transfer.messages import (
     SPLIT_ROUTE,
@@ -171,16 +171,16 @@ async def test_f17_a_peer_of_another_version_is_told_why_nobody_answers() -> Non
         later.setsockopt(zmq.LINGER, 0)
         cluster_keys().of_client(later)
         later.connect(control.endpoint)
-        for number in (2, 255):
+        for number in (PROTOCOL + 1, 255):
             await later.send(bytes([MAGIC, number]) + b"whatever that version says")
             async with asyncio.timeout(DEADLINE_S):
                 answer = await later.recv()
             assert answer[:2] == bytes([MAGIC, 0])
             assert answer[2:].decode().endswith(f"and this instance protocol {number}")
         await later.send(answer)  # to which nothing is answered: two versions would never end
-        await later.send(bytes([MAGIC, 3, 0]))
+        await later.send(bytes([MAGIC, PROTOCOL + 2, 0]))
         async with asyncio.timeout(DEADLINE_S):
-            assert b"protocol 3" in await later.recv()
+            assert f"protocol {PROTOCOL + 2}".encode() in await later.recv()
         assert control.counters["protocol_errors_parting"] == 1
         assert await _generate(service, "beside it")
         later.close()

@@ -1,6 +1,7 @@
 """What a model says of itself, derived for every family alike."""
 
 import pytest
+from msgspec.structs import replace
 
 from roles.samples import Video
 from roles.split.program import BadInput
@@ -29,7 +30,9 @@ def test_modality_and_sizes(name, program):
 
 @pytest.mark.parametrize("role", ["encoder", "denoiser", "decoder"])
 def test_every_role_describes_the_same_model(role, program):
-    assert program("wan", role).info == program("wan", "encoder").info
+    """Speed is the denoiser's own affair."""
+    mine, others = program("wan", role).info, program("wan", "encoder").info
+    assert replace(mine, speed=None, step_caches=[]) == replace(others, speed=None, step_caches=[])
 
 
 @pytest.mark.parametrize("name", ["flux", "sd15", "sd3", "wan", "ltx", "zimage"])
