@@ -64,7 +64,7 @@ async def test_it_introduces_itself(them: ScriptedOrchestrator, us: LeaderProces
     assert us.ready["pid"] == told.host.pid == us.process.pid
     assert us.ready["rank_pids"] == [rank.pid for rank in told.ranks]
     assert [rank.state for rank in told.ranks] == ["ready"]
-    assert told.capacity == {"encoder": 2, "denoiser": 3, "decoder": 3, "monolithic": 3}
+    assert told.capacity == {"encoder": 2, "denoiser": 5, "decoder": 3, "monolithic": 5}
     assert told.model.name == "scripted"
     assert told.pool.slots == 4
 

@@ -243,3 +243,20 @@ def test_nonsense_costs_the_request(bench: Bench) -> None:
     work = _denoising(bench, encoder, denoiser)
     _checkpoint(denoiser, work, nbytes=0)
     assert bench.count("protocol_breaches") == 1
+
+
+def test_the_rest_of_a_stage_tells_nothing_of_what_the_whole_takes(bench: Bench) -> None:
+    encoder, denoiser, _ = bench.trio()
+    bench.join("denoiser-1", "denoiser")
+    work = _denoising(bench, encoder, denoiser)
+    shape = bench.machine.books.ledger.active["a"].works["denoiser"].shape
+    _checkpoint(denoiser, work)
+    denoiser.fails(work, "rank_died", released=_unused(work))
+    push = denoiser.take(Push)
+    _pushed(denoiser, push)
+    other = bench.scripted[push.grant.receiver.encode()]
+    again = other.take(Work)
+    other.accepts(again)
+    other.delivers(again, report=StageReport(compute_s=3.0, steps=10))
+    costs = bench.machine.books.forecast._costs
+    assert not costs.measured(shape, 1)

@@ -1,6 +1,7 @@
 """A request goes on from the middle of its loop, in another process, to the same bits."""
 
 import pytest
+import torch
 from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
@@ -142,6 +143,44 @@ def test_a_request_moves_again_and_again(program):
         moving = resumed(shared, asked, checkpoint_at(moving, moment))
     assert run_to_end(moving) == 1
     assert equal(moving.result(), undisturbed)
+
+
+def test_what_has_moved_is_shown_at_once(program):
+    """Before its next step there is only the latents; after it, what the step predicts."""
+    shared = program("zimage", "encoder", "denoiser", "decoder")
+    asked = request("zimage")
+    left = shared.denoise(asked, shared.encode(asked))
+    left.start()
+    checkpoint = checkpoint_at(left, 2)
+    again = resumed(shared, asked, checkpoint)
+    given = again.preview()["decodes"][0][1][0]
+    vae = shared.pipeline.vae.config
+    latents = checkpoint.payload["snapshot"]["tensors"]["latents"]
+    assert torch.equal(given, latents / vae.scaling_factor + vae.shift_factor)
+    for denoising in (left, again):
+        while denoising.step < 3:
+            denoising.resume([call.run() for call in denoising.pending])
+    assert equal(again.preview(), left.preview())
+    assert run_to_end(again) == run_to_end(left)
+    assert equal(again.result(), left.result())
+
+
+@pytest.mark.parametrize("name", ["qwenimage", "wan"])
+def test_branches_that_waited_together_are_passed_over(name, program):
+    """A checkpoint at a step whose branches of guidance were asked for before any was computed."""
+    shared, asked = program(name, "encoder", "denoiser"), request(name)
+    payload = shared.encode(asked)
+    undisturbed = drive(shared.denoise(asked, payload))
+    left = shared.denoise(asked, payload)
+    left.start()
+    while left.step < 2:
+        left.resume([call.run() for call in left.pending])
+    assert len(left.pending) == 2
+    again = resumed(shared, asked, checkpoint_at(left, 3))
+    left.cancel()
+    assert len(again.pending) == 2
+    run_to_end(again)
+    assert equal(again.result(), undisturbed)
 
 
 def test_a_checkpoint_is_as_of_its_step_whatever_comes_after(program):
