@@ -269,7 +269,7 @@ LEADERS = [
     Mutation(
         "keep the payload of an attempt that was aborted",
         f"{ROLES}/engine.py",
-        "if isinstance(last, Delivered) and not (attempt.aborted or attempt.forgotten.done()):",
+        "if isinstance(last, Delivered) and wanted:",
         "if isinstance(last, Delivered) or (attempt.aborted and attempt.slots):\n"
         "            last = last if isinstance(last, Delivered) else Delivered(\n"
         "                *about(attempt), 1, 4096, 1, attempt.report)",
