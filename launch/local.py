@@ -45,6 +45,7 @@ _OF_ROLES = (
     "slot_bytes",
     "max_batch",
     "rank_timeout",
+    "checkpoint",
     "encoder_cache",
 )
 _OF_BOTH = ("keys", "media_store", "schedule")

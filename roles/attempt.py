@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from roles.calls import Key, Outcome
-from transfer.messages import ErrorInfo, Grant, StageReport, Work
+from transfer.messages import ErrorInfo, Grant, Shelf, StageReport, Work
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class Attempt:
     next one. `computed` is resolved by the engine's loop with the last unit's outcome.
     """
 
-    def __init__(self, work: Work, epoch: int) -> None:
+    def __init__(self, work: Work, epoch: int, shelf: Shelf | None = None) -> None:
         loop = asyncio.get_running_loop()
         self.work = work
         self.key: Key = (work.request, work.attempt)
@@ -39,7 +39,9 @@ class Attempt:
         self.computed: asyncio.Future[Outcome] = loop.create_future()
         self.push: asyncio.Future[Grant] | None = None  # once it is staged
         self.forgotten: asyncio.Future[None] = loop.create_future()
+        self.shelf: Shelf = shelf or work.role  # where its payload lies in the outbox
         self.slots: list[int] = []  # of the outbox
+        self.marked = False  # a checkpoint is to be made of it
         self.computing = True  # takes one of the places that `Register.capacity` told of
         self.in_ranks = False  # ranks hold something of it
         self.finishing = False  # ranks make its files, beside whatever else they do
@@ -62,6 +64,11 @@ class Attempt:
         """Makes the coroutine raise this where it waits, or at its next wait. The first counts."""
         if not self._interrupted.done():
             self._interrupted.set_result(error)
+
+    @property
+    def going_on(self) -> bool:
+        """Its last unit was not run, and nothing has ended it."""
+        return not self.computed.done() and not self._interrupted.done()
 
     def check(self) -> None:
         if self._interrupted.done():
@@ -121,6 +128,11 @@ class Attempt:
 
     def wrote(self, seconds: float) -> None:
         self._spent["write_s"] += seconds
+
+    @property
+    def computed_s(self) -> float:
+        """Seconds that the ranks have computed on it."""
+        return self._spent["compute_s"]
 
     @property
     def report(self) -> StageReport:

@@ -89,23 +89,26 @@ class Run(Message, frozen=True, tag="run"):
 
     The requests of a group share their forwards: their batch keys are equal. `share`: so many calls
     go into one forward at most, those of branches of guidance included; 0: as many as there are.
-    Answered with `Outcomes`, one for each request in order.
+    Of those in `marked` a checkpoint is made at the end of the step that they are in. Answered with
+    `Outcomes`, one for each request in order.
     """
 
     unit: Unit
     groups: Groups
     call: int = 0
     share: int = 0
+    marked: list[Key] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Store(Message, frozen=True, tag="store"):
-    """Write the finished payload into these outbox slots and forget the request. Answered with
-    `Stored`; the leader writes the header."""
+    """Write the finished payload into these outbox slots and forget the request; or its latest
+    `checkpoint`, and go on with it. Answered with `Stored`; the leader writes the header."""
 
     request: str
     attempt: int
     slots: list[int]
     call: int = 0
+    checkpoint: bool = False
 
 
 class Collect(Message, frozen=True, tag="collect"):
@@ -171,6 +174,15 @@ class Measured(Record, frozen=True):
     most: int | None = None
 
 
+class Marked(Record, frozen=True):
+    """A checkpoint of `nbytes` at the end of this step waits for `Store`. `why_not`: there is none,
+    and never will be, because the request cannot go on from the middle of its loop."""
+
+    step: int
+    nbytes: int = 0
+    why_not: str | None = None
+
+
 class Outcome(Record, frozen=True):
     """What a unit did to one request. With an `error` the rank has already forgotten the request.
 
@@ -183,6 +195,7 @@ class Outcome(Record, frozen=True):
     `branches`: calls with that key that wait together, which may share one too.
     `measured`: what is to be learned of the turn; in the first outcome of each group only.
     `encodings`: how the encoder's cache stands after an encode.
+    `checkpoint`: what came of a mark, once.
     """
 
     request: str
@@ -199,6 +212,7 @@ class Outcome(Record, frozen=True):
     measured: Measured | None = None
     encodings: CacheReport | None = None
     branches: int = 1
+    checkpoint: Marked | None = None
 
 
 class Loaded(Record, frozen=True, tag="loaded"):

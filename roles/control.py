@@ -74,7 +74,7 @@ class Orders(Protocol):
 
     def abort(self, abort: Abort) -> None: ...
 
-    def drain(self) -> None: ...
+    def drain(self, more: bool) -> None: ...
 
     def close(self, reason: str) -> None: ...
 
@@ -264,8 +264,8 @@ class ControlClient:
                 orders.release(message)
             case Abort():
                 orders.abort(message)
-            case Drain():
-                orders.drain()
+            case Drain(more):
+                orders.drain(more)
             case Close(reason):
                 orders.close(reason)
 

@@ -76,7 +76,8 @@ class Door:
     async def run(self, plan: Plan, attempts: list[Attempt]) -> list[Outcome]:
         """Has the ranks do one unit: an outcome for each attempt; none if they are lost."""
         if plan.unit != "begin":
-            run = Run(plan.unit, plan.groups, share=plan.share)
+            marked = [attempt.key for attempt in attempts if attempt.marked]
+            run = Run(plan.unit, plan.groups, share=plan.share, marked=marked)
             return outcomes(attempts, await self._call(run))
         return [outcome for attempt in attempts for outcome in await self._begin(attempt)]
 
@@ -119,6 +120,15 @@ class Door:
         attempt.in_ranks = False
         assert isinstance(result.first.value, Stored)
         assert result.first.value.checksum is not None
+        return result.first.value.checksum
+
+    async def store_checkpoint(self, attempt: Attempt, slots: list[int]) -> int | None:
+        """Has the latest checkpoint written into these slots; its checksum, or None if there is
+        none any more. Returns when nothing of it is being written."""
+        result = await self._aside(Store(*attempt.key, slots=slots, checkpoint=True))
+        if not result.results or not result.ok:
+            return None
+        assert isinstance(result.first.value, Stored)
         return result.first.value.checksum
 
     async def collect(self, attempt: Attempt) -> Outcome:

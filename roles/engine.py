@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from roles.attempt import Attempt, AttemptFailed, Stopped
 from roles.calls import Key, Outcome, Unit
+from roles.checkpoints import Checkpoints
 from roles.door import Door
 from roles.handover import Handover, Publisher, Sender, about
 from roles.options import RANK_TIMEOUT_S
@@ -36,6 +37,7 @@ from transfer.messages import (
     PushFailed,
     Release,
     Role,
+    Shelf,
     Work,
 )
 from transfer.pool import SlotPool
@@ -68,6 +70,7 @@ class Engine:
         send: Callable[[Message], None],
         on_lost: Callable[[str], None],
         unit_s: float = RANK_TIMEOUT_S,
+        checkpoint_s: float = 0.0,
     ) -> None:
         self.name = name
         self.counters: Counter[str] = Counter()
@@ -80,6 +83,7 @@ class Engine:
         self._scheduler = scheduler
         self._pool = pool
         self._outbox = outbox
+        self._checkpoints = Checkpoints(checkpoint_s, outbox, self.door, send)
         self._handover = Handover(pool, outbox, sender, publisher, self.door, send)
         self._previews = Previews(outbox, self._handover, self.door)
         self._send = send
@@ -113,6 +117,8 @@ class Engine:
     async def _execute(self, plan: Plan, attempts: list[Attempt]) -> list[Outcome]:
         self._executing = (plan.unit, attempts)
         self._still.clear()
+        if plan.unit == "step":
+            self._checkpoints.mark(attempts)
         try:
             return await self.door.run(plan, attempts)
         finally:
@@ -147,6 +153,8 @@ class Engine:
             self._send(Progressed(*about(attempt), step=outcome.step, steps=outcome.steps))
         ran = Ran(attempt.key, outcome.batch_key, outcome.branches)
         self._scheduler.handle(Ended(attempt.key) if outcome.done else ran)
+        if outcome.checkpoint is not None:
+            self._checkpoints.note(attempt, outcome.checkpoint)
         if outcome.done:
             attempt.computed.set_result(outcome)
 
@@ -194,16 +202,21 @@ class Engine:
         if attempt is not None and waiting is not None and not waiting.done():
             attempt.receive(push.grant)  # from now on it must be given back, whatever comes next
             waiting.set_result(push.grant)
-        elif attempt is None and (kept := self._outbox.take(push.role, _held(push))) is not None:
+        elif attempt is None and (kept := self._outbox.take(_shelf(push), _held(push))) is not None:
             self._revive(kept, push, epoch)
         elif attempt is None or attempt.grant != push.grant:
             self.counters["stray_push"] += 1
             self._send(_nothing_staged(push, epoch))
 
+    def move_out(self) -> None:
+        """What runs is to be able to go on elsewhere: the instance drains."""
+        self._checkpoints.moving = True
+        self._turn()
+
     def release(self, release: Release) -> None:
         """Payloads that need not be kept any longer."""
-        for role, request, attempt in release.kept:
-            self._outbox.release(role, (request, attempt))
+        for shelf, request, attempt in release.kept:
+            self._outbox.release(shelf, (request, attempt))
 
     def abort(self, abort: Abort, epoch: int) -> None:
         """Nobody wants the attempt any more. `Aborted` follows, once nothing of it goes on."""
@@ -243,9 +256,14 @@ class Engine:
         """What was computed and delivered for an earlier attempt is now to go elsewhere."""
         seconds = push.grant.seconds
         work = replace(
-            kept.work, attempt=push.attempt, seconds=seconds, delivery=None, grant=push.grant
+            kept.work,
+            attempt=push.attempt,
+            role=push.role,
+            seconds=seconds,
+            delivery=None,
+            grant=push.grant,
         )
-        attempt = Attempt(work, epoch)
+        attempt = Attempt(work, epoch, _shelf(push))
         attempt.slots, attempt.computing = kept.slots, False
         self._begin(attempt, self._handover.deliver(attempt, kept.nbytes, kept.checksum))
 
@@ -301,6 +319,7 @@ class Engine:
 
     async def _come_home(self, attempt: Attempt, last: Message | ErrorInfo | None) -> None:
         """Gives back what the attempt held, and says its last message."""
+        self._checkpoints.forget(attempt)
         if self._scheduled(attempt):
             self._scheduler.handle(Ended(attempt.key))
         wanted = not (attempt.aborted or attempt.forgotten.done() or is_look(attempt.work))
@@ -389,6 +408,10 @@ def _astray(unit: Unit, attempt: Attempt, outcome: Outcome) -> ErrorInfo | None:
 
 def _held(push: Push) -> Key:
     return push.request, push.held
+
+
+def _shelf(push: Push) -> Shelf:
+    return "checkpoint" if push.checkpoint else push.role
 
 
 def _nothing_staged(push: Push, epoch: int) -> PushFailed:

@@ -138,6 +138,7 @@ class Leader:
             self.control.send,
             lambda cause: self._change("starting", cause),
             options.rank_timeout_s,
+            options.checkpoint_s,
         )
         self.keeper = Keeper(options, program, pool.fd, self.engine.door, self._ready_again)
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -229,8 +230,9 @@ class Leader:
     def abort(self, abort: Abort) -> None:
         self.engine.abort(abort, self.control.epoch)
 
-    def drain(self) -> None:
-        self._nothing_comes.set()
+    def drain(self, more: bool) -> None:
+        if not more:
+            self._nothing_comes.set()
         self._begin_drain("the orchestrator asked for it")
 
     def close(self, reason: str) -> None:
@@ -277,6 +279,7 @@ class Leader:
         """Finishes everything, for as long as it takes."""
         log.info("%s drains: %s", self.name, reason)
         self._change("draining", reason)
+        self.engine.move_out()
         if self.control.registered.is_set():
             # work that was sent before the orchestrator heard of this is still on its way
             with contextlib.suppress(TimeoutError):

@@ -14,6 +14,7 @@ SLOTS = 32
 SLOT_BYTES = 4 << 20
 SLICE_S = 0.25
 MAX_BATCH = 4
+CHECKPOINT_S = 5.0
 SCHEDULE: Schedule = "sjf"
 RANK_TIMEOUT_S = 600.0
 ENCODER_CACHE = 256 << 20
@@ -67,6 +68,9 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds for which one request is denoised before another one has its turn; one forward at
     least, and no further one when anything else is wanted. A rank that is one of several takes one
     forward at a time, so that all of them take the same."""
+    checkpoint_s: float = CHECKPOINT_S
+    """Seconds of compute after which a denoiser keeps the state of a request, so that the request
+    can go on from there when its rank dies; 0: never. Requests that are nearly done are left."""
     rank_timeout_s: float = RANK_TIMEOUT_S
     """Seconds for one unit of work (an encode, a slice of steps, a decode); a rank that has not
     answered by then is hung, and is killed and started again."""

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from roles.attempt import Attempt
 from roles.calls import Key
-from transfer.messages import Role, Work
+from transfer.messages import Role, Shelf, Work
 from transfer.pool import Outbox, SlotPool
 
 SENDERS: tuple[Role, ...] = ("encoder", "denoiser")
+OF_CHECKPOINTS: Role = "denoiser"  # the outbox in which they lie
 
 
 def outboxes(pool: SlotPool, roles: Iterable[Role]) -> dict[Role, Outbox]:
@@ -39,7 +40,8 @@ class OutboxLine:
 
     A payload that waits stays in the memory of its ranks, and its attempt keeps its place there:
     so a full outbox slows the computing down instead of growing. Payloads that are only kept make
-    room at once, the oldest first.
+    room at once: first checkpoints, which take half of their outbox at most, then what was
+    delivered, the oldest first.
     """
 
     def __init__(self, outboxes: Mapping[Role, Outbox]) -> None:
@@ -47,7 +49,8 @@ class OutboxLine:
         self._lines: dict[Role, deque[tuple[Attempt, int, asyncio.Future[None]]]] = {
             role: deque() for role in outboxes
         }
-        self._kept: dict[Role, dict[Key, Kept]] = {role: {} for role in outboxes}
+        self._kept: dict[Shelf, dict[Key, Kept]] = {"checkpoint": {}}
+        self._kept |= {role: {} for role in outboxes}
 
     def reserve(self, attempt: Attempt, nbytes: int) -> "asyncio.Future[None]":
         """Done when `attempt.slots` has room for a payload of `nbytes`.
@@ -69,7 +72,7 @@ class OutboxLine:
 
     def leave(self, attempt: Attempt) -> None:
         """Takes the attempt's slots back, and its place in the line."""
-        role = attempt.work.role
+        role = _box(attempt.shelf)
         if role not in self._lines:
             return  # one that sends nothing
         self._lines[role] = deque(entry for entry in self._lines[role] if entry[0] is not attempt)
@@ -87,25 +90,54 @@ class OutboxLine:
 
     def keep(self, attempt: Attempt, nbytes: int, checksum: int) -> None:
         """The attempt is over, and its payload stays where it is."""
-        role, slots = attempt.work.role, attempt.slots
-        attempt.slots = []
-        self._kept[role][attempt.key] = Kept(attempt.work, slots, nbytes, checksum)
-        self._serve(role)
+        slots, attempt.slots = attempt.slots, []
+        self._put(attempt.shelf, attempt, slots, nbytes, checksum)
 
-    def take(self, role: Role, key: Key) -> Kept | None:
+    def take(self, shelf: Shelf, key: Key) -> Kept | None:
         """A kept payload is somebody's again, with its slots; None if it is not there any more."""
-        return self._kept.get(role, {}).pop(key, None)
+        return self._kept.get(shelf, {}).pop(key, None)
 
-    def release(self, role: Role, key: Key) -> None:
+    def release(self, shelf: Shelf, key: Key) -> None:
         """Nobody will ask for it again."""
-        if (kept := self.take(role, key)) is not None:
-            self._outboxes[role].free(kept.slots)
-            self._serve(role)
+        if (kept := self.take(shelf, key)) is not None:
+            self._free(shelf, kept.slots)
 
     def release_all(self) -> None:
-        for role, kept in self._kept.items():
+        for shelf, kept in self._kept.items():
             for key in list(kept):
-                self.release(role, key)
+                self.release(shelf, key)
+
+    # ------------------------------------------------------------ checkpoints
+
+    def spare(self, nbytes: int) -> list[int] | None:
+        """Slots for a checkpoint; None if there is no room that nobody else needs."""
+        outbox = self._outboxes[OF_CHECKPOINTS]
+        taken = sum(len(kept.slots) for kept in self._kept["checkpoint"].values())
+        total = outbox.need(outbox.limit)
+        if self._lines[OF_CHECKPOINTS] or 2 * (taken + outbox.need(nbytes)) > total:
+            return None
+        return outbox.allocate(nbytes)
+
+    def give_back(self, slots: list[int]) -> None:
+        """Nothing was kept in these."""
+        self._free("checkpoint", slots)
+
+    def keep_checkpoint(
+        self, attempt: Attempt, slots: list[int], nbytes: int, checksum: int
+    ) -> None:
+        """In the place of the attempt's earlier one."""
+        self.release("checkpoint", attempt.key)
+        self._put("checkpoint", attempt, slots, nbytes, checksum)
+
+    def _put(
+        self, shelf: Shelf, attempt: Attempt, slots: list[int], nbytes: int, checksum: int
+    ) -> None:
+        self._kept[shelf][attempt.key] = Kept(attempt.work, slots, nbytes, checksum)
+        self._serve(_box(shelf))
+
+    def _free(self, shelf: Shelf, slots: list[int]) -> None:
+        self._outboxes[_box(shelf)].free(slots)
+        self._serve(_box(shelf))
 
     def _serve(self, role: Role) -> None:
         line = self._lines[role]
@@ -119,10 +151,19 @@ class OutboxLine:
             future.set_result(None)
 
     def _allocate(self, role: Role, nbytes: int) -> list[int] | None:
-        outbox, kept = self._outboxes[role], self._kept[role]
-        room = outbox.free_slots + sum(len(each.slots) for each in kept.values())
+        outbox, shelves = self._outboxes[role], [self._kept[role]]
+        if role == OF_CHECKPOINTS:
+            shelves.insert(0, self._kept["checkpoint"])
+        kept = [(shelf, key) for shelf in shelves for key in shelf]
+        room = outbox.free_slots + sum(len(shelf[key].slots) for shelf, key in kept)
         if outbox.need(nbytes) > room:
             return None
         while (slots := outbox.allocate(nbytes)) is None and kept:
-            outbox.free(kept.pop(next(iter(kept))).slots)
+            shelf, key = kept.pop(0)
+            outbox.free(shelf.pop(key).slots)
         return slots
+
+
+def _box(shelf: Shelf) -> Role:
+    """Whose outbox a shelf is part of."""
+    return OF_CHECKPOINTS if shelf == "checkpoint" else shelf

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from msgspec.structs import replace
 
-from roles.calls import Begin, Key, Outcome, Outcomes, Peek, Run, Store, Stored, shorten
+from roles.calls import Begin, Key, Marked, Outcome, Outcomes, Peek, Run, Store, Stored, shorten
 from roles.cores import Cores, OwnCores
 from roles.finisher import Finisher, Pending
 from roles.media import Encoded, Unencodable, encode
@@ -21,6 +21,7 @@ from roles.split.batching import key_of
 from roles.split.program import (
     BadInput,
     Call,
+    Checkpoint,
     Denoising,
     NoPreview,
     Program,
@@ -56,6 +57,8 @@ class _Live:
         self.payload: Any = None
         self.denoising: Denoising | None = None
         self.packed: Packed | None = None
+        self.checkpoint: Packed | None = None
+        self.seen: Checkpoint | None = None  # the latest that the leader was told of
 
     @property
     def due(self) -> int:
@@ -158,6 +161,7 @@ class Runner:
 
     def run(self, call: Run) -> Outcomes:
         if call.unit == "step":
+            self._mark(call.marked)
             turns = [self._turn(group, call.share) for group in call.groups]
             return Outcomes([told for turn in turns for told in turn])
         unit = {"encode": self._encode, "decode": self._decode}[call.unit]
@@ -165,11 +169,16 @@ class Runner:
         return Outcomes([self._guarded(key, partial(self._on, unit, key)) for key in keys])
 
     def store(self, call: Store) -> Stored:
-        live = self._live.pop((call.request, call.attempt))
-        assert live.packed is not None, "Store before the payload is computed"
+        key = (call.request, call.attempt)
+        if call.checkpoint and key not in self._live:
+            raise RuntimeError(f"{key} has failed, or is stored, since its checkpoint was made")
+        live = self._live[key] if call.checkpoint else self._live.pop(key)
+        packed = live.checkpoint if call.checkpoint else live.packed
+        live.checkpoint = None
         if not self._first:
             return Stored(None)
-        return Stored(live.packed.write(self._pool.segments(call.slots, live.packed.nbytes)))
+        assert packed is not None, "Store before the payload is computed"
+        return Stored(packed.write(self._pool.segments(call.slots, packed.nbytes)))
 
     def collect(self, key: Key, answer: Callable[[Outcome], None]) -> None:
         """Has `answer` called with the finished files, or with why there are none: at once, or
@@ -200,6 +209,11 @@ class Runner:
         self._finisher.close()
 
     # ------------------------------------------------------------ units
+
+    def _mark(self, keys: list[Key]) -> None:
+        for key in keys:
+            if key in self._live and (denoising := self._live[key].denoising) is not None:
+                denoising.mark()
 
     def _take_in(self, live: _Live, delivery: Delivery | None, clock: _Clock) -> Outcome:
         self._spread([live])
@@ -266,12 +280,25 @@ class Runner:
         live.told = live.due
         outcome = Outcome(*live.key, step=denoising.step, steps=denoising.steps)
         if not denoising.done:
-            return replace(outcome, batch_key=live.batch_key, branches=len(live.branches))
+            outcome = replace(outcome, batch_key=live.batch_key, branches=len(live.branches))
+            return replace(outcome, checkpoint=self._marked(live))
         result, live.denoising = denoising.result(), None
         if live.role == "monolithic":
             speed = told(self._program.info.speed, live.call.inputs.step_cache)
             return self._made(live, result, outcome, speed)
         return self._computed(live, result, outcome)
+
+    def _marked(self, live: _Live) -> Marked | None:
+        """What came of a mark, if it is new. Only the first rank keeps it."""
+        assert live.denoising is not None
+        new = live.denoising.checkpoint
+        if new is None or new is live.seen:
+            return None
+        live.seen = new
+        if new.why_not is not None:
+            return Marked(new.step, why_not=shorten(new.why_not))
+        live.checkpoint = pack(new.payload) if self._first else None
+        return Marked(new.step, live.checkpoint.nbytes if live.checkpoint else 0)
 
     def _computed(self, live: _Live, payload: Any, outcome: Outcome) -> Outcome:
         live.payload, live.packed = None, pack(payload)

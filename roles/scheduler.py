@@ -214,7 +214,7 @@ class Scheduler:
             raise InvalidEvent(f"{event} unplanned; {self}")
         self._clock += event.seconds
         if not job.begun:
-            job.steps = event.steps
+            job.step, job.steps = event.step, event.steps  # it may begin in the middle
             return
         job.spent += event.seconds
         done = event.step - job.step if job.stepped else 1

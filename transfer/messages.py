@@ -16,6 +16,8 @@ from transfer.codec import Decoder, Message
 
 Role = Literal["encoder", "denoiser", "decoder", "monolithic"]
 ROLES: tuple[Role, ...] = ("encoder", "denoiser", "decoder", "monolithic")
+Shelf = Role | Literal["checkpoint"]
+"""What is kept in an outbox: the payload that a role made, or a checkpoint of its work."""
 SPLIT_ROUTE: tuple[Role, ...] = ("encoder", "denoiser", "decoder")
 DENOISES: frozenset[Role] = frozenset({"denoiser", "monolithic"})  # runs the transformer
 
@@ -373,6 +375,19 @@ class Progressed(Message, frozen=True, tag="progressed"):
     steps: int
 
 
+class Checkpointed(Message, frozen=True, tag="checkpointed"):
+    """The attempt's state at the end of a step lies in the outbox, as a payload of `nbytes` with
+    which another attempt can begin the same role. It takes the place of the attempt's earlier ones,
+    and is kept until `Release` comes or the sender needs the room."""
+
+    epoch: int
+    request: str
+    attempt: int
+    role: Role
+    step: int
+    nbytes: int
+
+
 class Delivered(Message, frozen=True, tag="delivered"):
     """The payload lies in the granted slots, and the sender will not write there again.
 
@@ -508,7 +523,8 @@ class Push(Message, frozen=True, tag="push"):
     """Write a payload from the outbox into these slots.
 
     `held`: the attempt under which it lies there: this one, which has staged it, or an earlier one,
-    for which it was delivered and kept; from now on it belongs to this attempt.
+    for which it was delivered and kept; from now on it belongs to this attempt. `checkpoint`: it is
+    a checkpoint of the role that comes after `role`, and takes the place of what `role` made.
     """
 
     epoch: int
@@ -517,13 +533,15 @@ class Push(Message, frozen=True, tag="push"):
     role: Role
     held: int
     grant: Grant
+    checkpoint: bool = False
 
 
 class Release(Message, frozen=True, tag="release"):
-    """Nobody will ask for these kept payloads again: the role that made each, request, attempt."""
+    """Nobody will ask for these kept payloads again: the role that made each, or "checkpoint";
+    request, attempt."""
 
     epoch: int
-    kept: list[tuple[Role, str, int]]
+    kept: list[tuple[Shelf, str, int]]
 
 
 class Abort(Message, frozen=True, tag="abort"):
@@ -534,7 +552,10 @@ class Abort(Message, frozen=True, tag="abort"):
 
 
 class Drain(Message, frozen=True, tag="drain"):
-    """Finish what you have, then leave."""
+    """Finish what you have, then leave. `more`: not yet, because some of it may go elsewhere; a
+    checkpoint of what runs is wanted, and another Drain will come."""
+
+    more: bool = False
 
 
 class Close(Message, frozen=True, tag="close"):
@@ -549,6 +570,7 @@ FromInstance = (
     | StateChanged
     | Accepted
     | Progressed
+    | Checkpointed
     | Delivered
     | Staged
     | PushFailed

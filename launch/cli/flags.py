@@ -9,6 +9,7 @@ import click
 from launch.addresses import DEFAULT_HTTP, DEFAULT_URL
 from launch.cli.values import BYTES, HOST_PORT, RATE, STEP_CACHE
 from roles.options import (
+    CHECKPOINT_S,
     ENCODER_CACHE,
     MAX_BATCH,
     QUANTIZED,
@@ -222,6 +223,15 @@ def compute_flags(function: Wrapped) -> Wrapped:
             metavar="N",
             help="Requests that share a forward at most, where that pays; and that one instance "
             "has at a time, with one more that waits, of each priority.",
+        ),
+        click.option(
+            "--checkpoint",
+            type=click.FloatRange(min=0),
+            default=CHECKPOINT_S,
+            show_default=True,
+            metavar="SECONDS",
+            help="A denoiser keeps the state of a request each time that it has computed on it for "
+            "so long, so that it can go on from there when its rank dies; 0: never.",
         ),
         click.option(
             "--rank-timeout",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.core.requests import Request
 from orchestrator.core.slots import Lease
-from transfer.messages import Priority, Role
+from transfer.messages import Priority, Role, Shelf
 
 if TYPE_CHECKING:
     from orchestrator.core.instances import Instance
@@ -65,9 +65,11 @@ class Attempt:
     `outgoing` the lease that the worker was granted for the next stage, `generation` the number of
     the last one that it was granted. `started`: an instance was given work for it. `origin`: the
     stage and the maker of the kept payload that it began with. `blamed`: receivers that could not
-    be written to. `cost`: what its stage was predicted to take, in seconds, when it was
-    given to its worker; `company`: others of the same shape were there, whose forwards it may have
-    shared.
+    be written to. `midway`: the payload at `worker` is a checkpoint of the next role, which that
+    instance has made in that role. `restored`: it began with a checkpoint, and has made none since.
+    `rest_of`: the stage of which it computes only what comes after a checkpoint; -1: of none.
+    `cost`: what its stage was predicted to take, in seconds, when it was given to its worker;
+    `company`: others of the same shape were there, whose forwards it may have shared.
     """
 
     __slots__ = (
@@ -77,12 +79,15 @@ class Attempt:
         "generation",
         "held",
         "incoming",
+        "midway",
         "nbytes",
         "number",
         "origin",
         "outgoing",
         "pushes",
         "request",
+        "rest_of",
+        "restored",
         "serial",
         "since",
         "stage",
@@ -110,6 +115,8 @@ class Attempt:
         self.pushes = 0  # grants tried for it
         self.origin: tuple[int, str] | None = None
         self.blamed: set[str] = set()
+        self.midway = self.restored = False
+        self.rest_of = -1
         self.step = self.steps = 0
         self.cost = 0.0
         self.company = False
@@ -138,6 +145,16 @@ class Attempt:
         return self.request.route[self.stage + 1]
 
     @property
+    def post_role(self) -> Role:
+        """The role in which its worker counts it."""
+        return self.next_role if self.midway else self.role
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where its payload lies at its worker."""
+        return "checkpoint" if self.midway else self.role
+
+    @property
     def waits_for(self) -> Role:
         """The role in whose line it stands while queued or staged."""
         return self.next_role if self.state is State.STAGED else self.role
@@ -159,9 +176,13 @@ class Attempt:
         self.since = now
         self.state = to
 
-    def resume(self, stage: int, worker: "Instance", held: int, nbytes: int, now: float) -> None:
-        """Begins with a payload that an earlier attempt has computed: staged at its maker."""
+    def resume(
+        self, stage: int, worker: "Instance", held: int, nbytes: int, now: float, midway: bool
+    ) -> None:
+        """Begins with a payload that an earlier attempt has computed, or with a checkpoint of the
+        stage after it: staged at its maker."""
         self.stage, self.worker, self.held, self.nbytes = stage, worker, held, nbytes
         self.state = State.STAGED
         self.origin = stage, worker.name
+        self.midway = self.restored = midway
         self.request.note(now, f"#{self.number} resumed ({self.role}) from {worker}")

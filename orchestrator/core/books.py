@@ -11,7 +11,7 @@ from orchestrator.core.forecast import Forecast
 from orchestrator.core.instances import Instance
 from orchestrator.core.ledger import Ledger
 from orchestrator.core.registry import Registry
-from transfer.messages import ROLES, FromOrchestrator, Release, Role
+from transfer.messages import ROLES, FromOrchestrator, Release, Role, Shelf
 
 RECENT = 32
 RELEASES = 64  # kept payloads that are released in one message
@@ -34,7 +34,7 @@ class Books:
         self.stirred: dict[Instance, None] = {}
         self.calls: dict[Role, None] = {}
         self.heard: OrderedDict[Instance, float] = OrderedDict()
-        self._releases: dict[Instance, list[tuple[Role, str, int]]] = {}
+        self._releases: dict[Instance, list[tuple[Shelf, str, int]]] = {}
         self.unchecked = False  # something has changed since the last integrity check
         self._generation = config.first_generation - 1
         self._sizes: dict[Role, deque[int]] = {role: deque(maxlen=RECENT) for role in ROLES}
@@ -48,9 +48,9 @@ class Books:
     def send(self, instance: Instance, message: FromOrchestrator) -> None:
         self.commands.append(Send(instance.connection, message))
 
-    def release(self, instance: Instance, role: Role, request: str, attempt: int) -> None:
+    def release(self, instance: Instance, shelf: Shelf, request: str, attempt: int) -> None:
         """Tells the instance, soon, that it need not keep a payload any longer."""
-        self._releases.setdefault(instance, []).append((role, request, attempt))
+        self._releases.setdefault(instance, []).append((shelf, request, attempt))
         if len(self._releases[instance]) >= RELEASES:
             self.flush_releases()
 

@@ -84,10 +84,19 @@ def _review(books: Books, instance: Instance) -> None:
         books.registry.rosters[post.role].refresh(post)
         if books.ledger.lines[post.role] or books.ledger.wary[post.role]:
             books.calls[post.role] = None
-    if instance.live and instance.draining and not (instance.drain_sent or instance.expecting):
-        # What it knows of it finishes by itself, but of a payload that will come it knows nothing.
+    if instance.live and instance.draining and not instance.drain_sent:
+        _drain(books, instance)
+
+
+def _drain(books: Books, instance: Instance) -> None:
+    """Tells it that nothing more will come: of a payload that will, or that is to go elsewhere, it
+    knows nothing. Before that, that some of its work may be moved."""
+    if not (instance.expecting or instance.moving):
         instance.drain_sent = True
         books.send(instance, Drain())
+    elif instance.moving and not instance.drain_told:
+        instance.drain_told = True
+        books.send(instance, Drain(more=True))
 
 
 def _serve(books: Books, role: Role) -> None:
@@ -170,6 +179,19 @@ def choosy(books: Books, attempt: Attempt, role: Role) -> bool:
     return choice(books, attempt, role) is not _anywhere
 
 
+def has_room_elsewhere(books: Books, attempt: Attempt, nbytes: int) -> bool:
+    """Whether another instance of the attempt's role could take it up now."""
+    worker, likes = attempt.worker, choice(books, attempt, attempt.role)
+
+    def fits(post: Post) -> bool:
+        other = post.instance is not worker
+        return other and post.room(attempt.priority)[0] and post.fits(nbytes) and likes(post)
+
+    lines = (books.ledger.lines[attempt.role], books.ledger.wary[attempt.role])
+    waiting = any(line.ahead_of(attempt.priority) for line in lines)
+    return not waiting and books.registry.rosters[attempt.role].has(fits)
+
+
 def _anywhere(post: Post) -> bool:
     return True
 
@@ -229,7 +251,7 @@ def only_waits(books: Books, attempt: Attempt) -> bool:
     worker = attempt.worker
     if worker is None or attempt.state is not State.COMPUTING:
         return False
-    moved_at = worker.posts[attempt.role].moved_at
+    moved_at = worker.posts[attempt.post_role].moved_at
     return bool(worker.outbox) or moved_at + books.config.stall_s > books.now
 
 
@@ -273,9 +295,8 @@ def _push(books: Books, attempt: Attempt, post: Post) -> None:
     watch(books, attempt)
     attempt.move(State.PUSHING, books.now, str(post.instance))
     room = grant(books, attempt, post, attempt.nbytes)
-    books.send(
-        sender, Push(sender.epoch, attempt.id, attempt.number, attempt.role, attempt.held, room)
-    )
+    about = (sender.epoch, attempt.id, attempt.number, attempt.role, attempt.held)
+    books.send(sender, Push(*about, room, attempt.midway))
 
 
 def grant(books: Books, attempt: Attempt, post: Post, nbytes: int) -> Grant:

@@ -43,6 +43,12 @@ def fail(books: Books, attempt: Attempt, error: ErrorInfo) -> None:
         fail_for_good(books, attempt.request, error)
 
 
+def move(books: Books, attempt: Attempt) -> None:
+    """The request goes on elsewhere from its checkpoint; its instance is told to stop here."""
+    _close(books, attempt, State.FAILED)
+    retry.elsewhere(books, attempt)
+
+
 def fail_for_good(books: Books, request: Request, error: ErrorInfo) -> None:
     """The client gets the error, with what became of earlier attempts."""
     books.count("requests_failed")
@@ -98,8 +104,8 @@ def part(books: Books, attempt: Attempt) -> None:
     release_incoming(books, attempt)
     books.ledger.stalls.discard(attempt.serial)
     books.ledger.due.discard(attempt.serial)
-    worker.posts[attempt.role].working.pop(attempt, None)
-    worker.posts[attempt.role].looking.pop(attempt, None)
+    worker.posts[attempt.post_role].working.pop(attempt, None)
+    worker.posts[attempt.post_role].looking.pop(attempt, None)
     worker.outbox.pop(attempt, None)
     books.stir(worker)
     if attempt.over:
@@ -170,7 +176,7 @@ def _close(books: Books, attempt: Attempt, state: State) -> None:
         _unpark(books, attempt)
     elif attempt.state is State.STAGED and attempt.worker is not None:
         # what was delivered before, and kept, is no attempt that the worker could abort
-        books.release(attempt.worker, attempt.role, attempt.id, attempt.held)
+        books.release(attempt.worker, attempt.shelf, attempt.id, attempt.held)
     books.ledger.step_out(attempt)
     attempt.move(state, books.now)
     for role in attempt.request.route:
@@ -186,6 +192,7 @@ def _resolve(books: Books, request: Request, state: State, result: Completed | E
     books.ledger.close(request, state, books.now)
     for stage in list(request.kept):
         retry.let_go(books, request, stage)
+    retry.forget_checkpoint(books, request)
     books.commands.append(Resolve(request.id, result))
 
 

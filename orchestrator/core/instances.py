@@ -17,6 +17,7 @@ from transfer.messages import (
 Key = tuple[str, int]  # (endpoint, epoch)
 SUSPECT = 3  # requests
 RECEIVERS: frozenset[Role] = frozenset({"denoiser", "decoder"})
+PORTABLE: frozenset[Role] = frozenset({"denoiser"})
 
 
 class Post:
@@ -144,7 +145,7 @@ class Instance:
         self.live = True
         self.inherits = False  # leases of an older epoch, until it speaks in this one
         self.draining = False
-        self.drain_sent = False
+        self.drain_told = self.drain_sent = False
 
     def __repr__(self) -> str:
         return f"{self.name} (epoch {self.epoch})"
@@ -168,6 +169,11 @@ class Instance:
         a receiver: it does not count those that it has delivered before, and only keeps."""
         waits = any(p.parked or p.pushing or p.promised for p in self.posts.values())
         return waits or bool(self.outbox)
+
+    @property
+    def moving(self) -> bool:
+        """It works on what may go on elsewhere."""
+        return any(post.working for role, post in self.posts.items() if role in PORTABLE)
 
     def involved(self) -> list[Attempt]:
         """Every request that it works on, keeps, waits for or was promised, once each."""

@@ -122,7 +122,7 @@ def _attempt(attempt: Attempt) -> Iterator[str]:
     if worker is not None:
         if not worker.live:
             yield f"held by {worker}, which is lost"
-        post = worker.posts[attempt.role]
+        post = worker.posts[attempt.post_role]
         if sum(attempt in there for there in (post.working, post.looking, worker.outbox)) != 1:
             yield f"{attempt.state}, not in one of the ranks and the outbox of {worker}"
     if attempt.over and worker is None:

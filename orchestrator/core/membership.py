@@ -101,7 +101,7 @@ def drain(books: Books, name: str) -> None:
     instance = books.registry.by_name.get(name)
     if instance is None:
         return
-    instance.drain_sent = False  # asked again: told again
+    instance.drain_told = instance.drain_sent = False  # asked again: told again
     _begin_drain(books, instance)
 
 

@@ -33,10 +33,11 @@ class Request:
     `order` counts accepted requests, `tries` the attempts for which an instance was given work,
     those of an earlier orchestrator included, and `spared` how many of them do not count against
     it, because they were lost through another request. `kept` has the payloads that a further
-    attempt can start from, by stage; `works` what it asks of each role of its route; `due` is its
-    place in the lines: who is due earlier goes first; `avoid` the names of instances at which an
-    attempt failed through their own fault; `history` what became of the attempts before this one,
-    a line each.
+    attempt can start from, by stage; `checkpoint` what an instance keeps of the middle of a stage,
+    with the number of the stage before, whose payload it stands for; `works` what it asks of each
+    role of its route; `due` is its place in the lines: who is due earlier goes first; `avoid` the
+    names of instances at which an attempt failed through their own fault; `history` what became of
+    the attempts before this one, a line each.
 
     `previews` are asked for, `previewed` of them are made, under way or too late; `preview` is the
     attempt at the one under way. A preview is a request of its own, of the lowest class;
@@ -47,6 +48,7 @@ class Request:
         "asked_s",
         "attempt",
         "avoid",
+        "checkpoint",
         "deadline",
         "due",
         "history",
@@ -92,6 +94,7 @@ class Request:
         self.due = now
         self.attempt: Attempt | None = None
         self.kept: dict[int, Kept] = {}
+        self.checkpoint: tuple[int, Kept] | None = None
         self.avoid: set[str] = set()
         self.history: list[str] = []
         self.queue_s = 0.0

@@ -15,6 +15,8 @@ FINAL = frozenset({"invalid_request", "unsupported", "payload_too_large", "deadl
 """What would only happen again."""
 OWN_FAULT = frozenset({"rank_failed", "rank_died", "stalled", "payload", "internal"})
 """What speaks against the instance at which it happened."""
+SPOILT = frozenset({"rank_failed", "payload", "internal"})
+"""What may be the fault of the checkpoint that an attempt began with."""
 
 
 def again(books: Books, failed: Attempt, error: ErrorInfo) -> bool:
@@ -26,21 +28,35 @@ def again(books: Books, failed: Attempt, error: ErrorInfo) -> bool:
         _blame(books, failed, error.instance)
     if error.kind in FINAL or request.tries - request.spared >= config.max_attempts:
         return False
-    if error.kind == "payload":
+    if failed.restored and error.kind in SPOILT:
+        forget_checkpoint(books, request)
+    elif error.kind == "payload":
         _distrust_payload(books, failed)
     request.remember(error)
     books.count("attempts_failed")
     books.count(f"retried_{error.kind}")
     text = f"request {request.id}, attempt {failed.number} failed ({error.kind}): {error.message}"
     books.log("warning", f"{text}; it is tried again")
+    _begin(books, request, backoff_s(books, request.tries))
+    return True
+
+
+def elsewhere(books: Books, moved: Attempt) -> None:
+    """Begins the next attempt, although nothing was wrong with this one; it does not count."""
+    request = moved.request
+    request.spared += moved.started
+    books.count("attempts_moved")
+    books.log("info", f"request {request.id} leaves {moved.worker} after step {moved.step}")
+    _begin(books, request, 0.0)
+
+
+def _begin(books: Books, request: Request, pause_s: float) -> None:
     attempt = books.ledger.again(request, books.now)
     _resume(books, attempt)
     if attempt.worker is None:
         books.ledger.queued += 1
-    due = books.now + backoff_s(books, request.tries)
-    books.ledger.backoffs.put(due, attempt.serial, attempt)
+    books.ledger.backoffs.put(books.now + pause_s, attempt.serial, attempt)
     books.commands.append(Progress(request.id, request.tries + 1, "queued", None, 0, 0))
-    return True
 
 
 def trust(books: Books, attempt: Attempt, instance: Instance) -> None:
@@ -55,7 +71,7 @@ def _blame(books: Books, failed: Attempt, name: str) -> None:
     """The request avoids the instance; when different ones do, all of them rather go elsewhere."""
     failed.request.avoid.add(name)
     instance = books.registry.by_name.get(name)
-    post = instance.posts.get(failed.role) if instance is not None else None
+    post = instance.posts.get(failed.post_role) if instance is not None else None
     if post is not None and not post.suspect:
         post.failed.add(failed.request.order)
         books.stir(post.instance)
@@ -91,6 +107,11 @@ def with_history(request: Request, error: ErrorInfo) -> ErrorInfo:
 def keep(books: Books, attempt: Attempt, sender: Instance, nbytes: int) -> None:
     """The attempt's stage was delivered, and its payload stays with its sender."""
     request, stage = attempt.request, attempt.stage
+    if attempt.midway:
+        attempt.midway = False
+        keep_checkpoint(books, attempt, sender, stage, nbytes)
+        attempt.restored, attempt.rest_of = True, stage + 1
+        return
     assert stage not in request.kept
     request.kept[stage] = Kept(sender, attempt.number, nbytes)
 
@@ -102,21 +123,65 @@ def let_go(books: Books, request: Request, stage: int) -> None:
         books.release(kept.instance, request.route[stage], request.id, kept.attempt)
 
 
+def keep_checkpoint(
+    books: Books, attempt: Attempt, maker: Instance, stage: int, nbytes: int
+) -> None:
+    """The maker keeps a checkpoint under the attempt's number, in the place of earlier ones."""
+    request = attempt.request
+    if not is_checkpoint(request, maker, attempt.number):
+        forget_checkpoint(books, request)
+    request.checkpoint = stage, Kept(maker, attempt.number, nbytes)
+    attempt.restored = False
+    books.count("checkpoints")
+
+
+def is_checkpoint(request: Request, maker: Instance, attempt: int) -> bool:
+    """Whether what that instance keeps under that number is the request's checkpoint."""
+    if request.checkpoint is None:
+        return False
+    kept = request.checkpoint[1]
+    return kept.instance is maker and kept.attempt == attempt
+
+
+def forget_checkpoint(books: Books, request: Request) -> None:
+    """Nobody will go on from it."""
+    if request.checkpoint is None:
+        return
+    (_, kept), request.checkpoint = request.checkpoint, None
+    if kept.instance.live:
+        books.release(kept.instance, "checkpoint", request.id, kept.attempt)
+
+
 def superseded(books: Books, attempt: Attempt) -> None:
     """The stage's payload is safe with its reader, so what the stages before the last one made is
     not needed any more."""
     request = attempt.request
     for stage in [stage for stage in request.kept if stage < attempt.stage - 1]:
         let_go(books, request, stage)
+    if request.checkpoint is not None and request.checkpoint[0] < attempt.stage - 1:
+        forget_checkpoint(books, request)
 
 
 def _resume(books: Books, attempt: Attempt) -> None:
-    """From the latest stage whose payload its maker still keeps, as far as we know."""
+    """From the latest payload that its maker still keeps, as far as we know: a checkpoint is later
+    than what the stage was given."""
     request = attempt.request
-    for stage in sorted(request.kept, reverse=True):
-        kept = request.kept.pop(stage)
-        if kept.instance.live and not kept.instance.drain_sent:
-            books.count("attempts_resumed")
-            attempt.resume(stage, kept.instance, kept.attempt, kept.nbytes, books.now)
-            kept.instance.outbox[attempt] = None
+    midway = -1 if request.checkpoint is None else request.checkpoint[0]
+    for stage in sorted({*request.kept, midway} - {-1}, reverse=True):
+        if stage == midway and request.checkpoint is not None:
+            kept, request.checkpoint = request.checkpoint[1], None
+            if _resume_at(books, attempt, stage, kept, midway=True):
+                return
+        if stage in request.kept and _resume_at(books, attempt, stage, request.kept.pop(stage)):
             return
+
+
+def _resume_at(
+    books: Books, attempt: Attempt, stage: int, kept: Kept, midway: bool = False
+) -> bool:
+    if not kept.instance.live or kept.instance.drain_sent:
+        return False
+    books.count("attempts_restored" if midway else "attempts_resumed")
+    attempt.resume(stage, kept.instance, kept.attempt, kept.nbytes, books.now, midway)
+    kept.instance.outbox[attempt] = None
+    return True

@@ -11,12 +11,13 @@ from orchestrator.core import dispatch, ending, previews, retry
 from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Discard, Progress
-from orchestrator.core.instances import Instance
+from orchestrator.core.instances import PORTABLE, Instance
 from orchestrator.core.slots import Lease
 from transfer.messages import (
     Abort,
     Aborted,
     Accepted,
+    Checkpointed,
     Delivered,
     ErrorInfo,
     Failed,
@@ -27,7 +28,17 @@ from transfer.messages import (
     StageReport,
 )
 
-Stage = Accepted | Progressed | Delivered | Staged | PushFailed | Finished | Failed | Aborted
+Stage = (
+    Accepted
+    | Progressed
+    | Checkpointed
+    | Delivered
+    | Staged
+    | PushFailed
+    | Finished
+    | Failed
+    | Aborted
+)
 
 
 def handle(books: Books, instance: Instance, message: Stage) -> None:
@@ -35,7 +46,7 @@ def handle(books: Books, instance: Instance, message: Stage) -> None:
     attempt = _addressed(books, instance, message)
     if attempt is None:
         return
-    instance.posts[attempt.role].moved_at = books.now
+    instance.posts[attempt.post_role].moved_at = books.now
     handler: Callable[..., bool] = HANDLERS[type(message)]
     if not handler(books, attempt, instance, message):
         books.count("dropped_unexpected")
@@ -83,12 +94,28 @@ def progressed(books: Books, attempt: Attempt, instance: Instance, message: Prog
     return True
 
 
+def checkpointed(books: Books, attempt: Attempt, instance: Instance, message: Checkpointed) -> bool:
+    if attempt.over or attempt.state is not State.COMPUTING:
+        if not retry.is_checkpoint(attempt.request, instance, attempt.number):
+            books.release(instance, "checkpoint", attempt.id, attempt.number)
+        return attempt.over
+    is_preview = attempt.request.preview_of is not None
+    if message.role not in PORTABLE or attempt.last or is_preview or message.nbytes <= 0:
+        return _breach(books, attempt, instance, f"a checkpoint of {message.nbytes} bytes")
+    retry.keep_checkpoint(books, attempt, instance, attempt.stage - 1, message.nbytes)
+    dispatch.watch(books, attempt)
+    may_move = instance.draining and attempt.request.spared < books.config.max_spared
+    if may_move and dispatch.has_room_elsewhere(books, attempt, message.nbytes):
+        ending.move(books, attempt)
+    return True
+
+
 def delivered(books: Books, attempt: Attempt, instance: Instance, message: Delivered) -> bool:
     if attempt.over:
         # Written before our Abort came. The sender is done with the slots, and with the attempt.
         if attempt.outgoing is not None and attempt.outgoing.generation != message.generation:
             return False
-        books.release(instance, attempt.role, attempt.id, attempt.number)
+        books.release(instance, attempt.shelf, attempt.id, attempt.number)
         ending.confirm(books, attempt, message.generation)
         return True
     if attempt.generation != message.generation or attempt.state not in SENDING:
@@ -97,8 +124,7 @@ def delivered(books: Books, attempt: Attempt, instance: Instance, message: Deliv
     if message.nbytes <= 0 or (lease is not None and message.nbytes > lease.room):
         text = f"said to have written {message.nbytes} bytes into slots of {lease and lease.room}"
         return _breach(books, attempt, instance, text)
-    _note(books, attempt, instance, message.report)
-    books.learn(attempt.role, message.nbytes)
+    _computed(books, attempt, instance, message)
     if lease is None or lease.state != "granted":
         return _delivered_to_nobody(books, attempt, instance, message)
     lease.deliver(message.nbytes, message.checksum)
@@ -136,8 +162,7 @@ def staged(books: Books, attempt: Attempt, instance: Instance, message: Staged) 
         return False  # said again
     if attempt.last or message.nbytes <= 0:
         return _breach(books, attempt, instance, f"staged {message.nbytes} bytes")
-    _note(books, attempt, instance, message.report)
-    books.learn(attempt.role, message.nbytes)
+    _computed(books, attempt, instance, message)
     if released:
         _give_back(books, attempt)
     elif lease is not None:
@@ -218,6 +243,7 @@ SENDING = frozenset({State.COMPUTING, State.PUSHING})
 HANDLERS: dict[type[Stage], Callable[..., bool]] = {
     Accepted: accepted,
     Progressed: progressed,
+    Checkpointed: checkpointed,
     Delivered: delivered,
     Staged: staged,
     PushFailed: push_failed,
@@ -251,10 +277,20 @@ def _wait_for_room(
     return True
 
 
+def _computed(
+    books: Books, attempt: Attempt, instance: Instance, message: Delivered | Staged
+) -> None:
+    """The stage's payload is there. A checkpoint is of an earlier attempt, which noted it."""
+    if not attempt.midway:
+        _note(books, attempt, instance, message.report)
+        books.learn(attempt.role, message.nbytes)
+
+
 def _note(books: Books, attempt: Attempt, instance: Instance, report: StageReport) -> None:
     """The instance has done what it was asked for, and says what it took. A payload that was staged
-    first is not computed again when it is pushed."""
-    if attempt in (post := instance.posts[attempt.role]).working:
+    first is not computed again when it is pushed. The rest of a stage tells nothing of it all."""
+    post, whole = instance.posts[attempt.role], attempt.rest_of != attempt.stage
+    if whole and attempt in post.working:
         books.forecast.learn(attempt, post, report)
     attempt.request.report(attempt.role, report)
     retry.trust(books, attempt, instance)
@@ -281,8 +317,9 @@ def _unwritten(books: Books, attempt: Attempt, lease: Lease, may_land: bool) -> 
 
 def _keep(books: Books, attempt: Attempt, instance: Instance) -> None:
     """The compute is done, and its capacity free; the payload stays in the outbox."""
-    instance.posts[attempt.role].working.pop(attempt, None)
-    instance.posts[attempt.role].looking.pop(attempt, None)
+    post = instance.posts[attempt.post_role]
+    post.working.pop(attempt, None)
+    post.looking.pop(attempt, None)
     books.ledger.due.discard(attempt.serial)
     instance.outbox[attempt] = None
     books.ledger.stalls.discard(attempt.serial)

@@ -80,16 +80,20 @@ class Outlines:
         self._known[form] = None
 
 
-class Branches:
-    """Those of one request. `run` waits at the door: one result for each call. Without `outlines`
-    every call is computed at once."""
+Run = Callable[[Sequence[TransformerCall]], Sequence[Any]]
 
-    def __init__(
-        self,
-        run: Callable[[Sequence[TransformerCall]], Sequence[Any]],
-        outlines: Outlines | None,
-    ) -> None:
+
+def _each_alone(calls: Sequence[TransformerCall]) -> list[Any]:
+    return [call.run() for call in calls]
+
+
+class Branches:
+    """Those of one request. `run` waits at the door: one result for each call; `run_here` computes
+    them past it. Without `outlines` every call is computed at once."""
+
+    def __init__(self, run: Run, outlines: Outlines | None, run_here: Run = _each_alone) -> None:
         self._run = run
+        self._run_here = run_here
         self._outlines = outlines
         self._waiting: list[_Waiting] = []
         self._vain = 0
@@ -119,7 +123,7 @@ class Branches:
             return
         self._note_habit([each.key for each in waiting])
         calls = [each.kept.call() for each in waiting]
-        outputs = [call.run() for call in calls] if here else self._run(calls)
+        outputs = self._run_here(calls) if here else self._run(calls)
         for each, output in zip(waiting, outputs, strict=True):
             self._check(each, output)
         for each, output in zip(waiting, outputs, strict=True):

@@ -37,6 +37,7 @@ from roles.split.recollection import Recollection
 from roles.split.recording import Recorder, own_methods
 from roles.split.refusals import bad_input
 from roles.split.replay import Replay, hollow
+from roles.split.snapshot import Snapshots
 from roles.split.sparing import Sparing
 from roles.split.surroundings import Surroundings
 from roles.split.view import Pipeline, make_view, schedulers
@@ -128,6 +129,9 @@ class ClassicProgram:
         replay = Replay(payload["kept"], generator)
         kept = [(name, hollow(value), draws) for name, value, draws in payload["kept"]]
         boundary = Boundary(self.info.pipeline, generator, self._several)
+        snapshots = Snapshots(self.pipeline, generator, randomness, payload["kept"])
+        snapshot = payload.get("snapshot")
+        forward = None if snapshot is None else snapshots.forward(snapshot)
         speed = told(self.info.speed, call.inputs.step_cache)
 
         def run(coroutine: Coroutine) -> dict[str, Any]:
@@ -144,7 +148,9 @@ class ClassicProgram:
         def preview(seen: Seen) -> dict[str, Any]:
             return self._previewed(call, kept, seen)
 
-        return self._coroutine(call, params, run, randomness, cache, preview)
+        coroutine = self._coroutine(call, params, run, randomness, cache, preview)
+        coroutine.keep(snapshots, forward)
+        return coroutine
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         try:

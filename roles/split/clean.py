@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+_GIVEN = ("model_output", "timestep", "sample")
+
 
 class LastStep:
     """Watches a request's own timestep scheduler, and remembers what its latest step was about.
@@ -38,6 +40,10 @@ class LastStep:
         """Whether there was a step."""
         return self._result is not None
 
+    def restart(self, result: torch.Tensor) -> None:
+        """The latest step gave this; what it was given is not known."""
+        self._given, self._result = dict.fromkeys(_GIVEN), result
+
     def clean(self) -> torch.Tensor:
         """The predicted clean latents, or else those that the step gave."""
         result = self._result
@@ -50,7 +56,7 @@ class LastStep:
 
     def _note(self, args: Any, kwargs: Any, result: Any) -> None:
         given = self._arguments.bind(*args, **kwargs).arguments
-        self._given = {name: given.get(name) for name in ("model_output", "timestep", "sample")}
+        self._given = {name: given.get(name) for name in _GIVEN}
         plain = isinstance(result, tuple)
         self.values = len(result) if plain else None
         self._result = result[0] if plain else result.prev_sample

@@ -9,7 +9,9 @@ one after the other wait there together (`roles.split.branches`).
 import contextlib
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 from diffusers.hooks.hooks import HookRegistry, StateManager
@@ -18,9 +20,12 @@ from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 from roles.split.batching import key_of
 from roles.split.branches import Branches, Outlines
 from roles.split.face import Face
+from roles.split.forward import Forward, Outputs
+from roles.split.loop import CALLBACK
 from roles.split.preview import Seen
-from roles.split.program import Cancelled, NoPreview, TransformerCall
+from roles.split.program import Cancelled, Checkpoint, NoPreview, TransformerCall
 from roles.split.randomness import GlobalRandomness
+from roles.split.snapshot import Snapshots
 from roles.split.step_cache import Hooks
 from transfer.messages import StepCache
 
@@ -52,6 +57,12 @@ class Coroutine:
         self.done = False
         self.forwards = 0
         self.seen = Seen()
+        self.checkpoint: Checkpoint | None = None
+        self._marked = False
+        self._silent: str | None = None  # why there are no checkpoints
+        self._snapshots: Snapshots | None = None
+        self._forward: Forward | None = None
+        self._outputs = Outputs()
         self._watch: Callable[[], None] = lambda: None
         self._view: Any = None
         self._caching: list[Any] = []
@@ -64,7 +75,7 @@ class Coroutine:
         self._error: BaseException | None = None
         self._fresh = True
         self._greenlet = greenlet(lambda: self._whole(program))
-        self._branches = Branches(self._forwards, outlines)
+        self._branches = Branches(self._forwards, outlines, self._past_the_door)
 
     def start(self) -> None:
         assert self._fresh, "started already"
@@ -90,23 +101,52 @@ class Coroutine:
             raise self._error
         return self._result
 
+    def mark(self) -> None:
+        if self._silent is not None:
+            self.checkpoint = Checkpoint(self.step, None, self._silent)
+        self._marked = True
+
     def preview(self) -> Any:
         if self._preview is None:
             raise NoPreview("there are none of a whole pipeline")
         return self._preview(self.seen)
 
+    def keep(self, snapshots: Snapshots, forward: Forward | None) -> None:
+        """Called before `start`: what takes the checkpoints, and what is passed over first."""
+        self._snapshots = snapshots
+        self._forward = forward
+        if forward is not None:
+            self._outputs = forward.outputs
+
     def watch(self, view: Any, before_forward: Callable[[], None]) -> None:
         """Counts the steps of this view's loop, and calls `before_forward` at each forward."""
         self._view, self._watch = view, before_forward
         self.seen.watch(view)
-        if "callback_on_step_end" not in inspect.signature(type(view).__call__).parameters:
+        if CALLBACK not in inspect.signature(type(view).__call__).parameters:
+            self._silent = f"{type(view).__name__}: it has no {CALLBACK}"
             self._count_scheduler_steps(view)
 
     def count(self, view: Any, index: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The pipeline's `callback_on_step_end`."""
         self._branches.settle()
         self.step = index + 1
+        if self._forward is not None:
+            if self._forward.step_ends(view, self.step, kwargs):
+                self._forward = None
+                self.seen.go_on(kwargs["latents"])
+        elif self._marked and self.step < self.steps:
+            self._mark(view, sys._getframe(1), kwargs)
         return kwargs
+
+    def _mark(self, view: Any, frame: FrameType, kwargs: dict[str, Any]) -> None:
+        self._marked = False
+        if self._snapshots is None:
+            return
+        if self.cache or any(remembers(module, self.request) for module in self._caching):
+            why_not = f"{type(view).__name__}: a step cache keeps something of it"
+            self.checkpoint = Checkpoint(self.step, None, why_not)
+        else:
+            self.checkpoint = self._snapshots.take(view, frame, self.step, kwargs, self._outputs)
 
     def _count_scheduler_steps(self, view: Any) -> None:
         scheduler = getattr(view, "scheduler", None)
@@ -138,7 +178,8 @@ class Coroutine:
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             context, fields = contexts[-1] if contexts else (None, {})
-            call = TransformerCall(module, name, args, kwargs, context, fields, hooks)
+            number = self.forwards
+            call = TransformerCall(module, name, args, kwargs, context, fields, hooks, number)
             return self._called(call)
 
         answers: dict[str, Any] = {"__call__": forward, "forward": forward}
@@ -165,6 +206,8 @@ class Coroutine:
         self._watch()
         self.forwards += 1
         self.steps = _steps_of(self._view) or self.steps
+        if self._forward is not None:
+            return self._outputs.zeros(call.number)
         return self._branches.ask(call)
 
     def _forwards(self, calls: Sequence[TransformerCall]) -> list[Any]:
@@ -176,7 +219,15 @@ class Coroutine:
             first = key_of(missing[0]) if len(missing) > 1 else None
             together = [c for c in missing if c is missing[0] or (first and key_of(c) == first)]
             outputs |= zip(together, self._wait(tuple(together)), strict=True)
-        return [outputs[call] for call in calls]
+        return self._noted(calls, [outputs[call] for call in calls])
+
+    def _past_the_door(self, calls: Sequence[TransformerCall]) -> list[Any]:
+        return self._noted(calls, [call.run() for call in calls])
+
+    def _noted(self, calls: Sequence[TransformerCall], outputs: list[Any]) -> list[Any]:
+        for call, output in zip(calls, outputs, strict=True):
+            self._outputs.note(call.number, output)
+        return outputs
 
     def _wait(self, calls: tuple[TransformerCall, ...]) -> Sequence[Any]:
         self.pending = calls
@@ -198,7 +249,13 @@ class Coroutine:
             return
         if self._greenlet.dead:
             self._result = result
-            self._end(None)
+            self._end(self._left_behind())
+
+    def _left_behind(self) -> Exception | None:
+        """The error if the step was never reached from which the request was to go on."""
+        if self._forward is None:
+            return None
+        return RuntimeError(f"the pipeline has no step {self._forward.until} to go on from")
 
     def _end(self, error: BaseException | None) -> None:
         if not self.done:
@@ -242,16 +299,20 @@ def _steps_of(view: Any) -> int | None:
 
 def forget(module: Any, request: str) -> None:
     """Drops what the step caches of a transformer keep for one request."""
+    for states, name in _cached(module, request):
+        states._state_cache.pop(name, None)  # some are found in two places
+
+
+def remembers(module: Any, request: str) -> bool:
+    """Whether the step caches of a transformer keep anything for one request."""
+    return bool(_cached(module, request))
+
+
+def _cached(module: Any, request: str) -> list[tuple[StateManager, str]]:
     if not hasattr(module, "_diffusers_hook"):
-        return
+        return []
     registry = HookRegistry.check_if_exists_or_initialize(module)
-    for each in (registry, *registry._get_child_registries()):
-        for hook in each.hooks.values():
-            for value in vars(hook).values():
-                if isinstance(value, StateManager):
-                    _forget(value, f"{request}/")
-
-
-def _forget(states: StateManager, prefix: str) -> None:
-    for name in [name for name in states._state_cache if name.startswith(prefix)]:
-        del states._state_cache[name]
+    registries = (registry, *registry._get_child_registries())
+    values = [v for r in registries for hook in r.hooks.values() for v in vars(hook).values()]
+    states = [value for value in values if isinstance(value, StateManager)]
+    return [(s, name) for s in states for name in s._state_cache if name.startswith(f"{request}/")]

@@ -34,6 +34,11 @@ class Seen:
         if scheduler is not None and hasattr(scheduler, "step"):
             self._last = LastStep(scheduler)
 
+    def go_on(self, latents: torch.Tensor) -> None:
+        """The request goes on in the middle of its loop, where these are the latents."""
+        if self._last is not None:
+            self._last.restart(latents)
+
     @property
     def last(self) -> LastStep:
         """The latest step. Raises `NoPreview`."""

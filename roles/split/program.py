@@ -79,7 +79,8 @@ class TransformerCall:
     `module` is the shared, real module; `args` and `kwargs` are exactly what the pipeline gave.
     `context` is the request's own name for the step cache (`request/cond`), None outside of the
     pipeline's `cache_context`; `context_fields` are its other arguments. `hooks`: the request's own
-    step cache (`roles.split.step_cache.Hooks`), None for a request without one.
+    step cache (`roles.split.step_cache.Hooks`), None for a request without one. `number`: how many
+    forwards its pipeline called before.
     """
 
     module: Any
@@ -89,6 +90,7 @@ class TransformerCall:
     context: str | None = None
     context_fields: Mapping[str, Any] = field(default_factory=dict)
     hooks: Any = None
+    number: int = 0
 
     def run(self) -> Any:
         """The real forward, alone: the very call that the plain pipeline makes."""
@@ -99,6 +101,20 @@ class TransformerCall:
             return self.module(*self.args, **self.kwargs)
         with self.module.cache_context(self.context, **self.context_fields):
             return self.module(*self.args, **self.kwargs)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A request at the end of a step, as data: copies that nothing changes any more.
+
+    `payload`: what `Program.denoise` goes on from at that step, in this process or in another one,
+    and gives bit for bit what the request would have given; None if it cannot go on from there.
+    `why_not`: why it cannot, for people.
+    """
+
+    step: int
+    payload: Any
+    why_not: str | None = None
 
 
 class Denoising(Protocol):
@@ -133,8 +149,16 @@ class Denoising(Protocol):
     def done(self) -> bool:
         """Whether the pipeline has ended: by its end, by an error, or by `cancel`."""
 
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The latest that was asked for; None before."""
+
+    def mark(self) -> None:
+        """Asks for a `checkpoint` at the end of the step that it is in; none comes of the last."""
+
     def start(self) -> None:
-        """Runs the pipeline to its first forward."""
+        """Runs the pipeline to its first forward; one that goes on from a checkpoint to the first
+        after that."""
 
     def resume(self, outputs: Sequence[Any]) -> None:
         """Hands over what the pending forwards gave, in their order, and runs to the next or to the
@@ -172,7 +196,8 @@ class Program(Protocol):
         """The payload for `denoise`. Raises BadInput for what the model cannot make."""
 
     def denoise(self, call: Call, payload: Any) -> Denoising:
-        """The loop, not yet started; its result is the payload for `decode`."""
+        """The loop, not yet started; its result is the payload for `decode`. `payload` is what
+        `encode` gave, or that of a `Checkpoint`."""
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         """The finished samples, at least one."""

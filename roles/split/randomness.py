@@ -29,8 +29,13 @@ class GlobalRandomness:
             self._own = self._swap(others)
 
     def now(self) -> list[torch.Tensor]:
-        """The global generators as they are at this moment."""
+        """The global generators as they are at this moment: within the block of `in_place` the
+        request's own."""
         return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, self._devices)]
+
+    def set(self, states: list[torch.Tensor]) -> None:
+        """Goes on from these states, within the block of `in_place`."""
+        self._swap(states)
 
     def _swap(self, states: list[torch.Tensor]) -> list[torch.Tensor]:
         before = self.now()

@@ -78,7 +78,7 @@ class Orders:
 
     push = abort = work
 
-    def drain(self) -> None:
+    def drain(self, more: bool) -> None:
         self.note("drain")
 
     def close(self, reason: str) -> None:

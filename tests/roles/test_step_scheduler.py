@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from roles.batch_costs import BatchCosts
 from roles.calls import Key, Measured
-from roles.scheduler import Arrived, Ended, InvalidEvent, Plan, Ran, Scheduler
+from roles.scheduler import Arrived, Ended, InvalidEvent, Plan, Ran, Scheduler, Spent
 from tests.support.batching import Eager
+from transfer.costs import Shape, Workload
 from transfer.messages import Role
 
 STEPPED = ("denoiser", "monolithic")
@@ -46,6 +47,18 @@ def test_nothing_to_do_is_no_plan() -> None:
 
 def test_a_denoiser_begins_and_steps() -> None:
     assert run(scheduler("a"), 4) == ["begin a", "step a", "step a", "step a"]
+
+
+def test_seconds_of_a_step_are_learned_though_the_first_came_in_the_middle() -> None:
+    made = Scheduler(1)
+    shape = Shape("denoiser", 1, 1)
+    made.handle(Arrived(key("a"), "denoiser", work=Workload(shape, 10)))
+    made.plan()
+    made.handle(Spent(key("a"), 0.1, step=7, steps=10))
+    made.handle(Ran(key("a")))
+    made.plan()
+    made.handle(Spent(key("a"), 2.0, step=8, steps=10))
+    assert made.predictions.step(shape) == pytest.approx(2.0)
 
 
 def test_an_encoder_begins_and_encodes() -> None:

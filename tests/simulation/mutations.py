@@ -192,13 +192,14 @@ MUTATIONS = [
     Mutation(
         "never release what senders keep",
         f"{CORE}/retry.py",
-        "    if kept.instance.live:\n        books.release(",
-        "    if False:\n        books.release(",
+        "    if kept.instance.live:\n"
+        "        books.release(kept.instance, request.route[stage], request.id, kept.attempt)",
+        "    pass",
     ),
     Mutation(
         "keep what was staged for a request that is over",
         f"{CORE}/ending.py",
-        "        books.release(attempt.worker, attempt.role, attempt.id, attempt.held)",
+        "        books.release(attempt.worker, attempt.shelf, attempt.id, attempt.held)",
         "        pass",
     ),
     Mutation(
@@ -364,6 +365,30 @@ LEADERS = [
         "        self._lines[role] = deque(entry for entry in self._lines[role] if entry[0] is not"
         " attempt)\n",
         "",
+        rare=True,
+    ),
+    Mutation(
+        "push another request's checkpoint",
+        f"{ROLES}/outbox.py",
+        "        return self._kept.get(shelf, {}).pop(key, None)\n",
+        "        kept = self._kept.get(shelf, {})\n"
+        '        if shelf == "checkpoint" and kept and key not in kept:\n'
+        "            key = next(iter(kept))\n"
+        "        return kept.pop(key, None)\n",
+        rare=True,
+    ),
+    Mutation(
+        "keep the room of a checkpoint whose place a later one has taken",
+        f"{ROLES}/outbox.py",
+        '        self.release("checkpoint", attempt.key)\n',
+        "",
+        rare=True,
+    ),
+    Mutation(
+        "keep a checkpoint of what has ended while it was written, in room that was given back",
+        f"{ROLES}/checkpoints.py",
+        "        if checksum is not None and attempt.going_on:\n",
+        "        if checksum is not None:\n",
         rare=True,
     ),
     Mutation(

@@ -12,6 +12,7 @@ from transfer.messages import (
     Aborted,
     Accepted,
     Beat,
+    Checkpointed,
     Close,
     Delivered,
     Drain,
@@ -28,6 +29,7 @@ from transfer.messages import (
     RegisterAgain,
     Release,
     Role,
+    Shelf,
     Staged,
     StageReport,
     StateChanged,
@@ -58,6 +60,7 @@ class Job:
     computing: bool = True  # takes one of the leader's places
     aborted: bool = False
     steps: int = 0
+    shelf: Shelf | None = None  # where it was kept, if it was
 
 
 @dataclass(eq=False)
@@ -85,7 +88,7 @@ class Process:
     jobs: dict[Key, Job] = field(default_factory=dict)
     memory: dict[int, int] = field(default_factory=dict)  # slot → generation of what lies there
     may_land: list[Grant] = field(default_factory=list)
-    kept: dict[tuple[Role, str, int], Job] = field(
+    kept: dict[tuple[Shelf, str, int], Job] = field(
         default_factory=dict
     )  # delivered, and still in the outbox
     inbox: deque[Any] = field(default_factory=deque)
@@ -151,12 +154,12 @@ class Process:
             case Push():
                 self.push(message)
             case Release(kept=kept):
-                for role, request, attempt in kept:
-                    self.kept.pop((role, request, attempt), None)
+                for shelf, request, attempt in kept:
+                    self.kept.pop((shelf, request, attempt), None)
             case Abort():
                 self.abort(message)
-            case Drain():
-                self.no_more = True
+            case Drain(more=more):
+                self.no_more = self.no_more or not more
                 self.start_draining()
             case Close(reason=reason):
                 self.world.leave(self, reason)
@@ -190,12 +193,12 @@ class Process:
 
     def push(self, push: Push) -> None:
         job = self.jobs.get((push.request, push.attempt))
-        if (
-            job is None
-            and (kept := self.kept.pop((push.role, push.request, push.held), None)) is not None
-        ):
+        shelf: Shelf = "checkpoint" if push.checkpoint else push.role
+        kept = self.kept.pop((shelf, push.request, push.held), None) if job is None else None
+        if kept is not None:
             work = replace(kept.work, attempt=push.attempt, role=push.role)
             job = Job(work, 0, read=True, nbytes=kept.nbytes, staged=True, computing=False)
+            job.shelf = shelf
             self.jobs[push.request, push.attempt] = job
         if job is not None and job.staged and not job.writing and job.grant is None:
             self._receive(job, push.grant)
@@ -259,6 +262,8 @@ class Process:
             job.left -= 1
             job.steps += 1
             self.say(Progressed(*self._about(job), job.steps, 4))
+            if job.work.role == "denoiser" and (self.draining or chance > 0.7):
+                self._checkpoint(job)
         elif job.work.last:
             self._end(
                 job, Finished(*self._about(job), [self.world.picture(self)], self._report(job))
@@ -266,6 +271,13 @@ class Process:
         else:
             job.nbytes = self.world.random.choice([1, 500, KIB, KIB + 1, 3 * KIB])
             self._hand_over(job)
+
+    def _checkpoint(self, job: Job) -> None:
+        """Its state is kept beside it, in the place of an earlier one."""
+        nbytes = self.world.random.choice([1, KIB + 1, 3 * KIB])
+        state = Job(job.work, 0, read=True, nbytes=nbytes)
+        self._keep(("checkpoint", *self._key(job)), state)
+        self.say(Checkpointed(*self._about(job), job.steps, nbytes))
 
     def _poisoned(self, job: Job) -> None:
         """The request takes its rank with it, or all of the leader."""
@@ -341,11 +353,11 @@ class Process:
             return
         about = self._about(job)
         if job.work.preview_of is None:
-            self._keep(job)
+            self._keep((job.shelf or job.work.role, *self._key(job)), job)
         self._end(job, Delivered(*about, grant.generation, job.nbytes, 1, self._report(job)))
 
-    def _keep(self, job: Job) -> None:
-        self.kept[(job.work.role, *self._key(job))] = job
+    def _keep(self, place: tuple[Shelf, str, int], job: Job) -> None:
+        self.kept[place] = job
         while len(self.kept) > self.world.random.randint(1, 6):
             del self.kept[next(iter(self.kept))]  # it needs the room
 

@@ -41,7 +41,9 @@ class BatchingProgram(ScriptedProgram):
         self.module = Grower(room)
 
     def denoise(self, call: Call, payload: Any) -> Denoising:
-        return BatchingDenoising(self.module, call, payload["embeds"], whole=False)
+        denoising = BatchingDenoising(self.module, call, payload["embeds"], whole=False)
+        denoising.go_on_from(payload)
+        return denoising
 
     def generate(self, call: Call) -> Denoising:
         return BatchingDenoising(self.module, call, torch.zeros(8), whole=True)

@@ -59,7 +59,9 @@ class DirectedProgram(ScriptedProgram):
         return super().encode(_with(call, directed))
 
     def denoise(self, call: Call, payload: Any) -> Denoising:
-        return DirectedDenoising(_with_steps(call), payload["embeds"], whole=False)
+        denoising = DirectedDenoising(_with_steps(call), payload["embeds"], whole=False)
+        denoising.go_on_from(payload)
+        return denoising
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         _follow(call, "decode")

@@ -16,6 +16,7 @@ from roles.calls import (
     Collect,
     Drop,
     Key,
+    Marked,
     MediaFile,
     Outcome,
     Outcomes,
@@ -68,6 +69,8 @@ class FakeRanks:
         self.died: asyncio.Future[Death] = asyncio.get_running_loop().create_future()
         self.steps = 3
         self.nbytes = 1000
+        self.step_s = 0.0  # of compute, that each step reports
+        self.why_not: str | None = None  # no checkpoint can be made
         self.lost: dict[int, tuple[int, int]] = {}  # step → what the ranks say that it was
         self.batch_key: str | None = None  # of every request's next forward
         self.branches = 1  # of every request's next step
@@ -95,6 +98,9 @@ class FakeRanks:
                 [asyncio.ensure_future(self.go.wait()), self.died],
                 return_when=asyncio.FIRST_COMPLETED,
             )
+        if self.step_s:
+            for _ in range(9):  # steps take time, in which others have their turn
+                await asyncio.sleep(0)
         self.done.append(f"{what} {who}".strip())
         if self.died.done():
             return self._all(None, RankError("died", "RankDied", self.died.result().how))
@@ -126,7 +132,10 @@ class FakeRanks:
                 return Outcomes([self._peeked((request, attempt), (of, of_attempt))])
             case Run(unit, groups):
                 keys = [key for group in groups for key in group]
-                return Outcomes([self._outcome(key, rank, unit) for key in keys])
+                told = [self._outcome(key, rank, unit) for key in keys]
+                return Outcomes([self._marked(o) if _key(o) in message.marked else o for o in told])
+            case Store(checkpoint=True):
+                return Stored(4712 if rank == 0 else None)
             case Store(request, attempt):
                 self.holding.discard((request, attempt))
                 return Stored(4711 if rank == 0 else None)
@@ -164,12 +173,22 @@ class FakeRanks:
         if not done:
             return self._waiting(key, step)
         step, steps = self.lost.get(step, (step, self.steps))
-        return Outcome(*key, done=True, step=step, steps=steps, nbytes=self.nbytes)
+        told = Outcome(*key, done=True, step=step, steps=steps, nbytes=self.nbytes)
+        return replace(told, compute_s=self.step_s)
 
     def _waiting(self, key: Key, step: int) -> Outcome:
         step, steps = self.lost.get(step, (step, self.steps))
         told = Outcome(*key, step=step, steps=steps, batch_key=self.batch_key)
-        return replace(told, branches=self.branches)
+        return replace(told, branches=self.branches, compute_s=self.step_s)
+
+    def _marked(self, outcome: Outcome) -> Outcome:
+        """A checkpoint of the step that has just ended, unless it was the last."""
+        marked = Marked(outcome.step, 300, self.why_not)
+        return outcome if outcome.done else replace(outcome, checkpoint=marked)
+
+
+def _key(outcome: Outcome) -> Key:
+    return outcome.request, outcome.attempt
 
 
 def _name(message: Call) -> tuple[str, str]:
@@ -178,6 +197,8 @@ def _name(message: Call) -> tuple[str, str]:
             return "pause", ""
         case Run(unit, groups):
             return unit, "+".join(name for name, _ in groups[0])
+        case Store(request, checkpoint=True):
+            return "checkpoint", request
         case Begin(request) | Peek(request) | Store(request) | Collect(request) | Drop(request):
             return type(message).__name__.lower(), request
     raise AssertionError(message)
@@ -238,6 +259,7 @@ class EngineRoom:
         self,
         ranks: int = 1,
         capacity: dict[Role, int] = CAPACITY,
+        checkpoint_s: float = 0.0,
         schedule: Schedule = "round_robin",
     ) -> None:
         self.pool = SlotPool.create(4, SLOT_BYTES, 8)
@@ -261,6 +283,7 @@ class EngineRoom:
             self.publisher,
             self._say,
             self.lost.append,
+            checkpoint_s=checkpoint_s,
         )
         self._slots = itertools.cycle(range(4))
         self._generations = iter(range(100, 1000))
@@ -299,6 +322,10 @@ class EngineRoom:
         self.line.release_all()
         assert [outbox.free_slots for outbox in self._outboxes.values()] == [4, 4]
         assert len(self.scheduler) == 0
+
+    def free(self, role: Role) -> int:
+        """Free slots of a role's outbox."""
+        return self._outboxes[role].free_slots
 
     def grant(self, request: str, slots: int = 1, seconds: float = 60.0) -> Grant:
         address = self.pool.address()

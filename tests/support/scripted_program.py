@@ -26,6 +26,7 @@ from roles.samples import Image, Sample
 from roles.split.program import (
     BadInput,
     Call,
+    Checkpoint,
     Denoising,
     ModelError,
     NoPreview,
@@ -76,7 +77,9 @@ class ScriptedProgram:
 
     def denoise(self, call: Call, payload: Any) -> Denoising:
         assert payload["prompt"] == call.inputs.params.get("prompt")
-        return ScriptedDenoising(call, payload["embeds"], whole=False)
+        denoising = ScriptedDenoising(call, payload["embeds"], whole=False)
+        denoising.go_on_from(payload)
+        return denoising
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         _act(call, "decode")
@@ -96,6 +99,16 @@ class ScriptedDenoising:
         self.pending: tuple[TransformerCall, ...] = ()
         self.step = 0
         self.steps = int(call.inputs.params.get("steps", 3))
+        self.checkpoint: Checkpoint | None = None
+        self._marked = False
+        self._embeds = embeds
+
+    def go_on_from(self, payload: Any) -> None:
+        self.step = payload.get("step", 0)
+        self._latents = payload.get("latents", self._latents)
+
+    def mark(self) -> None:
+        self._marked = True
 
     @property
     def done(self) -> bool:
@@ -108,6 +121,11 @@ class ScriptedDenoising:
     def resume(self, outputs: Sequence[Any]) -> None:
         (self._latents,) = outputs
         self.step += 1
+        if self._marked and not self.done:
+            self._marked = False
+            state = {"step": self.step, "latents": self._latents, "embeds": self._embeds}
+            state["prompt"] = self._call.inputs.params.get("prompt")
+            self.checkpoint = Checkpoint(self.step, state)
         self._next()
 
     def preview(self) -> Any:

@@ -13,9 +13,22 @@ SIZES = (200, 1500, 4096, 5000, 9000)
 """Bytes of a payload, header included: up to three slots of a page."""
 
 
+_MARK = b"a checkpoint"
+
+
 def first(inputs: Inputs) -> bytes:
     """What every route begins with."""
     return xxhash.xxh3_128_digest(b"inputs %d" % inputs.seed)
+
+
+def steps(value: bytes) -> int:
+    """How many steps the denoising of that encoding takes."""
+    return 1 + value[1] % 6
+
+
+def step(value: bytes) -> bytes:
+    """The state after one more step."""
+    return xxhash.xxh3_128_digest(value + b"step")
 
 
 def then(value: bytes, role: Role) -> bytes:
@@ -26,17 +39,26 @@ def expected(inputs: Inputs) -> str:
     """The picture that this request has to become; `monolithic` computes all stages."""
     value = first(inputs)
     for role in SPLIT_ROUTE:
+        if role == "denoiser":
+            for _ in range(steps(value)):
+                value = step(value)
         value = then(value, role)
     return value.hex()
 
 
 def preview(value: bytes) -> bytes:
-    """What a decoder is given of a request that is being denoised from `value`."""
+    """What a decoder is given of a request whose denoising is at `value`."""
     return xxhash.xxh3_128_digest(value + b"preview")
 
 
-def expected_preview(inputs: Inputs) -> str:
-    return then(preview(then(first(inputs), "encoder")), "decoder").hex()
+def expected_previews(inputs: Inputs) -> set[str]:
+    """After each step but the last."""
+    value = then(first(inputs), "encoder")
+    found = set()
+    for _ in range(steps(value) - 1):
+        value = step(value)
+        found.add(then(preview(value), "decoder").hex())
+    return found
 
 
 def size(value: bytes) -> int:
@@ -47,6 +69,17 @@ def size(value: bytes) -> int:
 def body(value: bytes) -> bytes:
     length = size(value) - HEADER_BYTES
     return (value * (length // len(value) + 1))[:length]
+
+
+def checkpoint(value: bytes, step: int, steps: int) -> bytes:
+    """The body of a checkpoint: the state, and where in its loop it is."""
+    return value + _MARK + bytes([step, steps])
+
+
+def midway(body: bytes) -> tuple[int, int] | None:
+    """Step and steps of a checkpoint; None if it is a whole stage's payload."""
+    rest = body[16:]
+    return (rest[-2], rest[-1]) if rest.startswith(_MARK) and len(rest) == 2 + len(_MARK) else None
 
 
 def read(body: bytes, checksum: int) -> bytes | None:

@@ -60,6 +60,7 @@ class Process:
             schedule=dice.choice(["sjf", "fifo", "round_robin"]),
             threads=1,
             rank_timeout_s=UNIT_S,
+            checkpoint_s=dice.choice([0.0, 0.01, 0.02]),
         )
         self.slowness = dice.choice([0.5, 1.0, 1.0, 4.0])
         self.ranks: list[Rank] = []

@@ -18,6 +18,7 @@ from roles.calls import (
     Key,
     Load,
     Loaded,
+    Marked,
     MediaFile,
     Outcome,
     Outcomes,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 POISON = "poison"
 SLICE = 3  # steps at a time of a rank that is alone
+STEP_S = 0.01
 
 
 @dataclass
@@ -56,6 +58,8 @@ class Live:
     step: int = 0
     steps: int = 0
     done: bool = False
+    marked: bool = False
+    checkpoint: bytes | None = None  # the body of the latest
 
 
 class Rank:
@@ -201,6 +205,8 @@ class Rank:
             case Peek():
                 return Outcomes([self._peek(call)])
             case Run(unit=unit, groups=groups):
+                for key in [key for key in call.marked if key in self.live]:
+                    self.live[key].marked = True
                 return Outcomes([self._run(key, unit) for group in groups for key in group])
             case Store():
                 return self._store(call)
@@ -234,11 +240,17 @@ class Rank:
             if value is None:
                 return self._failed(key, ErrorInfo("payload", "another checksum was announced"))
             live.value = value
+            live.step, live.steps = compute.midway(data) or (0, 0)
         if call.role not in SINGLE_UNIT:
-            live.steps = 1 + live.value[1] % 6
+            live.steps = live.steps or self._steps(live)
         if self._world.strikes("rank error"):
             return self._failed(key, ErrorInfo("rank_failed", "scripted"))
-        return Outcome(*key, steps=live.steps)
+        return Outcome(*key, step=live.step, steps=live.steps)
+
+    def _steps(self, live: Live) -> int:
+        if live.role == "monolithic":
+            live.value = compute.then(live.value, "encoder")
+        return compute.steps(live.value)
 
     def _peek(self, call: Peek) -> Outcome:
         key, shown = (call.request, call.attempt), self.live.get((call.of, call.of_attempt))
@@ -253,10 +265,20 @@ class Rank:
         if self._world.strikes("rank error"):
             return self._failed(key, ErrorInfo("rank_failed", "scripted"))
         if unit == "step":
-            live.step += self._slice(live.steps - live.step)
+            marked = None
+            taken = self._slice(live.steps - live.step)
+            for _ in range(taken):
+                live.value, live.step = compute.step(live.value), live.step + 1
+                marked = self._checkpoint(live) or marked
             if live.step < live.steps:
-                return Outcome(*key, step=live.step, steps=live.steps)
-        roles = SPLIT_ROUTE if live.role == "monolithic" else (live.role,)
+                return Outcome(
+                    *key,
+                    step=live.step,
+                    steps=live.steps,
+                    compute_s=STEP_S * taken,
+                    checkpoint=marked,
+                )
+        roles = SPLIT_ROUTE[1:] if live.role == "monolithic" else (live.role,)
         for role in roles:
             live.value = compute.then(live.value, role)
         live.done = True
@@ -268,6 +290,14 @@ class Rank:
             steps=live.steps,
             nbytes=None if last else compute.size(live.value),
         )
+
+    def _checkpoint(self, live: Live) -> Marked | None:
+        """What comes of a mark at the end of a step."""
+        if not live.marked or live.role != "denoiser" or live.step >= live.steps:
+            return None
+        live.marked = False
+        live.checkpoint = compute.checkpoint(live.value, live.step, live.steps)
+        return Marked(live.step, HEADER_BYTES + len(live.checkpoint))
 
     def _collect(self, call: Collect) -> Outcome:
         key = (call.request, call.attempt)
@@ -291,14 +321,19 @@ class Rank:
 
     def _store(self, call: Store) -> Stored:
         key = (call.request, call.attempt)
+        if call.checkpoint and key not in self.live:
+            raise RuntimeError("it has failed, or is stored, since the checkpoint was made")
         live = self._known(key, "Store")
-        if not live.done:
-            self._world.wrong(f"{self._process}: Store of {key} before it is computed")
-        del self.live[key]
+        if call.checkpoint:
+            data, live.checkpoint = live.checkpoint or b"", None
+        else:
+            data = compute.body(live.value)
+            if not live.done:
+                self._world.wrong(f"{self._process}: Store of {key} before it is computed")
+            del self.live[key]
         if self.rank:
             return Stored(None)
-        data, at = compute.body(live.value), 0
-        skip = HEADER_BYTES
+        at, skip = 0, HEADER_BYTES
         for segment in self._process.pool.segments(call.slots, HEADER_BYTES + len(data)):
             room = segment[skip:]
             room[:] = data[at : at + len(room)]
