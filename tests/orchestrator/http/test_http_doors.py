@@ -32,6 +32,7 @@ async def get(door: Door, path: str, method: str = "GET", **headers: str) -> htt
 @pytest.mark.parametrize(
     "value",
     [None, "", "Bearer", "Bearer ", f"Basic {KEY}", KEY, "Bearer wrong", f"Bearer {KEY} x"],
+    ids=["none", "empty", "scheme", "blank", "basic", "bare", "wrong", "more"],  # keys are drawn
 )
 async def test_without_a_valid_key_nobody_comes_in(keys: str, value: str | None) -> None:
     headers = {} if value is None else {"authorization": value}
