@@ -35,10 +35,10 @@ demo: $(READY)
 	@$(PYTHON_IN) -m launch.showcase -- "$$PROMPT"
 
 test: $(READY)
-	@$(PYTHON_IN) -m pytest -q --numprocesses=2 --dist=loadfile tests
+	@$(PYTHON_IN) -m pytest -q --numprocesses=3 --dist=loadfile tests
 
 chaos: $(READY)
-	@CHAOS=all $(PYTHON_IN) -m pytest -q tests/chaos
+	@CHAOS=all $(PYTHON_IN) -m pytest -q tests/chaos tests/e2e
 
 simulate: $(READY)
 	@$(PYTHON_IN) -m tests.simulation --seeds $(SEEDS)

@@ -104,7 +104,7 @@ class Snapshots:
         local = frame.f_locals
         if local.get("self") is not view:
             raise NotPortable("its loop is not in its __call__")
-        for name in loop.doubtful:
+        for name in sorted(loop.doubtful):
             if local.get(name) is not None:
                 raise NotPortable(f"its loop carries {name} from step to step")
         known = {id(view), id(self._generator), *(id(part) for _, part in stateful(view))}

@@ -201,6 +201,7 @@ MUTATIONS = [
         f"{CORE}/ending.py",
         "        books.release(attempt.worker, attempt.shelf, attempt.id, attempt.held)",
         "        pass",
+        rare=True,
     ),
     Mutation(
         "push under the number of an attempt that is long over",

@@ -1,5 +1,6 @@
 """Training in miniature: repeatable, resumable, and it learns."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,14 @@ from launch.demo.denoiser import TEXT_MULTIPLE, DenoiserRecipe, DenoiserTraining
 from launch.demo.muon import Muon, orthogonalised
 from launch.demo.scenes import KINDS
 from launch.demo.text import build_tokenizer
+
+
+@pytest.fixture(autouse=True)
+def _gradients() -> Iterator[None]:
+    """Ranks that ran in this process before may have left them off."""
+    with torch.enable_grad():
+        yield
+
 
 TINY = DenoiserRecipe(steps=2, decay=1, calm=1, guided=1, batch=2, pictures=4)
 
