@@ -35,7 +35,7 @@ demo: $(READY)
 	@$(PYTHON_IN) -m launch.showcase -- "$$PROMPT"
 
 test: $(READY)
-	@$(PYTHON_IN) -m pytest -q --numprocesses=3 --dist=loadfile tests
+	@$(PYTHON_IN) -m pytest -q --numprocesses=2 --dist=loadfile tests
 
 chaos: $(READY)
 	@CHAOS=all $(PYTHON_IN) -m pytest -q tests/chaos tests/e2e
