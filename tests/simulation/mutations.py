@@ -162,8 +162,8 @@ MUTATIONS = [
     Mutation(
         "number the next attempt like the last one",
         f"{CORE}/ledger.py",
-        "request.attempt.number + 1, now)",
-        "request.attempt.number, now)",
+        "return self._begin(request, request.numbered + 1, now)",
+        "return self._begin(request, request.numbered, now)",
     ),
     Mutation(
         "blame those that were beside a request which killed its rank",
@@ -174,7 +174,7 @@ MUTATIONS = [
     Mutation(
         "leave a preview when its request is over",
         f"{CORE}/ending.py",
-        "        drop(books, attempt.request.preview)\n",
+        "        drop(books, request.preview)\n",
         "        pass\n",
     ),
     Mutation(

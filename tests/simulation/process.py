@@ -61,6 +61,7 @@ class Job:
     aborted: bool = False
     steps: int = 0
     shelf: Shelf | None = None  # where it was kept, if it was
+    copy: bool = False  # where it still is
 
 
 @dataclass(eq=False)
@@ -194,11 +195,14 @@ class Process:
     def push(self, push: Push) -> None:
         job = self.jobs.get((push.request, push.attempt))
         shelf: Shelf = "checkpoint" if push.checkpoint else push.role
-        kept = self.kept.pop((shelf, push.request, push.held), None) if job is None else None
+        place = (shelf, push.request, push.held)
+        kept = self.kept.get(place) if job is None else None
         if kept is not None:
+            if not push.copy:
+                del self.kept[place]
             work = replace(kept.work, attempt=push.attempt, role=push.role)
             job = Job(work, 0, read=True, nbytes=kept.nbytes, staged=True, computing=False)
-            job.shelf = shelf
+            job.shelf, job.copy = shelf, push.copy
             self.jobs[push.request, push.attempt] = job
         if job is not None and job.staged and not job.writing and job.grant is None:
             self._receive(job, push.grant)
@@ -239,6 +243,8 @@ class Process:
         delivery = job.work.delivery
         assert delivery is not None
         job.read = True
+        written = self.world.written.get(delivery.generation, self._key(job))
+        assert written == self._key(job), f"{self} begins {self._key(job)} with that of {written}"
         for slot in delivery.slots:
             found = self.memory.get(slot)
             if found == -1 or (found != delivery.generation and self.world.crashes):
@@ -352,7 +358,7 @@ class Process:
             self._end(job, Aborted(self.epoch, *self._key(job), grant.generation))
             return
         about = self._about(job)
-        if job.work.preview_of is None:
+        if job.work.preview_of is None and not job.copy:
             self._keep((job.shelf or job.work.role, *self._key(job)), job)
         self._end(job, Delivered(*about, grant.generation, job.nbytes, 1, self._report(job)))
 

@@ -83,6 +83,7 @@ class World:
         self.asked = 0
         self.crashes = 0
         self.watched: dict[int, tuple[str, int]] = {}  # pid → name and epoch
+        self.written: dict[int, tuple[str, int]] = {}  # generation → what the header names
         self.victims: Counter[tuple[int, str]] = Counter()  # (life, request) → workers it killed
         self._broken: list[bytes] = []
         self._count = 0
@@ -176,6 +177,7 @@ class World:
             assert lease is not None, f"{receiver}: {grant.generation} is written into free slots"
             assert lease.state in LANDS_LATE, f"written while {lease.state}"
         # else an earlier orchestrator granted it: only the payload's check protects the receiver
+        self.written[grant.generation] = (grant.request, grant.attempt)
         corrupt = self.failing and self.random.random() < 0.01
         for slot in grant.slots:
             receiver.memory[slot] = -1 if corrupt else grant.generation
