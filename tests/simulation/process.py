@@ -98,6 +98,12 @@ class Process:
     def __repr__(self) -> str:
         return f"{self.name}/{self.incarnation}@{self.epoch}"
 
+    @property
+    def denoises(self) -> bool:
+        """It has done some steps of something."""
+        jobs = self.jobs.values()
+        return any(job.work.role == "denoiser" and job.computing and job.steps for job in jobs)
+
     # ------------------------------------------------------------ the control channel
 
     def connect(self) -> None:
@@ -180,7 +186,8 @@ class Process:
         computing = [j.work for j in self.jobs.values() if j.computing]
         busy = sum((each.role, each.inputs.priority) == kind for each in computing)
         assert busy < self.capacity, f"{self} is given more than it takes"
-        job = self.jobs[key] = Job(work, self.world.random.randint(0, 4), work.delivery is None)
+        turns = self.world.random.randint(0, 8 if work.role == "denoiser" else 4)
+        job = self.jobs[key] = Job(work, turns, work.delivery is None)
         self._receive(job, work.grant)
 
     def _look(self, work: Work, key: Key) -> None:
@@ -267,7 +274,7 @@ class Process:
         elif job.left > 0:
             job.left -= 1
             job.steps += 1
-            self.say(Progressed(*self._about(job), job.steps, 4))
+            self.say(Progressed(*self._about(job), job.steps, max(4, job.steps + job.left)))
             if job.work.role == "denoiser" and (self.draining or chance > 0.7):
                 self._checkpoint(job)
         elif job.work.last:
