@@ -202,7 +202,8 @@ MUTATIONS = [
         also=(
             (
                 f"{CORE}/ending.py",
-                "    if request.copy in books.ledger.copying:\n        forget_copy(books, request)\n",
+                "    if request.copy in books.ledger.copying:\n"
+                "        forget_copy(books, request)\n",
                 "",
             ),
         ),
