@@ -58,13 +58,11 @@ def arrived(books: Books, copy: Attempt, lease: Lease) -> None:
         books.stir(lease.table.owner)
 
 
-def failed(books: Books, copy: Attempt, maker: Instance, lease: Lease | None) -> None:
+def failed(books: Books, maker: Instance, receiver: Instance) -> None:
     """It could not be written: there is no hurry to try that again."""
     books.count("copies_failed")
     late = {key: until for key, until in maker.estranged.items() if until > books.now}
-    maker.estranged = late
-    if lease is not None and lease.table.owner is not None:
-        maker.estranged[lease.table.owner.key] = books.now + ESTRANGED_S
+    maker.estranged = late | {receiver.key: books.now + ESTRANGED_S}
 
 
 def superseded(books: Books, attempt: Attempt) -> None:

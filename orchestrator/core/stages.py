@@ -198,12 +198,9 @@ def push_failed(books: Books, attempt: Attempt, instance: Instance, message: Pus
     if attempt.state not in SENDING:
         return False
     books.count("pushes_failed")
-    if attempt.copy:
-        copies.failed(books, attempt, instance, lease)
-    elif lease is not None and lease.table.owner is not None and message.nbytes > 0:
+    if lease is not None and lease.table.owner is not None and message.nbytes > 0:
         # else there was nothing to write any more, which says nothing about the receiver
-        attempt.blamed.add(lease.table.owner.name)
-        attempt.request.avoid.add(lease.table.owner.name)
+        _blame(books, attempt, instance, lease.table.owner)
     error = _signed(message.error, instance)
     if message.nbytes <= 0 or attempt.last:
         ending.fail(books, attempt, error)
@@ -343,6 +340,15 @@ def _give_back(books: Books, attempt: Attempt) -> None:
     if lease is not None and not lease.pinned:
         attempt.outgoing = None
         ending.free(books, lease)
+
+
+def _blame(books: Books, attempt: Attempt, sender: Instance, receiver: Instance) -> None:
+    """A write there failed. A copy that could not be written speaks against no request's going."""
+    if attempt.copy:
+        copies.failed(books, sender, receiver)
+        return
+    attempt.blamed.add(receiver.name)
+    attempt.request.avoid.add(receiver.name)
 
 
 def _breach(books: Books, attempt: Attempt, instance: Instance, what: str) -> bool:
