@@ -140,7 +140,9 @@ class Leader:
             options.rank_timeout_s,
             options.checkpoint_s,
         )
-        self.keeper = Keeper(options, program, pool.fd, self.engine.door, self._ready_again)
+        self.keeper = Keeper(
+            options, program, pool.fd, self.engine.door, self._ready_again, self._warmed
+        )
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._draining: asyncio.Task[None] | None = None
         self._nothing_comes = asyncio.Event()
@@ -244,6 +246,9 @@ class Leader:
         self._change("ready", "the ranks are there")
         self._announce()
 
+    def _warmed(self) -> None:
+        self._tell("it warms up")
+
     def _announce(self) -> None:
         """The ready line, once it can be given work."""
         registered = self.control.registered.is_set()
@@ -258,7 +263,8 @@ class Leader:
 
     def _tell(self, cause: str) -> None:
         ranks = self.keeper.ranks()
-        self.control.send(StateChanged(self.control.epoch, self.state, cause, ranks))
+        warmed = self.keeper.warmed
+        self.control.send(StateChanged(self.control.epoch, self.state, cause, ranks, warmed))
 
     # ------------------------------------------------------------ the end
 
