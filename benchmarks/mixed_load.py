@@ -40,7 +40,7 @@ import torch
 from benchmarks.batching import forward_seconds, load_model
 from benchmarks.environment import describe
 from benchmarks.routing import REQUESTS, makespan
-from roles.batch_costs import GAIN, PROMPT_GAIN, BatchCosts
+from roles.batch_costs import BatchCosts
 from roles.calls import Key, Measured
 from roles.scheduler import Arrived, Ended, Ran, Scheduler, Spent
 from roles.split.batching import key_of
@@ -79,7 +79,11 @@ class Live:
     def batch_key(self) -> str | None:
         if self.denoising is None:
             return str(self.asked.side)
-        return None if self.denoising.pending is None else key_of(self.denoising.pending)
+        return key_of(self.denoising.pending[0]) if self.denoising.pending else None
+
+    @property
+    def stops(self) -> bool:
+        return False
 
 
 class Ranks(Protocol):
@@ -151,8 +155,8 @@ class Denoiser:
     def __post_init__(self) -> None:
         alone = self.schedule == "one at a time"
         name: Schedule = "fifo" if alone else self.schedule  # type: ignore[assignment]
-        gain = PROMPT_GAIN if name == "sjf" else GAIN
-        most, costs = (1, None) if alone else (MAX_BATCH, BatchCosts(gain))
+        costs = None if alone else BatchCosts(prompt=name == "sjf")
+        most = 1 if alone else MAX_BATCH
         self._scheduler = Scheduler(most, costs, name)
         self._places = (2 * most if name == "sjf" else most) + 1
         self._live: dict[Key, Live] = {}

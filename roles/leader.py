@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-from roles.batch_costs import GAIN, PROMPT_GAIN, BatchCosts
+from roles.batch_costs import BatchCosts
 from roles.control import ControlClient, RegistrationRefused
 from roles.engine import Engine
 from roles.gallery import Gallery
@@ -88,7 +88,7 @@ def _costs(options: RoleOptions) -> BatchCosts | None:
     divide a batch otherwise than the rest. So there every forward is one request's."""
     if options.ranks > 1:
         return None
-    return BatchCosts(PROMPT_GAIN if options.schedule == "sjf" else GAIN)
+    return BatchCosts(prompt=options.schedule == "sjf")
 
 
 def _slots(options: RoleOptions) -> SlotPool:
