@@ -16,7 +16,6 @@ from roles.calls import (
     Meanwhile,
     RankError,
     RankResult,
-    Reply,
     Shutdown,
     frame,
     reply_decoder,

@@ -21,8 +21,8 @@ class Underway(Protocol):
 
 
 class Telling:
-    """Tells of the steps of a turn that goes on, of all its requests at once, and every `INTERVAL_S`
-    at most: between two of these a step costs a look at the clock.
+    """Tells of the steps of a turn that goes on, of all its requests at once, and every
+    `INTERVAL_S` at most: between two of these a step costs a look at the clock.
 
     The first of a turn is told at once if nothing was said for so long. What is left out is told by
     the outcome of the turn.

@@ -43,7 +43,9 @@ class Previews:
     async def read(self, media: Media) -> AsyncGenerator[bytes, None]:
         """The bytes of a file. Raises `MediaError` if it is gone."""
         if media.id not in self._shown:
-            raise MediaError(f"the preview {media.id} is gone: there is a later one, or the picture")
+            raise MediaError(
+                f"the preview {media.id} is gone: there is a later one, or the picture"
+            )
         self._readers[media.id] += 1
         chunks = self._chunks(media)
         try:
