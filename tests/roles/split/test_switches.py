@@ -48,7 +48,7 @@ def test_after_the_warm_up_nothing_is_compiled(name, traced, folder, program):
     graphs = traced()
     assert graphs > 0
     assert [done for done, _ in ran] == sorted({done for done, _ in ran})
-    assert ran[0][0] == 1
+    assert [done for done, _ in ran][:2] == [0, 1]
     assert ran[-1][0] == ran[-1][1]
     caches = [None] if name == "sd15" else [None, StepCache("first_block", threshold=0.6)]
     for cache in caches:
