@@ -16,6 +16,7 @@ from roles.calls import (
     Meanwhile,
     RankError,
     RankResult,
+    Reply,
     Shutdown,
     frame,
     reply_decoder,
@@ -193,6 +194,7 @@ class WorkerPool:
         except ProtocolError as error:
             self.condemn(rank, f"sent an answer that cannot be read ({error})")
             return
+        assert isinstance(reply, Reply | Meanwhile)
         pending = self._pending.get(reply.call)
         if isinstance(reply, Meanwhile):
             if pending is not None and pending.meanwhile is not None:

@@ -7,7 +7,7 @@ from typing import Protocol
 from roles.calls import Key, StepDone
 from roles.split.program import Denoising
 
-INTERVAL_S = 0.1  # nobody watches more closely; a message costs about as much as a tenth of a step
+INTERVAL_S = 0.1  # seconds; nobody watches more closely, and a message costs ten microseconds
 
 
 class Underway(Protocol):

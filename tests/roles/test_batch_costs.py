@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roles import batch_costs
@@ -152,6 +152,7 @@ events = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(events, max_size=80))
 def test_a_size_is_always_within_its_bounds(script: list[tuple[object, ...]]) -> None:
     costs, ceiling = BatchCosts(), 100
