@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from benchmarks.mixed_load import Denoiser, MeasuredRanks, head_of_line
+from benchmarks.queueing import Denoiser, MeasuredRanks, head_of_line
 
 SECONDS = {
     64: {1: 0.0119, 2: 0.0163, 3: 0.0200, 4: 0.0207},
