@@ -231,20 +231,6 @@ MUTATIONS = [
         "    for attempt in attempts[1:]:\n        _bereave(books, attempt, instance, cause)",
     ),
     Mutation(
-        "hold on to a preview when a later one has taken its place",
-        f"{JOBS}/pictures.py",
-        "        self._hide(part)\n        part.preview = event.media\n",
-        "        part.preview = event.media\n",
-        rare=True,
-    ),
-    Mutation(
-        "hold on to a preview of a job that was cancelled",
-        f"{JOBS}/pictures.py",
-        "                self._hide(part)\n                self._move(part, At.LEAVING)\n",
-        "                self._move(part, At.LEAVING)\n",
-        rare=True,
-    ),
-    Mutation(
         "acknowledge a job before the journal has it",
         f"{JOBS}/desk.py",
         "            self.books.enter(case)\n            self._write(entry)",
