@@ -133,7 +133,8 @@ class Instance:
 
     `slots` are those that others write into; `borrowed` the leases elsewhere that this instance
     may still write into; `outbox` the attempts whose staged payload it has. `heard` is when it last
-    said anything. `encodings`: how its encoder's cache stood at its last heartbeat.
+    said anything. `encodings`: how its encoder's cache stood at its last heartbeat. `warmed`: how
+    far its warm-up is.
 
     `copies` of other instances' checkpoints lie here or are on their way, the oldest first;
     `uncopied` are attempts here with a checkpoint of which there is no copy yet; `estranged` says
@@ -157,6 +158,7 @@ class Instance:
         self.ranks: list[RankInfo] = info.ranks
         self.reported: InstanceState = _first_state(info)
         self.encodings: CacheReport | None = None
+        self.warmed: tuple[int, int] | None = None
         self.live = True
         self.inherits = False  # leases of an older epoch, until it speaks in this one
         self.draining = False

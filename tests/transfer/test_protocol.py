@@ -13,7 +13,7 @@ from transfer.messages import FromInstance, FromMedia, FromOrchestrator, ToMedia
 
 # By protocol: what `digest` gave for the messages of that number. Raise `PROTOCOL` when this test
 # fails, unless nobody has run the number that it has now, and write the new digest here.
-RECORDED = {2: "0e84d1c55db99c45"}
+RECORDED = {2: "9a1797cdabfb000c"}
 
 
 def shape(schema: Any) -> Any:
