@@ -19,6 +19,7 @@ from orchestrator.core.commands import (
 )
 from orchestrator.core.events import Cancel, DrainInstance, RemoveInstance, Submit
 from orchestrator.core.view import ClusterView
+from orchestrator.operator import Operator
 from transfer.messages import ErrorInfo, Inputs, Media, ModelInfo, Role
 
 __all__ = [
@@ -102,6 +103,7 @@ class Service:
         self._followers: dict[str, set[asyncio.Queue[Progress | None]]] = {}
         self._counted: list[Callable[[], dict[str, int]]] = []
         control.listener = self._hear
+        self.operator = Operator(control)
 
     async def generate(
         self,

@@ -12,6 +12,7 @@ from transfer.codec import Message, ProtocolError, encode
 from transfer.keys import KeyPair, cluster_keys
 from transfer.messages import (
     Abort,
+    Ask,
     Close,
     Drain,
     Heartbeat,
@@ -33,7 +34,7 @@ MISSED_BEATS = 4  # so many heartbeats without any word: the orchestrator is gon
 WELCOME_S = 10.0  # for an answer to Register, before another connection is made
 REPEAT_S = 1.0  # before Register is said again on the same one; then twice as long, and so on
 COMPLAIN_S = 5.0
-OF_AN_EPOCH = (Work, Push, Release, Abort)
+OF_AN_EPOCH = (Work, Push, Release, Abort, Ask)
 LOOK_S = 0.25  # how often it is looked why nobody answers
 SHORTEST_HEARTBEAT_S = 0.02
 MAX_QUEUED = 10_000  # messages that the orchestrator does not take
@@ -73,6 +74,8 @@ class Orders(Protocol):
     def release(self, release: Release) -> None: ...
 
     def abort(self, abort: Abort) -> None: ...
+
+    def ask(self, ask: Ask) -> None: ...
 
     def drain(self, more: bool) -> None: ...
 
@@ -264,6 +267,8 @@ class ControlClient:
                 orders.release(message)
             case Abort():
                 orders.abort(message)
+            case Ask():
+                orders.ask(message)
             case Drain(more):
                 orders.drain(more)
             case Close(reason):

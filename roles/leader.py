@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
+from roles.asked import Asked
 from roles.batch_costs import GAIN, PROMPT_GAIN, BatchCosts
 from roles.control import ControlClient, RegistrationRefused
 from roles.engine import Engine
@@ -30,6 +31,7 @@ from transfer.keys import KeyPair, cluster_keys
 from transfer.media import MediaServer
 from transfer.messages import (
     Abort,
+    Ask,
     Heartbeat,
     InstanceState,
     Push,
@@ -141,6 +143,7 @@ class Leader:
             options.checkpoint_s,
         )
         self.keeper = Keeper(options, program, pool.fd, self.engine.door, self._ready_again)
+        self.asked = Asked(self.engine.door, self.control.send, self.keeper.ranks)
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._draining: asyncio.Task[None] | None = None
         self._nothing_comes = asyncio.Event()
@@ -182,6 +185,7 @@ class Leader:
         if self._forced:
             await self.keeper.kill()
             return
+        await self.asked.forget()
         await self.engine.forget()
         await self.control.leave(self._reason)
         await self.keeper.close()
@@ -209,6 +213,7 @@ class Leader:
         return Heartbeat(epoch, self.engine.encodings)
 
     async def forget(self) -> None:
+        await self.asked.forget()
         await self.engine.forget()
         if self._draining is not None and self._announced:
             self._end(0, "the orchestrator was lost while it drained")
@@ -229,6 +234,9 @@ class Leader:
 
     def abort(self, abort: Abort) -> None:
         self.engine.abort(abort, self.control.epoch)
+
+    def ask(self, ask: Ask) -> None:
+        self.asked.ask(ask)
 
     def drain(self, more: bool) -> None:
         if not more:

@@ -140,6 +140,11 @@ class Runner:
         self._cores = cores or OwnCores(threads)
         self._live: dict[Key, _Live] = {}
 
+    @property
+    def requests(self) -> int:
+        """How many are in this rank's memory."""
+        return len(self._live)
+
     def warm(self) -> None:
         self._program.warm()
         self._settle()

@@ -16,6 +16,7 @@ from typing import cast
 import torch
 
 from roles.calls import (
+    Act,
     Begin,
     Call,
     Collect,
@@ -26,7 +27,6 @@ from roles.calls import (
     Outcome,
     Outcomes,
     Peek,
-    RankError,
     Reply,
     Run,
     Shutdown,
@@ -38,12 +38,15 @@ from roles.calls import (
     shorten,
 )
 from roles.cores import Cores, OwnCores
+from roles.health import Health
 from roles.lifeline import tie_to
 from roles.logs import configure
 from roles.runner import Runner
 from roles.split.encodings import Encodings
 from roles.split.program import ModelError, Program
+from transfer import actions
 from transfer.pool import SlotPool
+from transfer.results import RankError
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +88,7 @@ class Worker:
         self._options = options
         self._cores = _cores(options)
         self._runner: Runner | None = None
+        self._health = Health(options.device)
         self._sending = threading.Lock()
         self._waiting: deque[bytes] = deque()
         self._poll = select.poll()
@@ -149,12 +153,22 @@ class Worker:
                 return self._ready().peek(call)
             case Run():
                 self._cores.work()
-                return self._ready().run(call)
+                ran = self._ready().run(call)
+                self._health.computed()
+                return ran
+            case Act():
+                return self._act(call.action)
             case Store():
                 return self._ready().store(call)
             case Drop():
                 self._ready().drop((call.request, call.attempt))
         return None
+
+    def _act(self, action: actions.Action) -> actions.Told:
+        runner = self._ready()
+        match action:
+            case actions.Health():
+                return self._health.report(runner.requests)
 
     def _load(self, call: Load) -> Loaded:
         module, _, function = self._options.program.partition(":")

@@ -12,7 +12,10 @@ from typing import Literal
 
 import msgspec
 
+from transfer.actions import Action, Told
 from transfer.codec import Decoder, Message
+from transfer.codec import Record as Record
+from transfer.results import PoolResult
 
 Role = Literal["encoder", "denoiser", "decoder", "monolithic"]
 ROLES: tuple[Role, ...] = ("encoder", "denoiser", "decoder", "monolithic")
@@ -39,10 +42,6 @@ InstanceState = Literal[
     "failed",
 ]
 RankState = Literal["starting", "ready", "dead"]
-
-
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """Base of plain data inside messages. In no cycle either."""
 
 
 # ---------------------------------------------------------------- what a request is
@@ -117,7 +116,7 @@ class ErrorInfo(Record, frozen=True):
     instance: str | None = None
     rank: int | None = None
     traceback: str | None = None
-    history: list[str] = []  # msgspec copies it
+    history: list[str] = []  # noqa: RUF012  # msgspec copies it
     bystander: bool = False
 
     def but(self, **changes: object) -> "ErrorInfo":
@@ -315,7 +314,7 @@ class ModelInfo(Record, frozen=True):
     splittable: bool = True
     why_not: str | None = None
     speed: Speed | None = None
-    step_caches: list[StepCacheType] = []  # msgspec copies it
+    step_caches: list[StepCacheType] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Register(Message, frozen=True, tag="register"):
@@ -468,6 +467,14 @@ class Aborted(Message, frozen=True, tag="aborted"):
     released: int | None = None
 
 
+class Answered(Message, frozen=True, tag="answered"):
+    """The answer to Ask: what each rank made of it."""
+
+    epoch: int
+    number: int
+    result: PoolResult[Told]
+
+
 class Left(Message, frozen=True, tag="left"):
     """Goodbye: the process ends and writes nowhere any more."""
 
@@ -551,6 +558,16 @@ class Abort(Message, frozen=True, tag="abort"):
     reason: str
 
 
+class Ask(Message, frozen=True, tag="ask"):
+    """Something that an operator wants of every rank. Answered with Answered of the same `number`
+    within `seconds` of its receipt, however long the ranks take."""
+
+    epoch: int
+    number: int
+    action: Action
+    seconds: float
+
+
 class Drain(Message, frozen=True, tag="drain"):
     """Finish what you have, then leave. `more`: not yet, because some of it may go elsewhere; a
     checkpoint of what runs is wanted, and another Drain will come."""
@@ -578,9 +595,10 @@ FromInstance = (
     | Failed
     | Aborted
     | Left
+    | Answered
 )
 FromOrchestrator = (
-    Welcome | Refused | RegisterAgain | Beat | Work | Push | Release | Abort | Drain | Close
+    Welcome | Refused | RegisterAgain | Beat | Work | Push | Release | Abort | Drain | Close | Ask
 )
 
 from_instance = Decoder(FromInstance)

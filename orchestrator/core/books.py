@@ -4,6 +4,7 @@ They take the books as their first argument, change what they find, and leave co
 """
 
 from collections import Counter, OrderedDict, deque
+from typing import TYPE_CHECKING
 
 from orchestrator.core.commands import Command, Log, Send
 from orchestrator.core.config import Config
@@ -13,6 +14,9 @@ from orchestrator.core.ledger import Ledger
 from orchestrator.core.registry import Registry
 from transfer.messages import ROLES, FromOrchestrator, Release, Role, Shelf
 
+if TYPE_CHECKING:
+    from orchestrator.core.asking import Question
+
 RECENT = 32
 RELEASES = 64  # kept payloads that are released in one message
 
@@ -21,13 +25,14 @@ class Books:
     """`now` is the time of the event that is being handled. `stirred` are the instances whose
     load, slots or state have changed, `calls` the roles whose line should be looked at again:
     `dispatch.settle` empties both at the end of each event. `heard` has the live instances, the
-    one that has been silent for longest first."""
+    one that has been silent for longest first. `questions` are those of operators, by number."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.now = 0.0
         self.registry = Registry(config)
         self.ledger = Ledger(config.max_past)
+        self.questions: dict[int, Question] = {}
         self.forecast = Forecast()
         self.counters: Counter[str] = Counter()
         self.commands: list[Command] = []

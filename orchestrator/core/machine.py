@@ -5,6 +5,7 @@ from collections import Counter
 
 from orchestrator.core import (
     admission,
+    asking,
     dispatch,
     ending,
     integrity,
@@ -17,6 +18,7 @@ from orchestrator.core.books import Books
 from orchestrator.core.commands import Command, Send
 from orchestrator.core.config import Config
 from orchestrator.core.events import (
+    AskInstances,
     Broken,
     Cancel,
     Disconnected,
@@ -31,6 +33,7 @@ from orchestrator.core.events import (
 from orchestrator.core.instances import Instance
 from orchestrator.core.view import ClusterView, look
 from transfer.messages import (
+    Answered,
     Beat,
     ErrorInfo,
     Heartbeat,
@@ -104,6 +107,11 @@ class Machine:
         """An instance of that name is registered, and was heard of lately."""
         return name in self.books.registry.by_name
 
+    def roster(self, role: Role) -> list[str]:
+        """The names of the live instances of a role, in registered endpoint order."""
+        posts = self.books.registry.rosters[role].posts()
+        return [post.instance.name for post in posts if post.instance.live]
+
     def view(self) -> ClusterView:
         return look(self.books)
 
@@ -129,6 +137,8 @@ class Machine:
                 membership.drain(books, name)
             case RemoveInstance(name=name):
                 membership.remove(books, name)
+            case AskInstances():
+                asking.ask(books, event)
             case Broken():
                 self._give_up(event)
 
@@ -155,6 +165,8 @@ class Machine:
                 books.send(instance, Beat())
             case StateChanged() as message:
                 membership.change_state(books, instance, message)
+            case Answered() as message:
+                asking.answered(books, instance, message)
             case Left(reason=reason):
                 membership.lose(books, instance, f"it left: {reason}", gone=True)
             case Register():
@@ -207,6 +219,7 @@ class Machine:
         while late := books.ledger.reminders.pop_until(books.now):
             books.count("aborts_repeated")
             ending.abort(books, late)
+        asking.expire(books)
         membership.lose_silent(books)
         books.flush_releases()
         if self.idle and books.unchecked:

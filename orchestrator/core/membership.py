@@ -1,6 +1,6 @@
 """How instances come and go, and what that does to the requests they have."""
 
-from orchestrator.core import admission, ending
+from orchestrator.core import admission, asking, ending
 from orchestrator.core.attempts import Attempt
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Send, Watch
@@ -61,6 +61,7 @@ def lose(books: Books, instance: Instance, cause: str, gone: bool = False) -> No
     books.registry.leave(instance, gone)
     for attempt in attempts:
         _bereave(books, attempt, instance, cause)
+    asking.bereave(books, instance, cause)
     books.registry.haunt(instance)
     for role in instance.posts:
         books.calls[role] = None  # what waits may now be too large for those that are left

@@ -254,12 +254,13 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _explain(str(error)) from None
+        raise explain(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad_field(None, f"the body is not JSON: {error}", "invalid_json") from None
 
 
-def _explain(message: str) -> ApiError:
+def explain(message: str) -> ApiError:
+    """A 400 of what msgspec says of a body."""
     if found := _UNKNOWN.match(message):
         name = found[1][:64]
         return bad_field(name, f"there is no field `{name}`", "unknown_field")

@@ -237,6 +237,18 @@ MUTATIONS = [
         "            self.books.enter(case)\n            self._write(entry)\n"
         "            self._do(Answer(event.asker, self.books.snapshot(case)))",
     ),
+    Mutation(
+        "leave an operator waiting for a lost instance",
+        f"{CORE}/membership.py",
+        "    asking.bereave(books, instance, cause)\n",
+        "",
+    ),
+    Mutation(
+        "leave an operator waiting for a silent instance",
+        f"{CORE}/machine.py",
+        "        asking.expire(books)\n",
+        "",
+    ),
 ]
 
 LEADERS = [

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from tests.support.bench import KIB, register
+from transfer.actions import HealthReport
 from transfer.messages import (
     Abort,
     Aborted,
     Accepted,
+    Answered,
+    Ask,
     Beat,
     Checkpointed,
     Close,
@@ -36,6 +39,7 @@ from transfer.messages import (
     Welcome,
     Work,
 )
+from transfer.results import PoolResult, RankError, RankResult
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -138,7 +142,7 @@ class Process:
     def hear(self) -> None:
         message = self.inbox.popleft()
         self.heard_at = self.world.now
-        if isinstance(message, Work | Push | Release | Abort) and message.epoch != self.epoch:
+        if isinstance(message, Work | Push | Release | Abort | Ask) and message.epoch != self.epoch:
             return
         match message:
             case Welcome(epoch=epoch):
@@ -158,6 +162,8 @@ class Process:
                     self.kept.pop((shelf, request, attempt), None)
             case Abort():
                 self.abort(message)
+            case Ask():
+                self.ask(message)
             case Drain(more=more):
                 self.no_more = self.no_more or not more
                 self.start_draining()
@@ -206,6 +212,15 @@ class Process:
         elif job is None:
             about = (self.epoch, push.request, push.attempt, push.role, push.grant.generation)
             self.say(PushFailed(*about, False, 0, ErrorInfo("transfer_failed", "it is gone")))
+
+    def ask(self, ask: Ask) -> None:
+        """Its rank is fine, or fails, or nothing is heard of it."""
+        chance = self.world.random.random()
+        fine = RankResult(0, self.pid, True, HealthReport("cpu", None, True, 0, 1))
+        bad = RankResult(0, self.pid, False, None, RankError("raised", "ValueError", "scripted"))
+        if not self.world.failing or chance < 0.9:
+            result = bad if self.world.failing and chance < 0.2 else fine
+            self.say(Answered(self.epoch, ask.number, PoolResult((result,))))
 
     def abort(self, abort: Abort) -> None:
         job = self.jobs.get((abort.request, abort.attempt))

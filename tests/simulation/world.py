@@ -26,6 +26,7 @@ from orchestrator.jobs import events as desk_events
 from orchestrator.jobs.model import Described, Idempotency, Job, JobEvent, JobSpec
 from tests.simulation.orchestrator import Disk, Orchestrator
 from tests.simulation.process import LANDS_LATE, Process
+from tests.simulation.questions import Questions
 from tests.support.bench import KIB, register
 from transfer.messages import (
     PRIORITIES,
@@ -93,6 +94,7 @@ class World:
         self.ends: dict[str, str] = {}  # what was told of a job's end
         self._asking: dict[int, str] = {}  # asker → idempotency key
         self._keys: dict[str, str] = {}  # key → job
+        self.questions = Questions(seed, _wrong)
         self.disk = Disk()
         self.orchestrator = self._boot()
         for role in TRIO:
@@ -324,6 +326,9 @@ class World:
             self.orchestrator.do(Cancel(f"r{self.random.randint(1, self.asked)}", "scripted"))
         elif chance < 0.044:
             self._ask_for_a_job()
+        elif chance > 0.99:
+            names = [process.name for process in self.processes]
+            self.orchestrator.do(self.questions.ask(names, self.now))
         elif chance < 0.046 and self.acknowledged:
             self._count += 1
             job = self.random.choice(sorted(self.acknowledged))
@@ -363,6 +368,7 @@ class World:
         """SIGKILL of the orchestrator, and another one on the same disk. Its clients' connections
         are broken; those who asked for jobs do not know whether they were accepted."""
         self.orchestrator.crash()
+        self.questions.lost()
         self.results["lost with the orchestrator"] += len(self.orchestrator.open)
         self.crashes += 1
         self.watched.clear()
@@ -477,6 +483,7 @@ class World:
     def assert_home(self) -> None:
         """Each accepted request has one result, and every slot and all capacity is free."""
         assert not self.orchestrator.open
+        assert not self.questions.overdue(self.now)
         assert not self.orchestrator.taken, "files that the desk was given and never released"
         assert not self.orchestrator.desk.complaints()
         for id in self.acknowledged:
@@ -492,3 +499,7 @@ class World:
             assert not instance.borrowed
             assert not instance.outbox
             assert all(post.load == 0 for post in instance.posts.values())
+
+
+def _wrong(what: str) -> None:
+    raise AssertionError(what)

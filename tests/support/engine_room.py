@@ -22,8 +22,6 @@ from roles.calls import (
     Outcomes,
     Pause,
     Peek,
-    RankError,
-    RankResult,
     Run,
     Store,
     Stored,
@@ -31,7 +29,7 @@ from roles.calls import (
 )
 from roles.engine import Engine
 from roles.outbox import SENDERS, OutboxLine, outboxes
-from roles.pool import Death, PoolResult
+from roles.pool import Death
 from roles.scheduler import Scheduler
 from roles.turns import Schedule
 from tests.support.batching import Eager
@@ -49,6 +47,7 @@ from transfer.messages import (
     Work,
 )
 from transfer.pool import SlotPool
+from transfer.results import PoolResult, RankError, RankResult
 
 M = TypeVar("M", bound=Message)
 SLOT_BYTES = 4096

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import xxhash
 
 from roles.calls import (
+    Act,
     Begin,
     Call,
     Collect,
@@ -23,7 +24,6 @@ from roles.calls import (
     Outcome,
     Outcomes,
     Peek,
-    RankError,
     Reply,
     Run,
     Shutdown,
@@ -37,8 +37,10 @@ from roles.scheduler import SINGLE_UNIT
 from tests.simulation.engines import compute
 from tests.simulation.engines.clock import LIFE
 from tests.support.bench import MODEL
+from transfer.actions import HealthReport
 from transfer.header import HEADER_BYTES
 from transfer.messages import SPLIT_ROUTE, ErrorInfo, Inputs, Role
+from transfer.results import RankError
 
 if TYPE_CHECKING:
     from tests.simulation.engines.process import Process
@@ -208,6 +210,10 @@ class Rank:
                 for key in [key for key in call.marked if key in self.live]:
                     self.live[key].marked = True
                 return Outcomes([self._run(key, unit) for group in groups for key in group])
+            case Act():
+                if self._world.strikes("rank error"):
+                    raise RuntimeError("scripted")
+                return HealthReport("cpu", None, True, len(self.live), 1)
             case Store():
                 return self._store(call)
             case Collect():

@@ -20,6 +20,7 @@ from tests.simulation.engines.network import Link, Network
 from tests.simulation.engines.orchestrator import LIFETIME, Orchestrator
 from tests.simulation.engines.process import Process
 from tests.simulation.engines.ranks import POISON
+from tests.simulation.questions import Questions
 from transfer.errors import PayloadError
 from transfer.header import check_header
 from transfer.messages import (
@@ -51,6 +52,7 @@ UNWANTED = ("stalled", "internal")
 """What no fault of ours excuses: a request that was lost sight of, and a surprise."""
 HOME_S = 120.0  # after the last fault, for all that is under way: 30 s of them a keeper may wait
 SETTLED_S = 3.0
+LATE_S = 0.2  # the orchestrator looks at its clock more often than that
 CANARIES = 3
 
 
@@ -78,6 +80,7 @@ class World:
         self.accidents = Accidents(self)
         self.processes: dict[int, Process] = {}  # by pid, the dead ones too
         self.results: Counter[str] = Counter()
+        self.questions = Questions(seed, self.wrong)
         self.crashes = 0
         self.asked = 0
         self._numbers = itertools.count(1)
@@ -230,6 +233,7 @@ class World:
             return
         self.note("core", "SIGKILL")
         self.orchestrator.crash()
+        self.questions.lost()
         self.results["lost with the orchestrator"] += len(self.orchestrator.open)
         self.orchestrator = None
         self.crashes += 1
@@ -303,6 +307,9 @@ class World:
         core = self.orchestrator
         if core is None:
             return
+        if self.questions.dice.random() < 0.3:
+            names = [process.name for process in self.living]
+            core.do(self.questions.ask(names, self.loop.now))
         if core.open and self.dice.random() < 0.1:
             core.cancel(self.dice.choice(list(core.open)))
             return
@@ -401,6 +408,7 @@ class World:
         """I3, I4: all that is not where it was in the beginning."""
         assert self.orchestrator is not None
         found = [line for p in self.living if p.leader is not None for line in p.complaints()]
+        found += self.questions.overdue(self.loop.now - LATE_S)
         unsettled = {
             generation
             for process in self.living
