@@ -130,7 +130,7 @@ class Runner:
         wanted: Callable[[], bool],
         cores: Cores | OwnCores | None = None,
     ) -> None:
-        self._program = program
+        self.program = program
         self._pool = pool
         self._first = rank == 0
         self._threads = threads
@@ -146,7 +146,7 @@ class Runner:
         return len(self._live)
 
     def warm(self) -> None:
-        self._program.warm()
+        self.program.warm()
         self._settle()
 
     def begin(self, call: Begin) -> Outcomes:
@@ -226,7 +226,7 @@ class Runner:
             with clock.measure("read_s"):
                 segments = self._pool.segments(delivery.slots, delivery.nbytes)
                 live.payload = unpack(
-                    segments, delivery.nbytes, delivery.checksum, device=self._program.device
+                    segments, delivery.nbytes, delivery.checksum, device=self.program.device
                 )
         if live.role in SINGLE_UNIT:
             return Outcome(*live.key)
@@ -237,9 +237,9 @@ class Runner:
 
     def _denoising(self, live: _Live) -> Denoising:
         if live.role == "monolithic":
-            return self._program.generate(live.call)
+            return self.program.generate(live.call)
         payload, live.payload = live.payload, None  # the pipeline holds what it needs of it
-        return self._program.denoise(live.call, payload)
+        return self.program.denoise(live.call, payload)
 
     def _peek(self, key: Key, shown: _Live | None, clock: _Clock) -> Outcome:
         if shown is None or shown.denoising is None:
@@ -251,8 +251,8 @@ class Runner:
 
     def _encode(self, live: _Live, clock: _Clock) -> Outcome:
         with clock.measure("compute_s"):
-            payload = self._program.encode(live.call)
-        cache = self._program.encodings
+            payload = self.program.encode(live.call)
+        cache = self.program.encodings
         outcome = Outcome(*live.key, encodings=None if cache is None else cache.report)
         return self._computed(live, payload, outcome)
 
@@ -274,7 +274,7 @@ class Runner:
     def _decode(self, live: _Live, clock: _Clock) -> Outcome:
         speed = live.payload.get("speed") if isinstance(live.payload, dict) else None
         with clock.measure("compute_s"):
-            samples = self._program.decode(live.call, live.payload)
+            samples = self.program.decode(live.call, live.payload)
         return self._made(live, samples, Outcome(*live.key), speed)
 
     # ------------------------------------------------------------ outcomes
@@ -289,7 +289,7 @@ class Runner:
             return replace(outcome, checkpoint=self._marked(live))
         result, live.denoising = denoising.result(), None
         if live.role == "monolithic":
-            speed = told(self._program.info.speed, live.call.inputs.step_cache)
+            speed = told(self.program.info.speed, live.call.inputs.step_cache)
             return self._made(live, result, outcome, speed)
         return self._computed(live, result, outcome)
 
@@ -323,7 +323,7 @@ class Runner:
     def _making(self, inputs: Inputs, speed: str | None) -> Making:
         """What a file tells about how it was made: the request, and the model."""
         params = {_SHORT.get(name, name): value for name, value in inputs.params.items()}
-        model = self._program.info.name
+        model = self.program.info.name
         known: Making = {**params, "seed": inputs.seed, "model": model, "speed": speed}
         return {name: value for name, value in known.items() if value is not None}
 

@@ -41,7 +41,9 @@ from roles.cores import Cores, OwnCores
 from roles.health import Health
 from roles.lifeline import tie_to
 from roles.logs import configure
+from roles.refusals import Unsupported
 from roles.runner import Runner
+from roles.split.adapters import Adapters
 from roles.split.encodings import Encodings
 from roles.split.program import ModelError, Program
 from transfer import actions
@@ -169,6 +171,18 @@ class Worker:
         match action:
             case actions.Health():
                 return self._health.report(runner.requests)
+            case actions.LoadLora(name, path):
+                return self._adapters().load(name, path)
+            case actions.UnloadLora(name):
+                return self._adapters().unload(name)
+            case actions.ListLoras():
+                return self._adapters().loaded
+
+    def _adapters(self) -> Adapters:
+        adapters = self._ready().program.adapters
+        if adapters is None:
+            raise Unsupported("this model takes no adapters")
+        return adapters
 
     def _load(self, call: Load) -> Loaded:
         module, _, function = self._options.program.partition(":")
@@ -208,6 +222,8 @@ def _nothing() -> None:
 
 def _error(error: Exception) -> RankError:
     """ModelError speaks to the user: a traceback would only hide its sentence."""
+    if isinstance(error, Unsupported):
+        return RankError("unsupported", "unsupported", shorten(str(error)))
     text = "".join(traceback.format_exception(error))
     return RankError(
         kind="raised",

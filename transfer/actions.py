@@ -13,9 +13,34 @@ class Health(Record, frozen=True, tag="health"):
     """How a rank is. One that computed nothing lately tests itself first."""
 
 
-Action = Health
+class LoadLora(Record, frozen=True, tag="load_lora"):
+    """Load the adapter at `path`, a .safetensors file or a folder with one, where every denoiser
+    sees it. From then on requests that name none have it on, `scale` of it; 0: only those that name
+    it. Of one that is loaded already, only the scale changes."""
 
-METHODS: dict[str, type[Action]] = {"health": Health}
+    name: str
+    path: str
+    scale: float = 1.0
+
+
+class UnloadLora(Record, frozen=True, tag="unload_lora"):
+    """Unload it, once the requests that have it on are done."""
+
+    name: str
+
+
+class ListLoras(Record, frozen=True, tag="list_loras"):
+    """The adapters that each rank has loaded."""
+
+
+Action = Health | LoadLora | UnloadLora | ListLoras
+
+METHODS: dict[str, type[Action]] = {
+    "health": Health,
+    "load_lora": LoadLora,
+    "unload_lora": UnloadLora,
+    "list_loras": ListLoras,
+}
 """By name, as on the wire and in HTTP."""
 
 # ---------------------------------------------------------------- what is answered
@@ -36,7 +61,36 @@ class HealthReport(Record, frozen=True, tag="health"):
     device_total_bytes: int | None = None
 
 
-Told = HealthReport
+class LoraFile(Record, frozen=True):
+    """An adapter that a rank has loaded. `digest`: of the bytes of its file, by which all ranks are
+    compared. `parts`: the components of the pipeline that it changes."""
+
+    name: str
+    path: str
+    digest: str
+    nbytes: int
+    parts: list[str]
+
+
+class LoraLoaded(Record, frozen=True, tag="lora_loaded"):
+    """`fresh`: it was not loaded before."""
+
+    lora: LoraFile
+    fresh: bool = True
+
+
+class LoraUnloaded(Record, frozen=True, tag="lora_unloaded"):
+    """`found`: it was loaded."""
+
+    name: str
+    found: bool
+
+
+class Loras(Record, frozen=True, tag="loras"):
+    loras: list[LoraFile]
+
+
+Told = HealthReport | LoraLoaded | LoraUnloaded | Loras
 
 
 def method_of(action: Action) -> str:

@@ -70,12 +70,19 @@ class StepCache(Record, frozen=True):
     interval: int | None = None
 
 
+class Lora(Record, frozen=True):
+    """An adapter that a request has on, and how much of it."""
+
+    name: str
+    scale: float = 1.0
+
+
 class Inputs(Record, frozen=True):
     """One generation: the keyword arguments of the pipeline's own `__call__`, and ours.
 
     `params` holds only what the request gave: what is left out keeps the pipeline's default.
     `seed` means `generator=torch.Generator("cpu").manual_seed(seed)`. `priority`: those of a lower
-    class give way between two steps.
+    class give way between two steps. `loras`: the adapters that it has on, all of them.
     """
 
     params: Params
@@ -84,6 +91,7 @@ class Inputs(Record, frozen=True):
     exact: bool = False
     step_cache: StepCache | None = None  # None: as the denoiser was started
     priority: Priority = "normal"
+    loras: list[Lora] = []  # noqa: RUF012  # msgspec copies it
 
 
 class ErrorInfo(Record, frozen=True):
