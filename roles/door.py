@@ -145,6 +145,11 @@ class Door:
         stay silent for so long are not given up: what they are at has a limit of its own."""
         return await self._pool.call(call, seconds) if self._pool is not None else None
 
+    def condemn(self, rank: int, how: str) -> None:
+        """Gives the ranks up, because this one did something that only its end can mend."""
+        if self._pool is not None:
+            self._pool.condemn(rank, how)
+
     def pause(self) -> None:
         """Has the ranks end their unit with the step that they are in."""
         if self._pausing is None or self._pausing.done():

@@ -12,6 +12,7 @@ import roles
 from roles.backoff import Backoff
 from roles.calls import Load, Loaded, Warm
 from roles.door import Door
+from roles.fittings import Fittings
 from roles.options import RoleOptions
 from roles.pool import Results, WorkerPool
 from roles.process import RankCommand
@@ -49,6 +50,7 @@ class Keeper:
         on_ready: Callable[[], None],
     ) -> None:
         self.info: ModelInfo | None = None
+        self.fittings = Fittings()
         self._options = options
         self._commands = [rank_command(options, rank, program, pool_fd) for rank in _ranks(options)]
         self._door = door
@@ -73,6 +75,7 @@ class Keeper:
         info = self._info(await self._pool.call(load, LOAD_S))
         self._loaded, self._ready = True, not self.warms
         log.info("%s loaded in %.1f s", info.name, time.monotonic() - began)
+        await self.fittings.refit(self._pool.call)
         self._door.attach(self._pool)
         return info
 

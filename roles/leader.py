@@ -105,7 +105,8 @@ def _slots(options: RoleOptions) -> SlotPool:
 class Leader:
     """One instance, from loading its model to its goodbye. It is the control client's `Orders`.
 
-    States: starting (ranks are being restarted), warming (they run the model for the first time),
+    States: starting (ranks are being restarted), divergent (they are about to be, because they do
+    not agree), warming (they run the model for the first time),
     ready, draining. What ends it sets `_exit`: an
     order to close, the end of draining, a second SIGTERM. A part that stops by itself is a crash,
     and ends it too.
@@ -143,7 +144,14 @@ class Leader:
             options.checkpoint_s,
         )
         self.keeper = Keeper(options, program, pool.fd, self.engine.door, self._ready_again)
-        self.asked = Asked(self.engine.door, self.control.send, self.keeper.ranks)
+        self.asked = Asked(
+            self.engine.door,
+            self.keeper.fittings,
+            self.control.send,
+            self.keeper.ranks,
+            lambda: self._tell("its adapters"),
+            self._diverge,
+        )
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._draining: asyncio.Task[None] | None = None
         self._nothing_comes = asyncio.Event()
@@ -185,7 +193,7 @@ class Leader:
         if self._forced:
             await self.keeper.kill()
             return
-        await self.asked.forget()
+        await self.asked.close()
         await self.engine.forget()
         await self.control.leave(self._reason)
         await self.keeper.close()
@@ -207,13 +215,13 @@ class Leader:
             host=this_host(),
             media_store=self._options.media_store,
             may_land=self.engine.may_land,
+            adapters=self.keeper.fittings.adapters,
         )
 
     def heartbeat(self, epoch: int) -> Heartbeat:
         return Heartbeat(epoch, self.engine.encodings)
 
     async def forget(self) -> None:
-        await self.asked.forget()
         await self.engine.forget()
         if self._draining is not None and self._announced:
             self._end(0, "the orchestrator was lost while it drained")
@@ -238,6 +246,9 @@ class Leader:
     def ask(self, ask: Ask) -> None:
         self.asked.ask(ask)
 
+    def reload(self, cause: str) -> None:
+        self._diverge(0, cause)
+
     def drain(self, more: bool) -> None:
         if not more:
             self._nothing_comes.set()
@@ -247,6 +258,14 @@ class Leader:
         self._end(0, reason)
 
     # ------------------------------------------------------------ state
+
+    def _diverge(self, rank: int, cause: str) -> None:
+        """The ranks are not what they should be, and others take their place, with nothing of what
+        these have. Their requests go elsewhere."""
+        log.error("%s diverges: %s", self.name, cause)
+        self.keeper.fittings.clear()
+        self._change("divergent", cause)
+        self.engine.door.condemn(rank, cause)
 
     def _ready_again(self) -> None:
         self._change("ready", "the ranks are there")
@@ -266,7 +285,8 @@ class Leader:
 
     def _tell(self, cause: str) -> None:
         ranks = self.keeper.ranks()
-        self.control.send(StateChanged(self.control.epoch, self.state, cause, ranks))
+        adapters = self.keeper.fittings.adapters
+        self.control.send(StateChanged(self.control.epoch, self.state, cause, ranks, adapters))
 
     # ------------------------------------------------------------ the end
 

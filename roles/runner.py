@@ -17,6 +17,7 @@ from roles.media import Encoded, Unencodable, encode
 from roles.provenance import Making
 from roles.samples import Sample
 from roles.scheduler import SINGLE_UNIT
+from roles.split.adapters import AdapterGone
 from roles.split.batching import key_of
 from roles.split.program import (
     BadInput,
@@ -324,7 +325,14 @@ class Runner:
         """What a file tells about how it was made: the request, and the model."""
         params = {_SHORT.get(name, name): value for name, value in inputs.params.items()}
         model = self.program.info.name
-        known: Making = {**params, "seed": inputs.seed, "model": model, "speed": speed}
+        loras = ", ".join(f"{lora.name}:{lora.scale:g}" for lora in inputs.loras) or None
+        known: Making = {
+            **params,
+            "loras": loras,
+            "seed": inputs.seed,
+            "model": model,
+            "speed": speed,
+        }
         return {name: value for name, value in known.items() if value is not None}
 
     def _guarded(self, key: Key, unit: Callable[[_Clock], Outcome]) -> Outcome:
@@ -377,6 +385,8 @@ def error_info(error: BaseException) -> ErrorInfo:
             return ErrorInfo("unsupported", shorten(str(error)), param=error.param)
         case Unsplittable():
             return ErrorInfo("unsupported", shorten(str(error)))
+        case AdapterGone():
+            return ErrorInfo("rank_failed", shorten(str(error)))
         case NoRoom():
             return ErrorInfo("rank_failed", shorten(str(error)))
         case PayloadError():

@@ -4,9 +4,17 @@ The same Struct goes from the front door to the orchestrator, to the leaders, an
 Units: bytes, seconds.
 """
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from transfer.codec import Record
 
 # ---------------------------------------------------------------- what is asked
+
+
+AdapterName = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+"""It names modules of torch, which know no dots."""
 
 
 class Health(Record, frozen=True, tag="health"):
@@ -18,15 +26,24 @@ class LoadLora(Record, frozen=True, tag="load_lora"):
     sees it. From then on requests that name none have it on, `scale` of it; 0: only those that name
     it. Of one that is loaded already, only the scale changes."""
 
-    name: str
-    path: str
-    scale: float = 1.0
+    name: AdapterName
+    path: Annotated[str, Meta(min_length=1, max_length=4096)]
+    scale: Annotated[float, Meta(ge=-100, le=100)] = 1.0
 
 
 class UnloadLora(Record, frozen=True, tag="unload_lora"):
     """Unload it, once the requests that have it on are done."""
 
     name: str
+
+
+class Adapter(Record, frozen=True):
+    """One that all denoisers have. `digest`: of its file's bytes."""
+
+    name: str
+    path: str
+    scale: float
+    digest: str
 
 
 class ListLoras(Record, frozen=True, tag="list_loras"):

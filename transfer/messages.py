@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from transfer.actions import Action, Told
+from transfer.actions import Action, Adapter, Told
 from transfer.codec import Decoder, Message
 from transfer.codec import Record as Record
 from transfer.results import PoolResult
@@ -331,6 +331,7 @@ class Register(Message, frozen=True, tag="register"):
 
     Registering again promises that nothing of an older epoch is written any more. `may_land`: the
     generations of grants whose writes failed in this process and may still land (`PushFailed`).
+    `adapters`: those that all its ranks have loaded.
     """
 
     name: str
@@ -345,6 +346,7 @@ class Register(Message, frozen=True, tag="register"):
     host: HostInfo
     media_store: str | None = None
     may_land: list[int] = []  # noqa: RUF012  # msgspec copies it
+    adapters: list[Adapter] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Heartbeat(Message, frozen=True, tag="heartbeat"):
@@ -355,12 +357,14 @@ class Heartbeat(Message, frozen=True, tag="heartbeat"):
 
 
 class StateChanged(Message, frozen=True, tag="state_changed"):
-    """The instance or one of its ranks changed state; `cause` is for people."""
+    """The instance or one of its ranks changed state; `cause` is for people. `adapters`: those that
+    all its ranks have loaded."""
 
     epoch: int
     state: InstanceState
     cause: str
     ranks: list[RankInfo]
+    adapters: list[Adapter] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Accepted(Message, frozen=True, tag="accepted"):
@@ -576,6 +580,14 @@ class Ask(Message, frozen=True, tag="ask"):
     seconds: float
 
 
+class Reload(Message, frozen=True, tag="reload"):
+    """It is not what the others are: take no more work, begin with new ranks, load nothing of what
+    the old ones had."""
+
+    epoch: int
+    cause: str
+
+
 class Drain(Message, frozen=True, tag="drain"):
     """Finish what you have, then leave. `more`: not yet, because some of it may go elsewhere; a
     checkpoint of what runs is wanted, and another Drain will come."""
@@ -606,7 +618,18 @@ FromInstance = (
     | Answered
 )
 FromOrchestrator = (
-    Welcome | Refused | RegisterAgain | Beat | Work | Push | Release | Abort | Drain | Close | Ask
+    Welcome
+    | Refused
+    | RegisterAgain
+    | Beat
+    | Work
+    | Push
+    | Release
+    | Abort
+    | Drain
+    | Close
+    | Ask
+    | Reload
 )
 
 from_instance = Decoder(FromInstance)

@@ -124,10 +124,12 @@ class InstanceAnswer(Record, frozen=True):
 
 class Answers(Record, frozen=True):
     """The one answer to `AskInstances`, by name of instance, in the order in which they were
-    asked."""
+    asked. `undone`: of a change that did not succeed everywhere: now it has nowhere; False: an
+    instance could not go back, and begins anew; None: it is not known yet, or was no change."""
 
     number: int
     instances: dict[str, InstanceAnswer]
+    undone: bool | None = None
 
 
 class Watch(Record, frozen=True):

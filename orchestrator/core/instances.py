@@ -125,7 +125,9 @@ class Instance:
 
     `slots` are those that others write into; `borrowed` the leases elsewhere that this instance
     may still write into; `outbox` the attempts whose staged payload it has. `heard` is when it last
-    said anything. `encodings`: how its encoder's cache stood at its last heartbeat.
+    said anything. `encodings`: how its encoder's cache stood at its last heartbeat. `holds`: the
+    adapters of its ranks, name and digest; `equipped` if they are what the others have, `equipping`
+    while it is given them, which is tried again at `equip_at`.
     """
 
     def __init__(self, info: Register, epoch: int, connection: bytes, slots: SlotTable) -> None:
@@ -146,6 +148,8 @@ class Instance:
         self.inherits = False  # leases of an older epoch, until it speaks in this one
         self.draining = False
         self.drain_told = self.drain_sent = False
+        self.holds: dict[str, str] = {}
+        self.equipped, self.equipping, self.equip_at = True, False, 0.0
 
     def __repr__(self) -> str:
         return f"{self.name} (epoch {self.epoch})"
@@ -153,7 +157,8 @@ class Instance:
     @property
     def available(self) -> bool:
         """May be given work."""
-        return self.live and not self.draining and self.reported == "ready"
+        ready = self.reported == "ready" and self.equipped
+        return self.live and not self.draining and ready
 
     @property
     def state(self) -> InstanceState:
@@ -161,6 +166,8 @@ class Instance:
             return "failed"
         if self.draining and self.reported in ("starting", "warming", "ready", "sleeping"):
             return "draining"
+        if self.reported == "ready" and not self.equipped:
+            return "warming"
         return self.reported
 
     @property

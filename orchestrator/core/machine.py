@@ -6,6 +6,7 @@ from collections import Counter
 from orchestrator.core import (
     admission,
     asking,
+    changes,
     dispatch,
     ending,
     integrity,
@@ -32,7 +33,9 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.instances import Instance
 from orchestrator.core.view import ClusterView, look
+from transfer.actions import Adapter, LoadLora, UnloadLora
 from transfer.messages import (
+    DENOISES,
     Answered,
     Beat,
     ErrorInfo,
@@ -107,6 +110,15 @@ class Machine:
         """An instance of that name is registered, and was heard of lately."""
         return name in self.books.registry.by_name
 
+    @property
+    def questions(self) -> int:
+        """How many of operators, and of our own, are not answered yet."""
+        return len(self.books.questions) + len(self.books.changes)
+
+    def adapters(self) -> dict[str, Adapter]:
+        """Those that requests may have on, in the order in which they were loaded."""
+        return changes.offered(self.books)
+
     def roster(self, role: Role) -> list[str]:
         """The names of the live instances of a role, in registered endpoint order."""
         posts = self.books.registry.rosters[role].posts()
@@ -137,6 +149,8 @@ class Machine:
                 membership.drain(books, name)
             case RemoveInstance(name=name):
                 membership.remove(books, name)
+            case AskInstances(action=LoadLora() | UnloadLora()) if self._denoise(event.names):
+                changes.begin(books, event)
             case AskInstances():
                 asking.ask(books, event)
             case Broken():
@@ -185,6 +199,10 @@ class Machine:
         if ghost is not None and ghost.epoch == message.epoch:
             membership.bury(books, ghost)
 
+    def _denoise(self, names: list[str]) -> bool:
+        found = filter(None, (self.books.registry.by_name.get(name) for name in names))
+        return any(DENOISES & set(instance.info.roles) for instance in found)
+
     def _cancel(self, id: str, reason: str) -> None:
         request = self.books.ledger.active.get(id)
         if request is not None:
@@ -220,6 +238,8 @@ class Machine:
             books.count("aborts_repeated")
             ending.abort(books, late)
         asking.expire(books)
+        changes.go_on(books)
+        changes.equip_all(books)
         membership.lose_silent(books)
         books.flush_releases()
         if self.idle and books.unchecked:

@@ -1,6 +1,6 @@
 """How instances come and go, and what that does to the requests they have."""
 
-from orchestrator.core import admission, asking, ending
+from orchestrator.core import admission, asking, changes, ending
 from orchestrator.core.attempts import Attempt
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Send, Watch
@@ -92,6 +92,8 @@ def change_state(books: Books, instance: Instance, message: StateChanged) -> Non
         books.log("info", f"{instance} is {message.state}: {message.cause}")
     instance.reported = message.state
     instance.ranks = message.ranks
+    instance.holds = {each.name: each.digest for each in message.adapters}
+    changes.look(books, instance)
     books.stir(instance)
     if message.state == "draining":
         _begin_drain(books, instance)
@@ -139,6 +141,7 @@ def _admit(books: Books, connection: bytes, info: Register) -> None:
     if ghost is not None:
         _reincarnate(books, ghost, instance)
     registry.enter(instance)
+    changes.adopt(books, instance)
     books.heard[instance] = books.now
     books.stir(instance)
     books.count("instances_registered")

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Protocol
 
-from orchestrator.core.commands import InstanceAnswer
+from orchestrator.core.commands import Answers
 from orchestrator.jobs.model import (
     Idempotency,
     Job,
@@ -19,7 +19,7 @@ from orchestrator.jobs.model import (
     StoredFile,
 )
 from orchestrator.service import ClusterView, Completed, Previews, Timings
-from transfer.actions import Action
+from transfer.actions import Action, Adapter
 from transfer.messages import Inputs, Media, ModelInfo, Role
 
 
@@ -47,6 +47,10 @@ class Service(Protocol):
 
     def counters(self) -> dict[str, int]: ...
 
+    def adapters(self) -> dict[str, Adapter]:
+        """Those that requests may have on."""
+        ...
+
     @property
     def operator(self) -> "Operator": ...
 
@@ -54,8 +58,8 @@ class Service(Protocol):
 class Operator(Protocol):
     """`orchestrator.operator.Operator`."""
 
-    async def ask(self, target: str, action: Action, timeout_s: float) -> dict[str, InstanceAnswer]:
-        """Raises `UnknownTarget` and `TooManyQuestions` of `orchestrator.operator`."""
+    async def ask(self, target: str, action: Action, timeout_s: float) -> Answers:
+        """Raises what is there in `orchestrator.operator`."""
         ...
 
 

@@ -7,14 +7,20 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orchestrator.core.commands import InstanceAnswer
+from orchestrator.core.commands import Answers, InstanceAnswer
 from orchestrator.http.body import read_body
 from orchestrator.http.errors import ApiError, bad_field, retry_after
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.pages import json_response
 from orchestrator.http.ports import Operator
 from orchestrator.http.schema import explain
-from orchestrator.operator import TooManyQuestions, UnknownTarget
+from orchestrator.operator import (
+    Conflict,
+    NotAlone,
+    TooManyQuestions,
+    UnknownAdapter,
+    UnknownTarget,
+)
 from transfer.actions import METHODS, Action, Told
 from transfer.messages import InstanceState
 from transfer.results import RankError
@@ -62,11 +68,14 @@ class RpcInstance(msgspec.Struct, frozen=True):
 
 
 class RpcReply(msgspec.Struct, frozen=True):
-    """`ok`: every rank of every instance did it."""
+    """`ok`: every rank of every instance did it. `undone`: of a change that some did and others did
+    not: by now nobody has; false: who could not go back begins anew, and gets no work before; null:
+    it is not known yet, or there was nothing to undo."""
 
     ok: bool
     method: str
     instances: dict[str, RpcInstance]
+    undone: bool | None = None
 
 
 class Rpc:
@@ -83,6 +92,12 @@ class Rpc:
             told = await self._operator.ask(asked.target, action, asked.timeout_s or 30.0)
         except UnknownTarget as error:
             raise _unknown(asked.target, error) from None
+        except NotAlone as error:
+            raise bad_field("target", f"`target`: {error}", "not_alone") from None
+        except UnknownAdapter as error:
+            raise bad_field("args", f"`args`: {error}", "unknown_adapter") from None
+        except Conflict as error:
+            raise ApiError(409, str(error), param="args", code="adapter_exists") from None
         except TooManyQuestions:
             message = "too many calls wait for answers; try again after the time in Retry-After"
             headers = retry_after(1.0)
@@ -109,9 +124,10 @@ def action_of(asked: RpcRequest) -> Action:
         raise bad_field("args", f"`args`: {str(error)[:200]}; {takes}") from None
 
 
-def reply_of(method: str, told: dict[str, InstanceAnswer]) -> RpcReply:
-    ok = all(answer.ok for answer in told.values())
-    return RpcReply(ok, method, {name: _instance(answer) for name, answer in told.items()})
+def reply_of(method: str, told: Answers) -> RpcReply:
+    ok = all(answer.ok for answer in told.instances.values())
+    instances = {name: _instance(answer) for name, answer in told.instances.items()}
+    return RpcReply(ok, method, instances, told.undone)
 
 
 def _instance(answer: InstanceAnswer) -> RpcInstance:

@@ -39,6 +39,16 @@ class StepCacheField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
 
 
+class LoraField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A LoRA adapter that is loaded."""
+
+    name: Annotated[str, Meta(description="As it was loaded.")]
+    scale: Annotated[
+        Annotated[float, Meta(ge=-100, le=100)] | None,
+        Meta(description="How much of it. Left out: as it was loaded."),
+    ] = None
+
+
 class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/images/generations`."""
 
@@ -109,6 +119,13 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     exact: Annotated[
         bool | None,
         Meta(description="Keep out of batches: bit for bit what the plain pipeline gives."),
+    ] = None
+    loras: Annotated[
+        Annotated[list[LoraField], Meta(max_length=16)] | None,
+        Meta(
+            description="The adapters to have on, and no others; [] for none. Left out: all that "
+            "are loaded, as they were loaded. POST /v1/cluster/rpc loads them."
+        ),
     ] = None
     step_cache: Annotated[
         StepCacheField | None,

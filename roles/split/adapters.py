@@ -15,13 +15,16 @@ from typing import Any
 import xxhash
 
 from roles.refusals import Unsupported
-from roles.split.program import Unavailable
 from transfer.actions import LoraFile, LoraLoaded, Loras, LoraUnloaded
 from transfer.messages import Lora, Speed
 
 READ_BYTES = 1 << 20
 SEVERAL = "Already found a `peft_config`"  # several adapters are what is wanted here
 OF_TEXT = ("load_lora_into_text_encoder", "load_lora_into_text_conditioner")
+
+
+class AdapterGone(Exception):
+    """A request wants one that is not loaded here: other instances may have it."""
 
 
 class Adapters:
@@ -36,15 +39,17 @@ class Adapters:
         self._worn: dict[str, tuple[Lora, ...]] = {}  # by component; what is put on now
 
     def load(self, name: str, path: str) -> LoraLoaded:
-        """One of that name and other contents is replaced. Raises `Unsupported`, FileNotFoundError,
-        and what diffusers raises; then nothing has changed, but that the old one is gone."""
+        """The same file again is nothing new; of that name and other contents there cannot be two.
+        Raises `Unsupported`, FileNotFoundError, ValueError, and what diffusers raises; then nothing
+        has changed."""
         self._check_supported()
         digest, nbytes = _identified(path)
         known = self._files.get(name)
         if known is not None and known.digest == digest:
             return LoraLoaded(known, fresh=False)
+        if known is not None:
+            raise ValueError(f"another adapter {name} is loaded, of {known.path}; unload it first")
         parts = self._parts(path)
-        self.unload(name)
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", SEVERAL)
@@ -70,12 +75,12 @@ class Adapters:
         return Loras(list(self._files.values()))
 
     def worn(self, loras: Sequence[Lora]) -> "Worn":
-        """For the forwards of one request. Raises `Unavailable`."""
+        """For the forwards of one request. Raises `AdapterGone`."""
         for lora in loras:
             if lora.name not in self._files:
                 known = ", ".join(self._files) or "none"
                 text = f"there is no adapter {lora.name!r} here any more; loaded: {known}"
-                raise Unavailable(text, "loras")
+                raise AdapterGone(text)
         return Worn(self, tuple(loras))
 
     def put_on(self, name: str, module: Any, loras: tuple[Lora, ...]) -> None:

@@ -83,7 +83,8 @@ class ClassicProgram:
         self._methods = own_methods(type(pipeline))
         self._outlines = None if type(pipeline).__name__ in ONE_BY_ONE else Outlines()
         self._fast = Fast(pipeline, self.of_part("denoiser"), speed)
-        self.adapters = Adapters(pipeline, self._real_denoisers(), speed)
+        self._adapters = Adapters(pipeline, self._real_denoisers(), speed)
+        self.adapters: Adapters | None = self._adapters
         info = describe(pipeline, name, fingerprint, self._arguments, why_not)
         self.info: ModelInfo = self._fast.describe(info)
 
@@ -202,7 +203,7 @@ class ClassicProgram:
         steps = self._steps(params)
         settle = self._settle
         made = Coroutine(call.request, steps, run, randomness, settle, cache, outlines, preview)
-        made.worn = self.adapters.worn(call.inputs.loras)
+        made.worn = self._adapters.worn(call.inputs.loras)
         return made
 
     def _previewed(self, call: Call, kept: Any, seen: Seen) -> dict[str, Any]:

@@ -338,7 +338,9 @@ class World:
         """Of any class, and of a few sizes, so that costs differ."""
         side, steps = self.random.choice([64, 128]), self.random.choice([2, 4])
         params: Params = {"prompt": "a circle", "width": side, "num_inference_steps": steps}
-        return Inputs(params, seed=7, priority=self.random.choice(PRIORITIES))
+        loras = self.questions.wears(self.orchestrator.machine.adapters())
+        priority = self.random.choice(PRIORITIES)
+        return Inputs(params, seed=7, priority=priority, loras=loras)
 
     def _ask_for_a_job(self) -> None:
         """With a new key, or one that was used before."""
@@ -453,7 +455,8 @@ class World:
         for role in TRIO:
             self.start(f"fresh-{role}", (role,))
         for _ in range(60_000):
-            if self.orchestrator.idle and not any(p.inbox or p.outbox for p in self.processes):
+            quiet = not any(p.inbox or p.outbox for p in self.processes)
+            if self.orchestrator.idle and quiet and not self._unlike():
                 break
             self._network()
             self._time()
@@ -464,6 +467,21 @@ class World:
             while process.inbox:
                 process.hear()
         self._end_those_with_pins()
+
+    def _unlike(self) -> list[str]:
+        """Changes under way, and denoisers that have other adapters than they should have."""
+        books = self.orchestrator.machine.books
+        found = [f"{change} is not over" for change in books.changes]
+        for process in self.processes:
+            instance = books.registry.by_connection.get(process.connection)
+            if instance is None or instance.draining or "denoiser" not in process.roles:
+                continue
+            for adapter in books.adapters.values():
+                if process.loaded.get(adapter.name) != adapter.digest:
+                    found.append(f"{process} has not {adapter}")
+            if not instance.equipped:
+                found.append(f"{instance} waits to be equipped")
+        return found
 
     def stories(self) -> str:
         """What becomes of the requests that are under way."""
@@ -484,6 +502,7 @@ class World:
         """Each accepted request has one result, and every slot and all capacity is free."""
         assert not self.orchestrator.open
         assert not self.questions.overdue(self.now)
+        assert not self._unlike()
         assert not self.orchestrator.taken, "files that the desk was given and never released"
         assert not self.orchestrator.desk.complaints()
         for id in self.acknowledged:

@@ -73,6 +73,7 @@ class PlainRank:
         self.folder = Path()
         self.live: dict[Key, Live] = {}
         self.computed_at: float | None = None
+        self.loras: dict[str, actions.LoraFile] = {}
 
     def serve(self) -> None:
         frames = Frames()
@@ -117,9 +118,18 @@ class PlainRank:
                 at, memory = self.computed_at, psutil.Process().memory_info().rss
                 ago = None if at is None else time.monotonic() - at
                 return actions.HealthReport("cpu", ago, ago is None, len(self.live), memory)
+            case actions.LoadLora(name, path):
+                self.loras[name] = actions.LoraFile(name, path, f"of {path}", 1, ["transformer"])
+                return actions.LoraLoaded(self.loras[name])
+            case actions.UnloadLora(name):
+                return actions.LoraUnloaded(name, self.loras.pop(name, None) is not None)
+            case actions.ListLoras():
+                return actions.Loras(list(self.loras.values()))
 
     def step(self, key: Key) -> Outcome:
         self.misbehave("step")
+        for lora in self.live[key].inputs.loras:
+            assert lora.name in self.loras, f"{lora.name} is not loaded"
         self.live[key].step += 1
         self.computed_at = time.monotonic()
         return self.outcome(key)

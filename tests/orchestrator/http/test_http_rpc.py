@@ -40,6 +40,7 @@ async def test_every_rank_is_told_of() -> None:
     assert reply.json() == {
         "ok": False,
         "method": "health",
+        "undone": None,
         "instances": {
             "d0": {
                 "ok": False,

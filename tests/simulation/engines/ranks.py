@@ -36,8 +36,8 @@ from roles.calls import (
 from roles.scheduler import SINGLE_UNIT
 from tests.simulation.engines import compute
 from tests.simulation.engines.clock import LIFE
+from tests.simulation.questions import do
 from tests.support.bench import MODEL
-from transfer.actions import HealthReport
 from transfer.header import HEADER_BYTES
 from transfer.messages import SPLIT_ROUTE, ErrorInfo, Inputs, Role
 from transfer.results import RankError
@@ -79,6 +79,7 @@ class Rank:
         self.pid = 0
         self.death: str | None = None
         self.live: dict[Key, Live] = {}
+        self.loaded: dict[str, str] = {}  # adapters: name → digest
         self._process = cast("Process", life.process)
         self._world = self._process.world
         self._on_frame, self._on_death = on_frame, on_death
@@ -213,7 +214,7 @@ class Rank:
             case Act():
                 if self._world.strikes("rank error"):
                     raise RuntimeError("scripted")
-                return HealthReport("cpu", None, True, len(self.live), 1)
+                return do(call.action, self.loaded)
             case Store():
                 return self._store(call)
             case Collect():
@@ -268,6 +269,8 @@ class Rank:
 
     def _run(self, key: Key, unit: str) -> Outcome:
         live = self._known(key, unit)
+        if unit == "step" and not {x.name for x in live.inputs.loras} <= self.loaded.keys():
+            return self._failed(key, ErrorInfo("rank_failed", "an adapter is not there"))
         if self._world.strikes("rank error"):
             return self._failed(key, ErrorInfo("rank_failed", "scripted"))
         if unit == "step":

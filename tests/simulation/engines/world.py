@@ -326,7 +326,8 @@ class World:
             return False
         steps, priority = self.dice.choice([2, 4]), self.dice.choice(PRIORITIES)
         params: Params = {"prompt": prompt, "num_inference_steps": steps}
-        inputs = Inputs(params, seed=self.asked, priority=priority)
+        loras = self.questions.wears(core.machine.adapters())
+        inputs = Inputs(params, seed=self.asked, priority=priority, loras=loras)
         return core.submit(id, inputs, deadline_s, previews=self.dice.randint(0, 3))
 
     def shown(self, id: str, inputs: Inputs, media: list[Media]) -> None:
@@ -393,8 +394,24 @@ class World:
     def _quiet(self) -> bool:
         core = self.orchestrator
         assert core is not None
-        idle = all(process.at_rest for process in self.living)
+        idle = all(process.at_rest for process in self.living) and not self._unlike(core)
         return idle and core.machine.idle and not core.open
+
+    def _unlike(self, core: Orchestrator) -> list[str]:
+        """Changes under way, and ranks that have other adapters than they should have."""
+        books = core.machine.books
+        found = [f"{change} is not over" for change in books.changes]
+        for instance in books.registry.live.values():
+            if "denoiser" in instance.posts and not (instance.equipped or instance.draining):
+                found.append(f"{instance} waits to be equipped")
+        for rank in [rank for process in self.living for rank in process.ranks]:
+            named = books.registry.by_name.get(rank._process.name)
+            if named is None or "denoiser" not in named.posts or not named.available:
+                continue
+            wanted = {x.name: x.digest for x in books.adapters.values()}
+            if wanted.items() - rank.loaded.items():
+                found.append(f"rank {rank.rank} of {named} has {rank.loaded}, not {wanted}")
+        return found
 
     def stories(self) -> list[str]:
         """What becomes of the requests that are under way."""
@@ -408,6 +425,7 @@ class World:
         """I3, I4: all that is not where it was in the beginning."""
         assert self.orchestrator is not None
         found = [line for p in self.living if p.leader is not None for line in p.complaints()]
+        found += self._unlike(self.orchestrator)
         found += self.questions.overdue(self.loop.now - LATE_S)
         unsettled = {
             generation
