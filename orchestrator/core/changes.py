@@ -84,29 +84,34 @@ def adopt(books: Books, instance: Instance) -> None:
 
 def look(books: Books, instance: Instance) -> None:
     """Whether it has what the others have. To be called when either has changed."""
-    lacks = any(instance.holds.get(x.name) != x.digest for x in books.adapters.values())
-    instance.equipped = not (_denoises(instance) and lacks)
+    wanted = _wanted(books)
+    instance.equipped = instance.tidy = True
+    if _denoises(instance):
+        instance.equipped = all(instance.holds.get(x.name) == x.digest for x in wanted)
+        instance.tidy = instance.equipped and _surplus(books, instance) is None
     books.stir(instance)
 
 
 def equip(books: Books, instance: Instance) -> None:
-    """Gives an instance the next adapter that it lacks."""
+    """Gives an instance the next adapter that it lacks, or takes one from it that nobody has."""
     ready = instance.live and instance.reported == "ready" and not instance.equipping
-    if instance.equipped or not ready or instance.equip_at > books.now:
+    if instance.tidy or not ready or instance.equip_at > books.now:
         return
-    lacking = (x for x in books.adapters.values() if instance.holds.get(x.name) != x.digest)
-    wanted = next(lacking)
-    action: LoadLora | UnloadLora = LoadLora(wanted.name, wanted.path, wanted.scale)
-    if wanted.name in instance.holds:
-        action = UnloadLora(wanted.name)  # another one of that name
+    lacking = [x for x in _wanted(books) if instance.holds.get(x.name) != x.digest]
+    name = lacking[0].name if lacking else _surplus(books, instance)
+    if name is None:
+        return
+    action: LoadLora | UnloadLora = UnloadLora(name)
+    if lacking and name not in instance.holds:  # not another one of that name
+        action = LoadLora(name, lacking[0].path, lacking[0].scale)
 
     def then(books: Books, told: Replies) -> None:
         instance.equipping = False
         answer = told[instance.name]
         if instance.live and not answer.ok:
             instance.equip_at = books.now + EQUIP_AGAIN_S
-            text = f"{instance} cannot be given adapter {wanted.name}: {_why(answer)}"
-            books.log("error", f"{text}; it gets no work until it can")
+            text = f"{instance} cannot be given the others' adapters ({name}): {_why(answer)}"
+            books.log("error", f"{text}; it gets no work while it lacks any")
         _note(books, action, told)
 
     instance.equipping = True
@@ -115,7 +120,7 @@ def equip(books: Books, instance: Instance) -> None:
 
 def equip_all(books: Books) -> None:
     for instance in _denoisers(books):
-        if not instance.equipped:
+        if not instance.tidy:
             equip(books, instance)
 
 
@@ -161,14 +166,14 @@ def _commit(books: Books, action: LoadLora | UnloadLora, adapter: Adapter) -> No
         books.adapters.pop(action.name, None)
         books.log("info", f"adapter {action.name} is unloaded")
     books.adapters_changed = True
-    for instance in _denoisers(books):
-        look(books, instance)
 
 
 def _end(books: Books, change: Change) -> None:
     assert books.changes[0] is change
     books.changes.popleft()
     books.leaving = None
+    for instance in _denoisers(books):
+        look(books, instance)
     go_on(books)
 
 
@@ -246,6 +251,23 @@ def _note(books: Books, action: LoadLora | UnloadLora, told: Replies) -> None:
         else:
             instance.holds.pop(action.name, None)
         look(books, instance)
+
+
+def _wanted(books: Books) -> list[Adapter]:
+    """What every denoiser has to have; not what is being unloaded, which nobody has on."""
+    gone = _changing(books)
+    return [x for x in books.adapters.values() if not (x.name == gone == books.leaving)]
+
+
+def _surplus(books: Books, instance: Instance) -> str | None:
+    """What it has and nobody is to have: left behind by a change whose end was not heard of."""
+    known = {*books.adapters, _changing(books)}
+    return next((name for name in instance.holds if name not in known), None)
+
+
+def _changing(books: Books) -> str | None:
+    head = books.changes[0] if books.changes else None
+    return head.action.name if head is not None and head.begun else None
 
 
 def _unknown(answer: InstanceAnswer) -> bool:

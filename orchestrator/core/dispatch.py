@@ -84,7 +84,7 @@ def _review(books: Books, instance: Instance) -> None:
         books.registry.rosters[post.role].refresh(post)
         if books.ledger.lines[post.role] or books.ledger.wary[post.role]:
             books.calls[post.role] = None
-    if not instance.equipped:
+    if not instance.tidy:
         changes.equip(books, instance)
     if instance.live and instance.draining and not instance.drain_sent:
         _drain(books, instance)

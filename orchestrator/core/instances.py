@@ -126,8 +126,8 @@ class Instance:
     `slots` are those that others write into; `borrowed` the leases elsewhere that this instance
     may still write into; `outbox` the attempts whose staged payload it has. `heard` is when it last
     said anything. `encodings`: how its encoder's cache stood at its last heartbeat. `holds`: the
-    adapters of its ranks, name and digest; `equipped` if they are what the others have, `equipping`
-    while it is given them, which is tried again at `equip_at`.
+    adapters of its ranks, name and digest; `equipped` if all that the others have is among them,
+    `tidy` if nothing else is; `equipping` while that is mended, which is tried again at `equip_at`.
     """
 
     def __init__(self, info: Register, epoch: int, connection: bytes, slots: SlotTable) -> None:
@@ -149,7 +149,8 @@ class Instance:
         self.draining = False
         self.drain_told = self.drain_sent = False
         self.holds: dict[str, str] = {}
-        self.equipped, self.equipping, self.equip_at = True, False, 0.0
+        self.equipped = self.tidy = True
+        self.equipping, self.equip_at = False, 0.0
 
     def __repr__(self) -> str:
         return f"{self.name} (epoch {self.epoch})"

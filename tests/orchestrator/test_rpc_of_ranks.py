@@ -193,3 +193,191 @@ async def test_an_instance_that_dies_is_answered_for_at_once(stage: Stage, tmp_p
     assert not told["instances"]["monolithic-1"]["ok"]
     assert told["instances"]["monolithic-1"]["error"]["type"] == "InstanceLost"
     assert not told["ok"]
+
+
+# ---------------------------------------------------------------- adapters
+
+
+async def loaded(stage: Stage) -> list[list[str]]:
+    """The names of the adapters of each rank."""
+    ranks = await stage.ranks("list_loras")
+    return [[each["name"] for each in rank["value"]["loras"]] for rank in ranks.values()]
+
+
+async def load(stage: Stage, name: str = "a", **fields: Any) -> dict[str, Any]:
+    args = {"name": name, "path": f"/loras/{name}"}
+    return await stage.rpc("load_lora", target="monolithic", args=args, **fields)
+
+
+async def unload(stage: Stage, name: str = "a", **fields: Any) -> dict[str, Any]:
+    return await stage.rpc("unload_lora", target="monolithic", args={"name": name}, **fields)
+
+
+async def offered(stage: Stage, name: str = "a") -> bool:
+    """Whether requests may have it on."""
+    body = {"prompt": "a star", "seed": 50, "loras": [{"name": name}]}
+    reply = await stage.client.post("/v1/images/generations", json=body)
+    if reply.status_code == 400:
+        assert reply.json()["error"]["param"] == "loras"
+        return False
+    assert picture_of(reply) == 53
+    return True
+
+
+async def test_an_adapter_is_loaded_by_every_rank_and_unloaded_again(stage: Stage) -> None:
+    assert not await offered(stage)
+    told = await load(stage)
+    assert (told["ok"], told["undone"]) == (True, None)
+    (instance,) = told["instances"].values()
+    values = [rank["value"] for rank in instance["ranks"].values()]
+    assert [value["lora"]["name"] for value in values] == ["a"] * RANKS
+    assert await loaded(stage) == [["a"]] * RANKS
+    assert await offered(stage)
+    assert (await unload(stage))["ok"]
+    assert await loaded(stage) == [[]] * RANKS
+    assert not await offered(stage)
+
+
+async def test_v1_an_adapter_that_one_rank_cannot_load_is_unloaded_by_the_others(
+    stage: Stage,
+) -> None:
+    fault = stage.fault("load_lora", "raise")
+    told = await load(stage)
+    fault.unlink()
+    ranks = told["instances"][NAME]["ranks"]
+    assert [rank["ok"] for rank in ranks.values()] == [True, False, True, True]
+    assert ranks["1"]["error"]["type"] == "ValueError"
+    assert "in misbehave" in ranks["1"]["error"]["traceback"]
+    assert (told["ok"], told["undone"]) == (False, True)
+    assert await loaded(stage) == [[]] * RANKS
+    assert not await offered(stage)
+
+
+async def test_v3_v4_an_adapter_that_a_silent_rank_loads_later_is_unloaded_all_the_same(
+    stage: Stage,
+) -> None:
+    pids = await stage.pids()
+    fault = stage.fault("load_lora", "hang")
+    told = await load(stage, timeout_s=SHORT_S)
+    assert not told["ok"]
+    ranks = told["instances"][NAME]["ranks"]
+    assert [rank["ok"] for rank in ranks.values()] == [True, False, True, True]
+    assert ranks["1"]["error"]["type"] == "RankSilent"
+    fault.unlink()
+
+    async def undone() -> bool:
+        return await loaded(stage) == [[]] * RANKS
+
+    await eventually(undone)
+    assert not await offered(stage)
+    assert await stage.pids() == pids
+
+
+@pytest.mark.parametrize("what", ["exit", "kill"])
+async def test_v3_a_rank_that_ends_while_it_loads_leaves_nothing_loaded(
+    stage: Stage, what: str
+) -> None:
+    pids = await stage.pids()
+    stage.fault("load_lora", what)
+    told = await load(stage)
+    assert not told["ok"]
+    assert told["instances"][NAME]["ranks"]["1"]["error"]["type"] == "RankDied"
+
+    async def back() -> bool:
+        return await stage.is_ready() and not set(pids) & set(await stage.pids())
+
+    await eventually(back)
+    assert await loaded(stage) == [[]] * RANKS
+    assert not await offered(stage)
+
+
+async def test_an_adapter_that_one_rank_cannot_unload_stays_with_all(stage: Stage) -> None:
+    assert (await load(stage))["ok"]
+    fault = stage.fault("unload_lora", "raise")
+    told = await unload(stage)
+    fault.unlink()
+    assert (told["ok"], told["undone"]) == (False, True)
+    assert await loaded(stage) == [["a"]] * RANKS
+    assert await offered(stage)
+    assert (await unload(stage))["ok"]
+
+
+async def test_new_ranks_come_with_the_adapters_of_the_old_ones(stage: Stage) -> None:
+    assert (await load(stage))["ok"]
+    pids = await stage.pids()
+    stage.fault("health", "kill")
+    assert not (await stage.rpc())["ok"]
+
+    async def back() -> bool:
+        return await stage.is_ready() and not set(pids) & set(await stage.pids())
+
+    await eventually(back)
+    assert await loaded(stage) == [["a"]] * RANKS
+    assert await offered(stage)
+
+
+async def test_a_new_instance_is_given_what_the_others_have(stage: Stage, tmp_path: Path) -> None:
+    """`a` is still loaded. And what one instance cannot load, no instance keeps."""
+    async with started(stage.control, tmp_path, "monolithic-1", ranks=2):
+
+        async def ready() -> bool:
+            told = (await stage.client.get("/v1/cluster")).json()["roles"]["monolithic"]
+            return [each["state"] for each in told] == ["ready", "ready"]
+
+        await eventually(ready)
+        told = await stage.rpc("list_loras", target="monolithic-1")
+        ranks = told["instances"]["monolithic-1"]["ranks"].values()
+        assert [[x["name"] for x in rank["value"]["loras"]] for rank in ranks] == [["a"], ["a"]]
+        fault = tmp_path / "load_lora.1"
+        fault.write_text("raise")
+        told = await load(stage, "b")
+        fault.unlink()
+        assert (told["ok"], told["undone"]) == (False, True)
+        assert told["instances"][NAME]["ok"]
+        assert not told["instances"]["monolithic-1"]["ok"]
+        assert await loaded(stage) == [["a"]] * RANKS
+        body = {"target": NAME, "method": "unload_lora", "args": {"name": "a"}}
+        reply = await stage.client.post("/v1/cluster/rpc", json=body)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (400, "not_alone")
+    assert (await unload(stage))["ok"]
+
+
+async def test_ranks_that_cannot_go_back_begin_anew(stage: Stage) -> None:
+    """Divergent: the adapter is loaded by some, and cannot be unloaded by one of them."""
+    pids = await stage.pids()
+    stage.fault("load_lora", "raise", rank=2)
+    # the first unload_lora is that of the clean slate before the loading
+    stage.fault("unload_lora", "second", rank=1)
+    told = await load(stage)
+    assert not told["ok"]
+    for name in ("load_lora.2", "unload_lora.1"):
+        (stage.folder / name).unlink(missing_ok=True)
+
+    async def back() -> bool:
+        return await stage.is_ready() and not set(pids) & set(await stage.pids())
+
+    await eventually(back)
+    assert await loaded(stage) == [[]] * RANKS
+    assert picture_of(await stage.make(60)) == 63
+
+
+async def test_a_request_that_has_an_adapter_on_is_waited_for(stage: Stage) -> None:
+    assert (await load(stage))["ok"]
+    fault = stage.fault("step", "hang")
+    making = asyncio.create_task(stage.make(70))  # has it on, as it is loaded
+
+    async def runs() -> bool:
+        return bool((await stage.seen())["in_flight"])
+
+    await eventually(runs)
+    told = await unload(stage, timeout_s=0.5)
+    assert not told["ok"]
+    error = told["instances"][NAME]["error"]
+    assert (error["type"], error["message"]) == (
+        "NotBegun",
+        "nothing was changed: 1 requests have a on",
+    )
+    unloading = asyncio.create_task(unload(stage))
+    fault.unlink()
+    assert (await unloading)["ok"]
+    assert picture_of(await making) == 73

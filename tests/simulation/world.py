@@ -476,10 +476,10 @@ class World:
             instance = books.registry.by_connection.get(process.connection)
             if instance is None or instance.draining or "denoiser" not in process.roles:
                 continue
-            for adapter in books.adapters.values():
-                if process.loaded.get(adapter.name) != adapter.digest:
-                    found.append(f"{process} has not {adapter}")
-            if not instance.equipped:
+            wanted = {adapter.name: adapter.digest for adapter in books.adapters.values()}
+            if process.loaded != wanted:
+                found.append(f"{process} has {process.loaded}, not {wanted}")
+            if not instance.tidy:
                 found.append(f"{instance} waits to be equipped")
         return found
 

@@ -5,6 +5,7 @@ the seed and the steps that were taken. `--model PATH`: a folder in which a test
 wrong: a file AT.RANK, where AT is a method, "begin" or "step", and its text one of
 
 raise   it raises
+second  it raises from the next time on
 hang    it goes on when the file is gone; AT.hangs is there from when it does
 exit    the process exits with code 5; the file is gone then
 kill    it dies of SIGKILL; the file is gone then
@@ -148,6 +149,8 @@ class PlainRank:
     def misbehave(self, at: str) -> None:
         path = self.folder / f"{at}.{self.rank}"
         what = path.read_text() if path.exists() else ""
+        if what == "second":
+            path.write_text("raise")
         if what == "raise":
             raise ValueError(f"as {path.name} says")
         if what in ("exit", "kill"):

@@ -402,14 +402,14 @@ class World:
         books = core.machine.books
         found = [f"{change} is not over" for change in books.changes]
         for instance in books.registry.live.values():
-            if "denoiser" in instance.posts and not (instance.equipped or instance.draining):
+            if "denoiser" in instance.posts and not (instance.tidy or instance.draining):
                 found.append(f"{instance} waits to be equipped")
         for rank in [rank for process in self.living for rank in process.ranks]:
             named = books.registry.by_name.get(rank._process.name)
             if named is None or "denoiser" not in named.posts or not named.available:
                 continue
             wanted = {x.name: x.digest for x in books.adapters.values()}
-            if wanted.items() - rank.loaded.items():
+            if wanted != rank.loaded:
                 found.append(f"rank {rank.rank} of {named} has {rank.loaded}, not {wanted}")
         return found
 
