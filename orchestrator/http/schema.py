@@ -278,13 +278,13 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
 def explain(message: str) -> ApiError:
     """A 400 of what msgspec says of a body."""
+    if found := _AT.match(message):  # first: within a field, another one may be unknown, or missing
+        return bad_field(found[2], f"`{found[2]}`: {_expectation(found[1], found[2])}")
     if found := _UNKNOWN.match(message):
         name = found[1][:64]
         return bad_field(name, f"there is no field `{name}`", "unknown_field")
     if found := _MISSING.match(message):
         return bad_field(found[1], f"`{found[1]}` is missing", "missing_field")
-    if found := _AT.match(message):
-        return bad_field(found[2], f"`{found[2]}`: {_expectation(found[1], found[2])}")
     return bad_field(None, f"the body: {message[:200]}")
 
 

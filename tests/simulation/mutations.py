@@ -249,6 +249,12 @@ MUTATIONS = [
         "        asking.expire(books)\n",
         "",
     ),
+    Mutation(
+        "give an instance that comes none of the adapters",
+        f"{CORE}/changes.py",
+        "    asking.pose(books, [instance.name], action, EQUIP_S, then)\n",
+        "    books.registry.lay(instance)\n",
+    ),
 ]
 
 LEADERS = [
@@ -417,6 +423,12 @@ LEADERS = [
         "        for attempt in [a for a in self._attempts.values() if a.in_ranks]:\n",
         "        for attempt in at_work:\n",
         rare=True,
+    ),
+    Mutation(
+        "leave an adapter loaded in some of the ranks",
+        f"{ROLES}/asked.py",
+        "                await self._undo(action)\n",
+        "                pass\n",
     ),
 ]
 EVERY = [*MUTATIONS, *LEADERS]
