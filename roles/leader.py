@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from roles.asked import Asked
-from roles.batch_costs import GAIN, PROMPT_GAIN, BatchCosts
+from roles.batch_costs import BatchCosts
 from roles.control import ControlClient, RegistrationRefused
 from roles.engine import Engine
 from roles.gallery import Gallery
@@ -90,7 +90,7 @@ def _costs(options: RoleOptions) -> BatchCosts | None:
     divide a batch otherwise than the rest. So there every forward is one request's."""
     if options.ranks > 1:
         return None
-    return BatchCosts(PROMPT_GAIN if options.schedule == "sjf" else GAIN)
+    return BatchCosts(prompt=options.schedule == "sjf")
 
 
 def _slots(options: RoleOptions) -> SlotPool:
@@ -143,7 +143,9 @@ class Leader:
             options.rank_timeout_s,
             options.checkpoint_s,
         )
-        self.keeper = Keeper(options, program, pool.fd, self.engine.door, self._ready_again)
+        self.keeper = Keeper(
+            options, program, pool.fd, self.engine.door, self._ready_again, self._warmed
+        )
         self.asked = Asked(
             self.engine.door,
             self.keeper.fittings,
@@ -271,6 +273,9 @@ class Leader:
         self._change("ready", "the ranks are there")
         self._announce()
 
+    def _warmed(self) -> None:
+        self._tell("it warms up")
+
     def _announce(self) -> None:
         """The ready line, once it can be given work."""
         registered = self.control.registered.is_set()
@@ -285,8 +290,9 @@ class Leader:
 
     def _tell(self, cause: str) -> None:
         ranks = self.keeper.ranks()
-        adapters = self.keeper.fittings.adapters
-        self.control.send(StateChanged(self.control.epoch, self.state, cause, ranks, adapters))
+        keeper, epoch = self.keeper, self.control.epoch
+        warmed, adapters = keeper.warmed, keeper.fittings.adapters
+        self.control.send(StateChanged(epoch, self.state, cause, ranks, warmed, adapters))
 
     # ------------------------------------------------------------ the end
 

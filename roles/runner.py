@@ -10,7 +10,19 @@ from typing import Any
 import torch
 from msgspec.structs import replace
 
-from roles.calls import Begin, Key, Marked, Outcome, Outcomes, Peek, Run, Store, Stored, shorten
+from roles.calls import (
+    Begin,
+    Key,
+    Marked,
+    Outcome,
+    Outcomes,
+    Peek,
+    Run,
+    StepDone,
+    Store,
+    Stored,
+    shorten,
+)
 from roles.cores import Cores, OwnCores
 from roles.finisher import Finisher, Pending
 from roles.media import Encoded, Unencodable, encode
@@ -32,6 +44,7 @@ from roles.split.program import (
 )
 from roles.split.sparing import NoRoom
 from roles.stepping import Stepper, Turn
+from roles.telling import Telling
 from transfer.errors import PayloadError
 from transfer.messages import Delivery, ErrorInfo, Inputs, Output, Role
 from transfer.payload import Packed, pack, unpack
@@ -117,7 +130,7 @@ class Runner:
     Whatever a request raises becomes its own `Outcome` with an error, and the request is forgotten;
     the others of the same call go on. Rank 0 writes payloads and files; the others compute the same
     and keep nothing of it. `wanted` tells whether another call waits; `cores`, how many threads to
-    use now (None: `threads`).
+    use now (None: `threads`). `tell` gets the steps of a turn that goes on, now and then.
     """
 
     def __init__(
@@ -130,13 +143,16 @@ class Runner:
         slice_s: float,
         wanted: Callable[[], bool],
         cores: Cores | OwnCores | None = None,
+        tell: Callable[[list[StepDone]], None] | None = None,
     ) -> None:
         self.program = program
         self._pool = pool
         self._first = rank == 0
         self._threads = threads
         self._settle = settle
-        self._stepper = Stepper(settle, slice_s, wanted)
+        self._stepper = Stepper(
+            settle, slice_s, wanted, Telling(tell) if tell is not None and rank == 0 else None
+        )
         self._finisher = Finisher(min(threads, MEDIA_THREADS))
         self._cores = cores or OwnCores(threads)
         self._live: dict[Key, _Live] = {}
@@ -146,9 +162,14 @@ class Runner:
         """How many are in this rank's memory."""
         return len(self._live)
 
-    def warm(self) -> None:
-        self.program.warm()
-        self._settle()
+    def warm(self, ran: Callable[[int, int], None]) -> None:
+        """`ran` gets how many forwards have run, of how many."""
+
+        def settled(done: int, count: int) -> None:
+            self._settle()
+            ran(done, count)
+
+        self.program.warm(settled)
 
     def begin(self, call: Begin) -> Outcomes:
         key = (call.request, call.attempt)

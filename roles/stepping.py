@@ -63,15 +63,20 @@ class Stepper:
 
     A turn ends early when something else is `wanted`, when one of the requests ends or a preview of
     it is due, and when they cannot share their next forward. `settle` waits for a device that works
-    on after its calls.
+    on after its calls. `passed` hears of each step after which the turn goes on.
     """
 
     def __init__(
-        self, settle: Callable[[], None], slice_s: float, wanted: Callable[[], bool]
+        self,
+        settle: Callable[[], None],
+        slice_s: float,
+        wanted: Callable[[], bool],
+        passed: Callable[[Sequence[Any]], None] | None = None,
     ) -> None:
         self._settle = settle
         self._slice_s = slice_s
         self._wanted = wanted
+        self._passed = passed
         self._together = Together()
 
     def take(self, group: Sequence[Stepped], share: int = 0) -> Turn:
@@ -97,6 +102,8 @@ class Stepper:
             amid = amid + 1 if _steps(group) == steps else 0
             if amid % MAX_FORWARDS == 0 and (turn.seconds >= self._slice_s or self._wanted()):
                 break
+            if self._passed is not None and not amid:
+                self._passed(group)
         turn.measured = _measured(key, planned, turn, most)
         return turn
 

@@ -357,13 +357,15 @@ class Heartbeat(Message, frozen=True, tag="heartbeat"):
 
 
 class StateChanged(Message, frozen=True, tag="state_changed"):
-    """The instance or one of its ranks changed state; `cause` is for people. `adapters`: those that
-    all its ranks have loaded."""
+    """The instance or one of its ranks changed state; `cause` is for people. `warmed`: of one that
+    warms up, forwards that are behind it, and how many there are; None: nothing is known.
+    `adapters`: those that all its ranks have loaded."""
 
     epoch: int
     state: InstanceState
     cause: str
     ranks: list[RankInfo]
+    warmed: tuple[int, int] | None = None
     adapters: list[Adapter] = []  # noqa: RUF012  # msgspec copies it
 
 

@@ -125,9 +125,10 @@ class Instance:
 
     `slots` are those that others write into; `borrowed` the leases elsewhere that this instance
     may still write into; `outbox` the attempts whose staged payload it has. `heard` is when it last
-    said anything. `encodings`: how its encoder's cache stood at its last heartbeat. `holds`: the
-    adapters of its ranks, name and digest; `equipped` if all that the others have is among them,
-    `tidy` if nothing else is; `equipping` while that is mended, which is tried again at `equip_at`.
+    said anything. `encodings`: how its encoder's cache stood at its last heartbeat. `warmed`: how
+    far its warm-up is. `holds`: the adapters of its ranks, name and digest; `equipped` if all that
+    the others have is among them, `tidy` if nothing else is; `equipping` while that is mended,
+    which is tried again at `equip_at`.
     """
 
     def __init__(self, info: Register, epoch: int, connection: bytes, slots: SlotTable) -> None:
@@ -144,6 +145,7 @@ class Instance:
         self.ranks: list[RankInfo] = info.ranks
         self.reported: InstanceState = _first_state(info)
         self.encodings: CacheReport | None = None
+        self.warmed: tuple[int, int] | None = None
         self.live = True
         self.inherits = False  # leases of an older epoch, until it speaks in this one
         self.draining = False

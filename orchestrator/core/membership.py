@@ -92,6 +92,7 @@ def change_state(books: Books, instance: Instance, message: StateChanged) -> Non
         books.log("info", f"{instance} is {message.state}: {message.cause}")
     instance.reported = message.state
     instance.ranks = message.ranks
+    instance.warmed = message.warmed
     instance.holds = {each.name: each.digest for each in message.adapters}
     changes.look(books, instance)
     books.stir(instance)

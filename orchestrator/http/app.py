@@ -70,7 +70,7 @@ def create_app(
     submission = Submission(service, jobs, options)
     keyed = KeyedImages(jobs, submission, options)
     add_images(app, Images(service, keyed, media, shelf, metrics, options), Links(shelf))
-    add_jobs(app, JobDesk(jobs, submission, options, app.state.leaving))
+    add_jobs(app, JobDesk(service, jobs, submission, options, app.state.leaving))
     add_pages(app, Pages(service, metrics, healthy, created=int(time.time())))
     add_rpc(app, Rpc(service.operator, options))
     install(app)

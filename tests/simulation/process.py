@@ -244,7 +244,7 @@ class Process:
 
     def tell_state(self, cause: str) -> None:
         state: InstanceState = "draining" if self.draining else "ready"
-        self.say(StateChanged(self.epoch, state, cause, [], self.adapters))
+        self.say(StateChanged(self.epoch, state, cause, [], adapters=self.adapters))
 
     @property
     def adapters(self) -> list[Adapter]:

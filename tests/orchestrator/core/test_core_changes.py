@@ -145,7 +145,7 @@ def test_new_ranks_are_given_it_again(bench: Bench, two: tuple[Scripted, Scripte
 def test_what_nobody_is_to_have_is_taken_away(bench: Bench, two: tuple[Scripted, Scripted]) -> None:
     load(bench, *two)
     stray = Adapter("b", "/b", 1.0, "d9")
-    two[0].say(StateChanged(two[0].epoch, "ready", "its adapters", [], [A, stray]))
+    two[0].say(StateChanged(two[0].epoch, "ready", "its adapters", [], adapters=[A, stray]))
     assert two[0].take(Ask).action == UnloadLora("b")
     assert two[0].seen.state == "ready"  # it does no harm meanwhile
 
@@ -203,7 +203,7 @@ def test_changes_are_made_one_after_the_other(bench: Bench, two: tuple[Scripted,
 def test_work_goes_only_to_who_has_it(bench: Bench, two: tuple[Scripted, Scripted]) -> None:
     """A message that has been on its way for long changes nothing of that."""
     load(bench, *two)
-    two[0].say(StateChanged(two[0].epoch, "ready", "its adapters", [], []))
+    two[0].say(StateChanged(two[0].epoch, "ready", "its adapters", []))
     assert not bench.machine.books.registry.by_name["d0"].available
     assert bench.machine.books.registry.by_name["d1"].available
     assert not two[0].got(Work)
