@@ -127,7 +127,7 @@ class Asked:
             clear = UnloadLora(action.name)
             cleared = await self._door.ask(Act(clear), until - loop.time())
             if cleared is None or not cleared.ok:
-                return cleared
+                return None if cleared is None else _not_begun(cleared)
             self._fittings.note(clear, cleared)
         result = await self._door.ask(Act(action), until - loop.time())
         return None if result is None else _compared(result)
@@ -161,6 +161,13 @@ def _compared(result: Results) -> Results:
         return result
     error = RankError("raised", "FilesDiffer", "the ranks have loaded different files")
     return PoolResult(tuple(replace(each, ok=False, error=error) for each in result.results))
+
+
+def _not_begun(cleared: Results) -> Results:
+    """Some ranks did not even forget what they had: nobody was asked to load anything."""
+    error = RankError("closed", "NotBegun", "was not asked: another rank was not ready for it")
+    told = (replace(x, ok=False, value=None, error=x.error or error) for x in cleared.results)
+    return PoolResult(tuple(told))
 
 
 def _any_changed(result: Results) -> bool:

@@ -75,10 +75,13 @@ def offered(books: Books) -> dict[str, Adapter]:
 
 
 def adopt(books: Books, instance: Instance) -> None:
-    """A registration: the first one says what there is, if this orchestrator has not changed it."""
+    """A registration: the first that has any says what there is, unless this orchestrator has
+    changed it."""
     instance.holds = {x.name: x.digest for x in instance.info.adapters}
     if _denoises(instance) and not books.adapters and not books.adapters_changed:
         books.adapters = {x.name: x for x in instance.info.adapters}
+        for other in _denoisers(books):
+            look(books, other)
     look(books, instance)
 
 

@@ -157,6 +157,15 @@ def test_an_orchestrator_that_knows_nothing_learns_it_from_the_first(bench: Benc
     assert second.take(Ask).action == LoadLora("a", "/a", 1.0)
 
 
+def test_who_was_there_before_is_given_what_was_learned(bench: Bench) -> None:
+    first = bench.join("d0", "denoiser")
+    assert first.seen.state == "ready"
+    bench.join("d1", "denoiser", adapters=[A])
+    assert first.seen.state == "warming"
+    does(first)
+    assert first.seen.state == "ready"
+
+
 def test_unloading_waits_for_those_who_have_it_on(
     bench: Bench, two: tuple[Scripted, Scripted]
 ) -> None:
