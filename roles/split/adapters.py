@@ -5,9 +5,10 @@ much of each, and they are put on, or off, before it runs. So requests with diff
 turns on one transformer, and one without any gets the plain one's bits.
 """
 
+import contextlib
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from transfer.actions import LoraFile, LoraLoaded, Loras, LoraUnloaded
 from transfer.messages import Lora, Speed
 
 READ_BYTES = 1 << 20
-SEVERAL = "Already found a `peft_config`"  # several adapters are what is wanted here
+EXPECTED = ("Already found a `peft_config`", "Adapter .* was active which is now deleted")
 OF_TEXT = ("load_lora_into_text_encoder", "load_lora_into_text_conditioner")
 
 
@@ -51,8 +52,7 @@ class Adapters:
             raise ValueError(f"another adapter {name} is loaded, of {known.path}; unload it first")
         parts = self._parts(path)
         try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", SEVERAL)
+            with quietly():
                 self._view().load_lora_weights(path, adapter_name=name, **LOCAL)
             if not any(name in _adapters_of(module) for module in self._denoisers.values()):
                 raise ValueError(f"{path}: it has nothing for {', '.join(self._denoisers)}")
@@ -135,7 +135,8 @@ class Adapters:
             if here == {name}:
                 module.unload_lora()  # it is the plain module again
             elif name in here:
-                module.delete_adapters(name)
+                with quietly():
+                    module.delete_adapters(name)
 
 
 LOCAL = {"local_files_only": True, "use_safetensors": True}
@@ -150,6 +151,15 @@ class Worn:
 
     def on(self, name: str, module: Any) -> None:
         self.adapters.put_on(name, module, self.loras)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """peft warns of several adapters, and of deleting one that acts: both are what is wanted."""
+    with warnings.catch_warnings():
+        for message in EXPECTED:
+            warnings.filterwarnings("ignore", message)
+        yield
 
 
 def _adapters_of(module: Any) -> set[str]:

@@ -1,6 +1,5 @@
 """LoRA adapters: the pixels of diffusers' own pipeline with the same ones, request by request."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from diffusers import DiffusionPipeline
 from msgspec.structs import replace
 
 from roles.refusals import Unsupported
-from roles.split.adapters import SEVERAL, AdapterGone
+from roles.split.adapters import AdapterGone, quietly
 from roles.split.batching import key_of
 from roles.split.loading import load
 from roles.split.program import Call, Program
@@ -31,8 +30,7 @@ def by_diffusers(folder: Path, params: dict[str, Any], seed: int, *worn: tuple[P
     """What a fresh pipeline makes of it."""
     pipeline = DiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", SEVERAL)
+    with quietly():
         for path, lora in worn:
             pipeline.load_lora_weights(path, adapter_name=lora.name)
     if worn:
