@@ -16,6 +16,7 @@ import zmq
 from orchestrator.complaints import Complaints
 from orchestrator.core.attempts import InvalidTransition
 from orchestrator.core.commands import (
+    Answers,
     Command,
     Discard,
     Log,
@@ -55,7 +56,8 @@ class Control:
 
     `bind`, then `run` in a task: it ends only by being cancelled, or by a bug, which the process
     has to report. `post` takes an event of our own, from the same event loop, and has handled it
-    when it returns. What concerns requests goes to `listener`.
+    when it returns. What concerns requests goes to `listener`, what instances answer to operators
+    to `answered`.
 
     Only who has the cluster's `keys` (None: see `cluster_keys`) gets to say anything.
 
@@ -67,6 +69,7 @@ class Control:
     def __init__(self, config: Config, keys: KeyPair | None = None) -> None:
         self.machine = Machine(config)
         self.listener: Callable[[Outcome], None] = lambda outcome: None
+        self.answered: Callable[[Answers], None] = lambda answers: None
         self.endpoint = ""
         self._counters: Counter[str] = Counter()
         self._complaints = Complaints(log)
@@ -233,6 +236,8 @@ class Control:
                 self._send(command)
             case Resolve() | Reject() | Progress() | Preview() | Discard():
                 self.listener(command)
+            case Answers():
+                self.answered(command)
             case Watch(name=name, epoch=epoch, host=host):
                 self._witness.watch(name, epoch, host)
             case Log(level=level, text=text):

@@ -19,6 +19,8 @@ from orchestrator.core.commands import (
 )
 from orchestrator.core.events import Cancel, DrainInstance, RemoveInstance, Submit
 from orchestrator.core.view import ClusterView
+from orchestrator.operator import Operator
+from transfer.actions import Adapter
 from transfer.messages import ErrorInfo, Inputs, Media, ModelInfo, Role
 
 __all__ = [
@@ -102,6 +104,7 @@ class Service:
         self._followers: dict[str, set[asyncio.Queue[Progress | None]]] = {}
         self._counted: list[Callable[[], dict[str, int]]] = []
         control.listener = self._hear
+        self.operator = Operator(control)
 
     async def generate(
         self,
@@ -160,6 +163,10 @@ class Service:
     def missing(self) -> list[Role]:
         """The roles of the route that have no ready instance; empty means ready."""
         return self._machine.missing()
+
+    def adapters(self) -> dict[str, Adapter]:
+        """Those that requests may have on, in the order in which they were loaded."""
+        return self._machine.adapters()
 
     def drain(self, name: str) -> None:
         """No new work for the instance; it leaves when it has none. KeyError: no live instance

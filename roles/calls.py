@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterator
 from typing import Literal
 
+from transfer.actions import Action, Told
 from transfer.codec import MAX_FRAME_BYTES, Decoder, Message, ProtocolError, encode
 from transfer.messages import (
     CacheReport,
@@ -26,6 +27,7 @@ from transfer.messages import (
     Role,
     Speed,
 )
+from transfer.results import RankError
 
 Key = tuple[str, int]
 Unit = Literal["begin", "encode", "step", "decode"]
@@ -137,6 +139,13 @@ class Pause(Message, frozen=True, tag="pause"):
     call: int = 0
 
 
+class Act(Message, frozen=True, tag="act"):
+    """Something that an operator wants. Answered with what belongs to its method, in `Told`."""
+
+    action: Action
+    call: int = 0
+
+
 class Shutdown(Message, frozen=True, tag="shutdown"):
     """End the process. Answered by ending."""
 
@@ -231,20 +240,7 @@ class Stored(Record, frozen=True, tag="stored"):
     checksum: int | None
 
 
-Value = Loaded | Outcomes | Stored | None
-
-
-class RankError(Record, frozen=True):
-    """Why a rank did not do a call.
-
-    raised: its code did, see `traceback`. died: the process ended before it answered. silent: no
-    answer by the deadline. closed: it was not asked, because the pool does not run.
-    """
-
-    kind: Literal["raised", "died", "silent", "closed"]
-    type: str
-    message: str
-    traceback: str | None = None
+Value = Loaded | Outcomes | Stored | Told | None
 
 
 class Reply(Message, frozen=True, tag="reply"):
@@ -278,18 +274,7 @@ class Meanwhile(Message, frozen=True, tag="meanwhile"):
     warmed: tuple[int, int] | None = None
 
 
-class RankResult(Record, frozen=True):
-    """What one rank made of one call."""
-
-    rank: int
-    pid: int
-    ok: bool
-    value: Value = None
-    error: RankError | None = None
-    seconds: float = 0.0
-
-
-Call = Load | Warm | Begin | Peek | Run | Store | Collect | Drop | Pause | Shutdown
+Call = Load | Warm | Begin | Peek | Run | Store | Collect | Drop | Pause | Act | Shutdown
 
 call_decoder = Decoder(Call)
 reply_decoder = Decoder(Reply | Meanwhile)

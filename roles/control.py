@@ -12,6 +12,7 @@ from transfer.codec import Message, ProtocolError, encode
 from transfer.keys import KeyPair, cluster_keys
 from transfer.messages import (
     Abort,
+    Ask,
     Close,
     Drain,
     Heartbeat,
@@ -22,6 +23,7 @@ from transfer.messages import (
     Register,
     RegisterAgain,
     Release,
+    Reload,
     Welcome,
     Work,
     from_orchestrator,
@@ -33,7 +35,7 @@ MISSED_BEATS = 4  # so many heartbeats without any word: the orchestrator is gon
 WELCOME_S = 10.0  # for an answer to Register, before another connection is made
 REPEAT_S = 1.0  # before Register is said again on the same one; then twice as long, and so on
 COMPLAIN_S = 5.0
-OF_AN_EPOCH = (Work, Push, Release, Abort)
+OF_AN_EPOCH = (Work, Push, Release, Abort, Ask, Reload)
 LOOK_S = 0.25  # how often it is looked why nobody answers
 SHORTEST_HEARTBEAT_S = 0.02
 MAX_QUEUED = 10_000  # messages that the orchestrator does not take
@@ -73,6 +75,10 @@ class Orders(Protocol):
     def release(self, release: Release) -> None: ...
 
     def abort(self, abort: Abort) -> None: ...
+
+    def ask(self, ask: Ask) -> None: ...
+
+    def reload(self, cause: str) -> None: ...
 
     def drain(self, more: bool) -> None: ...
 
@@ -264,6 +270,10 @@ class ControlClient:
                 orders.release(message)
             case Abort():
                 orders.abort(message)
+            case Ask():
+                orders.ask(message)
+            case Reload():
+                orders.reload(message.cause)
             case Drain(more):
                 orders.drain(more)
             case Close(reason):

@@ -23,7 +23,7 @@ from roles.calls import (
     Stored,
 )
 from roles.options import RANK_TIMEOUT_S
-from roles.pool import Death, PoolResult, describe
+from roles.pool import Death, Results
 from roles.scheduler import Plan
 from transfer.messages import ErrorInfo
 
@@ -42,7 +42,7 @@ class Pool(Protocol):
         message: Call,
         seconds: float,
         meanwhile: Callable[[Meanwhile], None] | None = None,
-    ) -> PoolResult: ...
+    ) -> Results: ...
 
     def condemn(self, rank: int, how: str) -> None: ...
 
@@ -60,8 +60,8 @@ class Door:
         self._on_lost = on_lost
         self._unit_s = unit_s
         self._pool: Pool | None = None
-        self._asides: set[asyncio.Task[PoolResult]] = set()
-        self._pausing: asyncio.Task[PoolResult] | None = None
+        self._asides: set[asyncio.Task[Results]] = set()
+        self._pausing: asyncio.Task[Results] | None = None
 
     def attach(self, pool: Pool) -> None:
         """These ranks are ready."""
@@ -152,21 +152,31 @@ class Door:
         (outcome,) = outcomes([attempt], result)
         return outcome
 
+    async def ask(self, call: Call, seconds: float) -> Results | None:
+        """What every rank makes of an operator's call; None: there are no ranks now. Those that
+        stay silent for so long are not given up: what they are at has a limit of its own."""
+        return await self._pool.call(call, seconds) if self._pool is not None else None
+
+    def condemn(self, rank: int, how: str) -> None:
+        """Gives the ranks up, because this one did something that only its end can mend."""
+        if self._pool is not None:
+            self._pool.condemn(rank, how)
+
     def pause(self) -> None:
         """Has the ranks end their unit with the step that they are in."""
         if self._pausing is None or self._pausing.done():
             self._pausing = self._aside(Pause())
 
-    def drop(self, attempt: Attempt) -> "asyncio.Future[PoolResult]":
+    def drop(self, attempt: Attempt) -> "asyncio.Future[Results]":
         """Has the ranks forget the attempt; done when they have."""
         if attempt.in_ranks:
             attempt.in_ranks = False
             return self._aside(Drop(*attempt.key))
-        nothing: asyncio.Future[PoolResult] = asyncio.get_running_loop().create_future()
-        nothing.set_result(PoolResult(()))
+        nothing: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
+        nothing.set_result(Results(()))
         return nothing
 
-    def _aside(self, call: Call) -> "asyncio.Task[PoolResult]":
+    def _aside(self, call: Call) -> "asyncio.Task[Results]":
         """A call that goes on even when nobody waits for it any more."""
         task = asyncio.get_running_loop().create_task(self._call(call))
         self._asides.add(task)
@@ -175,16 +185,16 @@ class Door:
 
     async def _call(
         self, call: Call, meanwhile: Callable[[Meanwhile], None] | None = None
-    ) -> PoolResult:
+    ) -> Results:
         pool = self._pool
         if pool is None:
-            return PoolResult(())
+            return Results(())
         result = await pool.call(call, self._unit_s, meanwhile)
         if result.lost:
             self._give_up(pool, result)
         return result
 
-    def _give_up(self, pool: Pool, result: PoolResult) -> None:
+    def _give_up(self, pool: Pool, result: Results) -> None:
         worst = result.failures[0]
         assert worst.error is not None
         if worst.error.kind == "silent":
@@ -200,14 +210,14 @@ class Door:
             self._on_lost(death)
 
 
-def outcomes(attempts: list[Attempt], result: PoolResult) -> list[Outcome]:
+def outcomes(attempts: list[Attempt], result: Results) -> list[Outcome]:
     """What a call did to each attempt, all ranks taken together: it succeeded if every rank did."""
     if result.lost or not result.results:
         return []
     return [_outcome(index, attempt, result) for index, attempt in enumerate(attempts)]
 
 
-def _outcome(index: int, attempt: Attempt, result: PoolResult) -> Outcome:
+def _outcome(index: int, attempt: Attempt, result: Results) -> Outcome:
     if not result.ok:
         return Outcome(*attempt.key, error=_rank_failed(result))
     every = [
@@ -225,10 +235,8 @@ def _with_rank(outcome: Outcome, error: ErrorInfo, rank: int) -> Outcome:
     return replace(outcome, error=replace(error, rank=rank))
 
 
-def _rank_failed(result: PoolResult) -> ErrorInfo:
+def _rank_failed(result: Results) -> ErrorInfo:
     """A call failed as a whole, in at least one rank."""
     worst = result.failures[0]
     assert worst.error is not None
-    return ErrorInfo(
-        "rank_failed", describe(worst), rank=worst.rank, traceback=worst.error.traceback
-    )
+    return ErrorInfo("rank_failed", str(worst), rank=worst.rank, traceback=worst.error.traceback)

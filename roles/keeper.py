@@ -12,14 +12,16 @@ import roles
 from roles.backoff import Backoff
 from roles.calls import Load, Loaded, Meanwhile, Warm
 from roles.door import Door
+from roles.fittings import Fittings
 from roles.options import RoleOptions
-from roles.pool import PoolResult, WorkerPool, describe
+from roles.pool import Results, WorkerPool
 from roles.process import RankCommand
 from transfer.messages import ModelInfo, RankInfo, RankState, Speed
 from transfer.speed import is_tuned
 
 log = logging.getLogger(__name__)
 
+RANK = "roles.rank"  # the module that is run as a rank
 LOAD_S = 3600.0  # some models lie on slow disks
 STEADY_S = 60.0  # ranks that lived so long were not broken from the start
 MAX_RESTARTS = 8  # in a row; then the process ends, and its supervisor decides
@@ -50,6 +52,7 @@ class Keeper:
         on_warmed: Callable[[], None],
     ) -> None:
         self.info: ModelInfo | None = None
+        self.fittings = Fittings()
         self.warmed: tuple[int, int] | None = None
         self._options = options
         self._commands = [rank_command(options, rank, program, pool_fd) for rank in _ranks(options)]
@@ -76,6 +79,7 @@ class Keeper:
         info = self._info(await self._pool.call(load, LOAD_S))
         self._loaded, self._ready = True, not self.warms
         log.info("%s loaded in %.1f s", info.name, time.monotonic() - began)
+        await self.fittings.refit(self._pool.call)
         self._door.attach(self._pool)
         return info
 
@@ -160,7 +164,7 @@ class Keeper:
                     raise
                 log.error("%s; trying again", error)
 
-    def _info(self, result: PoolResult) -> ModelInfo:
+    def _info(self, result: Results) -> ModelInfo:
         if not result.ok:
             raise CannotLoad(_sentence(result, self._options.model))
         assert isinstance(result.first.value, Loaded)
@@ -190,7 +194,7 @@ def rank_command(options: RoleOptions, rank: int, program: str, pool_fd: int) ->
         flags |= {"cores": cores, "cores-file": options.cores_file}
     argv = [f"--{name}={value}" for name, value in flags.items()]
     # -P: a file in the working directory that is called like a module must not be taken for it
-    return RankCommand([sys.executable, "-P", "-m", "roles.rank", *argv], _environment(), [pool_fd])
+    return RankCommand([sys.executable, "-P", "-m", RANK, *argv], _environment(), [pool_fd])
 
 
 def _environment() -> dict[str, str]:
@@ -205,7 +209,7 @@ def _ranks(options: RoleOptions) -> range:
     return range(options.ranks)
 
 
-def _sentence(result: PoolResult, model: str) -> str:
+def _sentence(result: Results, model: str) -> str:
     """Why the model is not there. A ModelError has said it; anything else is introduced."""
     worst = result.failures[0]
     assert worst.error is not None
@@ -213,4 +217,4 @@ def _sentence(result: PoolResult, model: str) -> str:
         return worst.error.message
     if worst.error.traceback is not None:
         log.debug("%s", worst.error.traceback)
-    return f"{model} cannot be loaded: {describe(worst)}"
+    return f"{model} cannot be loaded: {worst}"

@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
+from roles.asked import Asked
 from roles.batch_costs import BatchCosts
 from roles.control import ControlClient, RegistrationRefused
 from roles.engine import Engine
@@ -30,6 +31,7 @@ from transfer.keys import KeyPair, cluster_keys
 from transfer.media import MediaServer
 from transfer.messages import (
     Abort,
+    Ask,
     Heartbeat,
     InstanceState,
     Push,
@@ -103,7 +105,8 @@ def _slots(options: RoleOptions) -> SlotPool:
 class Leader:
     """One instance, from loading its model to its goodbye. It is the control client's `Orders`.
 
-    States: starting (ranks are being restarted), warming (they run the model for the first time),
+    States: starting (ranks are being restarted), divergent (they are about to be, because they do
+    not agree), warming (they run the model for the first time),
     ready, draining. What ends it sets `_exit`: an
     order to close, the end of draining, a second SIGTERM. A part that stops by itself is a crash,
     and ends it too.
@@ -142,6 +145,14 @@ class Leader:
         )
         self.keeper = Keeper(
             options, program, pool.fd, self.engine.door, self._ready_again, self._warmed
+        )
+        self.asked = Asked(
+            self.engine.door,
+            self.keeper.fittings,
+            self.control.send,
+            self.keeper.ranks,
+            lambda: self._tell("its adapters"),
+            self._diverge,
         )
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._draining: asyncio.Task[None] | None = None
@@ -184,6 +195,7 @@ class Leader:
         if self._forced:
             await self.keeper.kill()
             return
+        await self.asked.close()
         await self.engine.forget()
         await self.control.leave(self._reason)
         await self.keeper.close()
@@ -205,6 +217,7 @@ class Leader:
             host=this_host(),
             media_store=self._options.media_store,
             may_land=self.engine.may_land,
+            adapters=self.keeper.fittings.adapters,
         )
 
     def heartbeat(self, epoch: int) -> Heartbeat:
@@ -232,6 +245,12 @@ class Leader:
     def abort(self, abort: Abort) -> None:
         self.engine.abort(abort, self.control.epoch)
 
+    def ask(self, ask: Ask) -> None:
+        self.asked.ask(ask)
+
+    def reload(self, cause: str) -> None:
+        self._diverge(0, cause)
+
     def drain(self, more: bool) -> None:
         if not more:
             self._nothing_comes.set()
@@ -241,6 +260,14 @@ class Leader:
         self._end(0, reason)
 
     # ------------------------------------------------------------ state
+
+    def _diverge(self, rank: int, cause: str) -> None:
+        """The ranks are not what they should be, and others take their place, with nothing of what
+        these have. Their requests go elsewhere."""
+        log.error("%s diverges: %s", self.name, cause)
+        self.keeper.fittings.clear()
+        self._change("divergent", cause)
+        self.engine.door.condemn(rank, cause)
 
     def _ready_again(self) -> None:
         self._change("ready", "the ranks are there")
@@ -263,8 +290,9 @@ class Leader:
 
     def _tell(self, cause: str) -> None:
         ranks = self.keeper.ranks()
-        warmed = self.keeper.warmed
-        self.control.send(StateChanged(self.control.epoch, self.state, cause, ranks, warmed))
+        keeper, epoch = self.keeper, self.control.epoch
+        warmed, adapters = keeper.warmed, keeper.fittings.adapters
+        self.control.send(StateChanged(epoch, self.state, cause, ranks, warmed, adapters))
 
     # ------------------------------------------------------------ the end
 

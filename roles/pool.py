@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,58 +12,20 @@ from typing import Literal
 
 import msgspec
 
-from roles.calls import (
-    Call,
-    Meanwhile,
-    RankError,
-    RankResult,
-    Reply,
-    Shutdown,
-    frame,
-    reply_decoder,
-)
+from roles.calls import Call, Meanwhile, Reply, Shutdown, Value, frame, reply_decoder
 from roles.process import RankCommand, RankProcess
 from transfer.codec import ProtocolError
+from transfer.results import PoolResult, RankError, RankResult
 
 log = logging.getLogger(__name__)
 
+Results = PoolResult[Value]
 State = Literal["starting", "open", "closing", "closed", "failed"]
 
+HOST = socket.gethostname()
 POLITE_S = 2.0  # for a rank to end because it was asked
 TERM_S = 1.0  # … because of SIGTERM
 KILL_S = 5.0  # … because of SIGKILL; longer only if the kernel itself is stuck
-
-
-@dataclass(frozen=True)
-class PoolResult:
-    """One `RankResult` per rank, in rank order. `ok` only if every rank did the call."""
-
-    results: tuple[RankResult, ...]
-
-    @property
-    def ok(self) -> bool:
-        return all(result.ok for result in self.results)
-
-    @property
-    def first(self) -> RankResult:
-        """Rank 0's result, whose value speaks for all where all are the same."""
-        return self.results[0]
-
-    @property
-    def failures(self) -> list[RankResult]:
-        """The ranks that failed, those that are the reason for the others first."""
-        order = {"raised": 0, "died": 0, "silent": 1, "closed": 2}
-        failed = [result for result in self.results if result.error is not None]
-        return sorted(failed, key=lambda r: order[r.error.kind] if r.error else 0)
-
-    @property
-    def lost(self) -> bool:
-        """Whether ranks died or do not answer, so that none of them can be relied on."""
-        return any(r.error is not None and r.error.kind != "raised" for r in self.results)
-
-    def __str__(self) -> str:
-        """For people: the ranks that failed, and how."""
-        return "; ".join(describe(result) for result in self.failures) or "ok"
 
 
 @dataclass(frozen=True)
@@ -79,11 +42,11 @@ class Death:
 
 @dataclass
 class _Pending:
-    future: "asyncio.Future[PoolResult]"
+    future: "asyncio.Future[Results]"
     timer: asyncio.TimerHandle
     began: float
     meanwhile: Callable[[Meanwhile], None] | None = None
-    results: dict[int, RankResult] = field(default_factory=dict)
+    results: dict[int, RankResult[Value]] = field(default_factory=dict)
 
 
 class WorkerPool:
@@ -126,7 +89,7 @@ class WorkerPool:
         message: Call,
         seconds: float,
         meanwhile: Callable[[Meanwhile], None] | None = None,
-    ) -> PoolResult:
+    ) -> Results:
         """Sends a call to every rank and waits for every answer, at most so many seconds.
         `meanwhile` gets what a rank says of it before its answer, and does not raise."""
         if self.state != "open":
@@ -211,6 +174,7 @@ class WorkerPool:
             value=reply.value,
             error=reply.error,
             seconds=reply.seconds,
+            host=HOST,
         )
         if len(pending.results) == len(self._ranks):
             self._answer(reply.call)
@@ -252,16 +216,19 @@ class WorkerPool:
         for number in list(self._pending):
             self._answer(number)
 
-    def _refusal(self, error: RankError | None = None) -> PoolResult:
+    def _refusal(self, error: RankError | None = None) -> Results:
         return PoolResult(tuple(self._missing(rank, error, 0.0) for rank in self._ranks))
 
-    def _missing(self, rank: RankProcess, error: RankError | None, seconds: float) -> RankResult:
+    def _missing(
+        self, rank: RankProcess, error: RankError | None, seconds: float
+    ) -> RankResult[Value]:
         return RankResult(
             rank=rank.rank,
             pid=rank.pid,
             ok=False,
             error=error or self._reason(rank),
             seconds=seconds,
+            host=HOST,
         )
 
     def _reason(self, rank: RankProcess) -> RankError:
@@ -280,13 +247,3 @@ class WorkerPool:
     async def _all_gone(self, seconds: float) -> bool:
         started = [rank.gone(seconds) for rank in self._ranks if rank.pid]
         return all(await asyncio.gather(*started))
-
-
-def describe(result: RankResult) -> str:
-    """One rank's failure in one line: rank 1 (pid 4242) raised ValueError: …"""
-    who = f"rank {result.rank} (pid {result.pid})"
-    if result.error is None:
-        return f"{who} is fine"
-    if result.error.kind == "raised":
-        return f"{who} raised {result.error.type}: {result.error.message}"
-    return f"{who} {result.error.message}"

@@ -29,6 +29,7 @@ from roles.media import Encoded, Unencodable, encode
 from roles.provenance import Making
 from roles.samples import Sample
 from roles.scheduler import SINGLE_UNIT
+from roles.split.adapters import AdapterGone
 from roles.split.batching import key_of
 from roles.split.program import (
     BadInput,
@@ -144,7 +145,7 @@ class Runner:
         cores: Cores | OwnCores | None = None,
         tell: Callable[[list[StepDone]], None] | None = None,
     ) -> None:
-        self._program = program
+        self.program = program
         self._pool = pool
         self._first = rank == 0
         self._threads = threads
@@ -156,6 +157,11 @@ class Runner:
         self._cores = cores or OwnCores(threads)
         self._live: dict[Key, _Live] = {}
 
+    @property
+    def requests(self) -> int:
+        """How many are in this rank's memory."""
+        return len(self._live)
+
     def warm(self, ran: Callable[[int, int], None]) -> None:
         """`ran` gets how many forwards have run, of how many."""
 
@@ -163,7 +169,7 @@ class Runner:
             self._settle()
             ran(done, count)
 
-        self._program.warm(settled)
+        self.program.warm(settled)
 
     def begin(self, call: Begin) -> Outcomes:
         key = (call.request, call.attempt)
@@ -242,7 +248,7 @@ class Runner:
             with clock.measure("read_s"):
                 segments = self._pool.segments(delivery.slots, delivery.nbytes)
                 live.payload = unpack(
-                    segments, delivery.nbytes, delivery.checksum, device=self._program.device
+                    segments, delivery.nbytes, delivery.checksum, device=self.program.device
                 )
         if live.role in SINGLE_UNIT:
             return Outcome(*live.key)
@@ -253,9 +259,9 @@ class Runner:
 
     def _denoising(self, live: _Live) -> Denoising:
         if live.role == "monolithic":
-            return self._program.generate(live.call)
+            return self.program.generate(live.call)
         payload, live.payload = live.payload, None  # the pipeline holds what it needs of it
-        return self._program.denoise(live.call, payload)
+        return self.program.denoise(live.call, payload)
 
     def _peek(self, key: Key, shown: _Live | None, clock: _Clock) -> Outcome:
         if shown is None or shown.denoising is None:
@@ -267,8 +273,8 @@ class Runner:
 
     def _encode(self, live: _Live, clock: _Clock) -> Outcome:
         with clock.measure("compute_s"):
-            payload = self._program.encode(live.call)
-        cache = self._program.encodings
+            payload = self.program.encode(live.call)
+        cache = self.program.encodings
         outcome = Outcome(*live.key, encodings=None if cache is None else cache.report)
         return self._computed(live, payload, outcome)
 
@@ -290,7 +296,7 @@ class Runner:
     def _decode(self, live: _Live, clock: _Clock) -> Outcome:
         speed = live.payload.get("speed") if isinstance(live.payload, dict) else None
         with clock.measure("compute_s"):
-            samples = self._program.decode(live.call, live.payload)
+            samples = self.program.decode(live.call, live.payload)
         return self._made(live, samples, Outcome(*live.key), speed)
 
     # ------------------------------------------------------------ outcomes
@@ -305,7 +311,7 @@ class Runner:
             return replace(outcome, checkpoint=self._marked(live))
         result, live.denoising = denoising.result(), None
         if live.role == "monolithic":
-            speed = told(self._program.info.speed, live.call.inputs.step_cache)
+            speed = told(self.program.info.speed, live.call.inputs.step_cache)
             return self._made(live, result, outcome, speed)
         return self._computed(live, result, outcome)
 
@@ -339,8 +345,15 @@ class Runner:
     def _making(self, inputs: Inputs, speed: str | None) -> Making:
         """What a file tells about how it was made: the request, and the model."""
         params = {_SHORT.get(name, name): value for name, value in inputs.params.items()}
-        model = self._program.info.name
-        known: Making = {**params, "seed": inputs.seed, "model": model, "speed": speed}
+        model = self.program.info.name
+        loras = ", ".join(f"{lora.name}:{lora.scale:g}" for lora in inputs.loras) or None
+        known: Making = {
+            **params,
+            "loras": loras,
+            "seed": inputs.seed,
+            "model": model,
+            "speed": speed,
+        }
         return {name: value for name, value in known.items() if value is not None}
 
     def _guarded(self, key: Key, unit: Callable[[_Clock], Outcome]) -> Outcome:
@@ -393,6 +406,8 @@ def error_info(error: BaseException) -> ErrorInfo:
             return ErrorInfo("unsupported", shorten(str(error)), param=error.param)
         case Unsplittable():
             return ErrorInfo("unsupported", shorten(str(error)))
+        case AdapterGone():
+            return ErrorInfo("rank_failed", shorten(str(error)))
         case NoRoom():
             return ErrorInfo("rank_failed", shorten(str(error)))
         case PayloadError():

@@ -16,6 +16,7 @@ from typing import cast
 import torch
 
 from roles.calls import (
+    Act,
     Begin,
     Call,
     Collect,
@@ -27,7 +28,6 @@ from roles.calls import (
     Outcome,
     Outcomes,
     Peek,
-    RankError,
     Reply,
     Run,
     Shutdown,
@@ -40,12 +40,17 @@ from roles.calls import (
     shorten,
 )
 from roles.cores import Cores, OwnCores
+from roles.health import Health
 from roles.lifeline import tie_to
 from roles.logs import configure
+from roles.refusals import Unsupported
 from roles.runner import Runner
+from roles.split.adapters import Adapters
 from roles.split.encodings import Encodings
 from roles.split.program import ModelError, Program
+from transfer import actions
 from transfer.pool import SlotPool
+from transfer.results import RankError
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +92,7 @@ class Worker:
         self._options = options
         self._cores = _cores(options)
         self._runner: Runner | None = None
+        self._health = Health(options.device)
         self._call = 0  # the number of the one that it is at work on
         self._sending = threading.Lock()
         self._waiting: deque[bytes] = deque()
@@ -160,12 +166,34 @@ class Worker:
                 return self._ready().peek(call)
             case Run():
                 self._cores.work()
-                return self._ready().run(call)
+                ran = self._ready().run(call)
+                self._health.computed()
+                return ran
+            case Act():
+                return self._act(call.action)
             case Store():
                 return self._ready().store(call)
             case Drop():
                 self._ready().drop((call.request, call.attempt))
         return None
+
+    def _act(self, action: actions.Action) -> actions.Told:
+        runner = self._ready()
+        match action:
+            case actions.Health():
+                return self._health.report(runner.requests)
+            case actions.LoadLora(name, path):
+                return self._adapters().load(name, path)
+            case actions.UnloadLora(name):
+                return self._adapters().unload(name)
+            case actions.ListLoras():
+                return self._adapters().loaded
+
+    def _adapters(self) -> Adapters:
+        adapters = self._ready().program.adapters
+        if adapters is None:
+            raise Unsupported("this model takes no adapters")
+        return adapters
 
     def _load(self, call: Load) -> Loaded:
         module, _, function = self._options.program.partition(":")
@@ -206,6 +234,8 @@ def _nothing() -> None:
 
 def _error(error: Exception) -> RankError:
     """ModelError speaks to the user: a traceback would only hide its sentence."""
+    if isinstance(error, Unsupported):
+        return RankError("unsupported", "unsupported", shorten(str(error)))
     text = "".join(traceback.format_exception(error))
     return RankError(
         kind="raised",

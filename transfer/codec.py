@@ -28,6 +28,10 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False,
     """
 
 
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Base of plain data inside messages. In no cycle either."""
+
+
 class ProtocolError(Exception):
     """A frame that cannot be understood. `reason`: size | magic | version | message, or parting:
     the other side does not understand us, and its words are the detail."""

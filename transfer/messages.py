@@ -12,7 +12,10 @@ from typing import Literal
 
 import msgspec
 
+from transfer.actions import Action, Adapter, Told
 from transfer.codec import Decoder, Message
+from transfer.codec import Record as Record
+from transfer.results import PoolResult
 
 Role = Literal["encoder", "denoiser", "decoder", "monolithic"]
 ROLES: tuple[Role, ...] = ("encoder", "denoiser", "decoder", "monolithic")
@@ -41,10 +44,6 @@ InstanceState = Literal[
 RankState = Literal["starting", "ready", "dead"]
 
 
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """Base of plain data inside messages. In no cycle either."""
-
-
 # ---------------------------------------------------------------- what a request is
 
 
@@ -71,12 +70,19 @@ class StepCache(Record, frozen=True):
     interval: int | None = None
 
 
+class Lora(Record, frozen=True):
+    """An adapter that a request has on, and how much of it."""
+
+    name: str
+    scale: float = 1.0
+
+
 class Inputs(Record, frozen=True):
     """One generation: the keyword arguments of the pipeline's own `__call__`, and ours.
 
     `params` holds only what the request gave: what is left out keeps the pipeline's default.
     `seed` means `generator=torch.Generator("cpu").manual_seed(seed)`. `priority`: those of a lower
-    class give way between two steps.
+    class give way between two steps. `loras`: the adapters that it has on, all of them.
     """
 
     params: Params
@@ -85,6 +91,7 @@ class Inputs(Record, frozen=True):
     exact: bool = False
     step_cache: StepCache | None = None  # None: as the denoiser was started
     priority: Priority = "normal"
+    loras: list[Lora] = []  # noqa: RUF012  # msgspec copies it
 
 
 class ErrorInfo(Record, frozen=True):
@@ -117,7 +124,7 @@ class ErrorInfo(Record, frozen=True):
     instance: str | None = None
     rank: int | None = None
     traceback: str | None = None
-    history: list[str] = []  # msgspec copies it
+    history: list[str] = []  # noqa: RUF012  # msgspec copies it
     bystander: bool = False
 
     def but(self, **changes: object) -> "ErrorInfo":
@@ -315,7 +322,7 @@ class ModelInfo(Record, frozen=True):
     splittable: bool = True
     why_not: str | None = None
     speed: Speed | None = None
-    step_caches: list[StepCacheType] = []  # msgspec copies it
+    step_caches: list[StepCacheType] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Register(Message, frozen=True, tag="register"):
@@ -324,6 +331,7 @@ class Register(Message, frozen=True, tag="register"):
 
     Registering again promises that nothing of an older epoch is written any more. `may_land`: the
     generations of grants whose writes failed in this process and may still land (`PushFailed`).
+    `adapters`: those that all its ranks have loaded.
     """
 
     name: str
@@ -338,6 +346,7 @@ class Register(Message, frozen=True, tag="register"):
     host: HostInfo
     media_store: str | None = None
     may_land: list[int] = []  # noqa: RUF012  # msgspec copies it
+    adapters: list[Adapter] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Heartbeat(Message, frozen=True, tag="heartbeat"):
@@ -349,13 +358,15 @@ class Heartbeat(Message, frozen=True, tag="heartbeat"):
 
 class StateChanged(Message, frozen=True, tag="state_changed"):
     """The instance or one of its ranks changed state; `cause` is for people. `warmed`: of one that
-    warms up, forwards that are behind it, and how many there are; None: nothing is known."""
+    warms up, forwards that are behind it, and how many there are; None: nothing is known.
+    `adapters`: those that all its ranks have loaded."""
 
     epoch: int
     state: InstanceState
     cause: str
     ranks: list[RankInfo]
     warmed: tuple[int, int] | None = None
+    adapters: list[Adapter] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Accepted(Message, frozen=True, tag="accepted"):
@@ -470,6 +481,14 @@ class Aborted(Message, frozen=True, tag="aborted"):
     released: int | None = None
 
 
+class Answered(Message, frozen=True, tag="answered"):
+    """The answer to Ask: what each rank made of it."""
+
+    epoch: int
+    number: int
+    result: PoolResult[Told]
+
+
 class Left(Message, frozen=True, tag="left"):
     """Goodbye: the process ends and writes nowhere any more."""
 
@@ -555,6 +574,24 @@ class Abort(Message, frozen=True, tag="abort"):
     reason: str
 
 
+class Ask(Message, frozen=True, tag="ask"):
+    """Something that an operator wants of every rank. Answered with Answered of the same `number`
+    within `seconds` of its receipt, however long the ranks take."""
+
+    epoch: int
+    number: int
+    action: Action
+    seconds: float
+
+
+class Reload(Message, frozen=True, tag="reload"):
+    """It is not what the others are: take no more work, begin with new ranks, load nothing of what
+    the old ones had."""
+
+    epoch: int
+    cause: str
+
+
 class Drain(Message, frozen=True, tag="drain"):
     """Finish what you have, then leave. `more`: not yet, because some of it may go elsewhere; a
     checkpoint of what runs is wanted, and another Drain will come."""
@@ -582,9 +619,21 @@ FromInstance = (
     | Failed
     | Aborted
     | Left
+    | Answered
 )
 FromOrchestrator = (
-    Welcome | Refused | RegisterAgain | Beat | Work | Push | Release | Abort | Drain | Close
+    Welcome
+    | Refused
+    | RegisterAgain
+    | Beat
+    | Work
+    | Push
+    | Release
+    | Abort
+    | Drain
+    | Close
+    | Ask
+    | Reload
 )
 
 from_instance = Decoder(FromInstance)

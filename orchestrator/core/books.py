@@ -4,6 +4,7 @@ They take the books as their first argument, change what they find, and leave co
 """
 
 from collections import Counter, OrderedDict, deque
+from typing import TYPE_CHECKING
 
 from orchestrator.core.commands import Command, Log, Send
 from orchestrator.core.config import Config
@@ -11,7 +12,12 @@ from orchestrator.core.forecast import Forecast
 from orchestrator.core.instances import Instance
 from orchestrator.core.ledger import Ledger
 from orchestrator.core.registry import Registry
+from transfer.actions import Adapter
 from transfer.messages import ROLES, FromOrchestrator, Release, Role, Shelf
+
+if TYPE_CHECKING:
+    from orchestrator.core.asking import Question
+    from orchestrator.core.changes import Change
 
 RECENT = 32
 RELEASES = 64  # kept payloads that are released in one message
@@ -22,13 +28,20 @@ class Books:
     load, slots or state have changed, `calls` the roles whose line should be looked at again:
     `dispatch.settle` empties both at the end of each event. `heard` has the live instances, the
     one that has been silent for longest first. `copiers` are those of which a checkpoint may
-    have to be copied."""
+    have to be copied. `questions` are those that instances are asked, by number; `changes` of
+    adapters are in line. `adapters` are those that all denoisers are to have, of which one may be
+    `leaving`."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.now = 0.0
         self.registry = Registry(config)
         self.ledger = Ledger(config.max_past)
+        self.questions: dict[int, Question] = {}
+        self.changes: deque[Change] = deque()
+        self.adapters: dict[str, Adapter] = {}
+        self.adapters_changed = False  # by an operator, in this life
+        self.leaving: str | None = None
         self.forecast = Forecast()
         self.counters: Counter[str] = Counter()
         self.commands: list[Command] = []
@@ -38,6 +51,7 @@ class Books:
         self.heard: OrderedDict[Instance, float] = OrderedDict()
         self._releases: dict[Instance, list[tuple[Shelf, str, int]]] = {}
         self.unchecked = False  # something has changed since the last integrity check
+        self._questions = 0
         self._generation = config.first_generation - 1
         self._sizes: dict[Role, deque[int]] = {role: deque(maxlen=RECENT) for role in ROLES}
 
@@ -66,6 +80,10 @@ class Books:
     def stir(self, instance: Instance) -> None:
         """Has room that it had not, or lost some."""
         self.stirred[instance] = None
+
+    def next_question(self) -> int:
+        self._questions += 1
+        return self._questions
 
     def next_generation(self) -> int:
         self._generation += 1

@@ -2,7 +2,17 @@
 
 from typing import Literal
 
-from transfer.messages import ErrorInfo, FromOrchestrator, HostInfo, Media, Record, Role
+from transfer.actions import Told
+from transfer.messages import (
+    ErrorInfo,
+    FromOrchestrator,
+    HostInfo,
+    InstanceState,
+    Media,
+    Record,
+    Role,
+)
+from transfer.results import PoolResult, RankError
 
 
 class Timings(Record, frozen=True, omit_defaults=True):
@@ -98,6 +108,30 @@ class Discard(Record, frozen=True):
     media: list[Media]
 
 
+class InstanceAnswer(Record, frozen=True):
+    """What an instance said to an operator, or what is said in its place, with an `error`, if it
+    could not. `state`: its own when it answered."""
+
+    state: InstanceState
+    result: PoolResult[Told]
+    error: RankError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every rank did what it was asked for."""
+        return self.error is None and bool(self.result.results) and self.result.ok
+
+
+class Answers(Record, frozen=True):
+    """The one answer to `AskInstances`, by name of instance, in the order in which they were
+    asked. `undone`: of a change that did not succeed everywhere: now it has nowhere; False: an
+    instance could not go back, and begins anew; None: it is not known yet, or was no change."""
+
+    number: int
+    instances: dict[str, InstanceAnswer]
+    undone: bool | None = None
+
+
 class Watch(Record, frozen=True):
     """If the process is on this host, tell with `SenderGone` when it has ended."""
 
@@ -113,4 +147,4 @@ class Log(Record, frozen=True):
     text: str
 
 
-Command = Send | Resolve | Reject | Progress | Preview | Discard | Watch | Log
+Command = Send | Resolve | Reject | Progress | Preview | Discard | Answers | Watch | Log

@@ -6,7 +6,7 @@ Between two events it holds that no line's head fits anywhere.
 
 from collections.abc import Callable
 
-from orchestrator.core import ending
+from orchestrator.core import changes, ending
 from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Progress
@@ -84,6 +84,8 @@ def _review(books: Books, instance: Instance) -> None:
         books.registry.rosters[post.role].refresh(post)
         if books.ledger.lines[post.role] or books.ledger.wary[post.role]:
             books.calls[post.role] = None
+    if not instance.tidy:
+        changes.equip(books, instance)
     if instance.live and instance.draining and not instance.drain_sent:
         _drain(books, instance)
 

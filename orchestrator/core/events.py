@@ -1,8 +1,10 @@
 """What can happen to the machine. Times are the `now` that comes with each event."""
 
+from transfer.actions import Action
 from transfer.messages import (
     Aborted,
     Accepted,
+    Answered,
     Delivered,
     Failed,
     Finished,
@@ -30,6 +32,7 @@ Message = (
     | Failed
     | Aborted
     | Left
+    | Answered
 )
 
 
@@ -86,6 +89,16 @@ class RemoveInstance(Record, frozen=True):
     name: str
 
 
+class AskInstances(Record, frozen=True):
+    """An operator asks something of these instances, and wants the `Answers` of this number within
+    `seconds`. Numbers are used once."""
+
+    number: int
+    names: list[str]
+    action: Action
+    seconds: float
+
+
 class Broken(Record, frozen=True):
     """Handling an event about this request raised `InvalidTransition`: give the request up."""
 
@@ -105,6 +118,7 @@ Event = (
     | SenderGone
     | DrainInstance
     | RemoveInstance
+    | AskInstances
     | Broken
     | Tick
 )

@@ -139,6 +139,10 @@ class Instance:
     `copies` of other instances' checkpoints lie here or are on their way, the oldest first;
     `uncopied` are attempts here with a checkpoint of which there is no copy yet; `estranged` says
     until when no copy is sent to somebody to whom one could not be written (`core.copies`).
+
+    `holds`: the adapters of its ranks, name and digest; `equipped` if all that the others have is
+    among them, `tidy` if nothing else is; `equipping` while that is mended, which is tried again at
+    `equip_at`.
     """
 
     def __init__(self, info: Register, epoch: int, connection: bytes, slots: SlotTable) -> None:
@@ -163,6 +167,9 @@ class Instance:
         self.inherits = False  # leases of an older epoch, until it speaks in this one
         self.draining = False
         self.drain_told = self.drain_sent = False
+        self.holds: dict[str, str] = {}
+        self.equipped = self.tidy = True
+        self.equipping, self.equip_at = False, 0.0
 
     def __repr__(self) -> str:
         return f"{self.name} (epoch {self.epoch})"
@@ -170,7 +177,8 @@ class Instance:
     @property
     def available(self) -> bool:
         """May be given work."""
-        return self.live and not self.draining and self.reported == "ready"
+        ready = self.reported == "ready" and self.equipped
+        return self.live and not self.draining and ready
 
     @property
     def state(self) -> InstanceState:
@@ -178,6 +186,8 @@ class Instance:
             return "failed"
         if self.draining and self.reported in ("starting", "warming", "ready", "sleeping"):
             return "draining"
+        if self.reported == "ready" and not self.equipped:
+            return "warming"
         return self.reported
 
     @property

@@ -59,6 +59,12 @@ def _counts(books: Books) -> Iterator[str]:
     waiting = sum(x.state in (State.QUEUED, State.STAGED) for x in current)
     if lined != waiting:
         yield f"{waiting} attempts wait, {lined} stand in line"
+    if len(ledger.questions) != len(books.questions):
+        yield f"{len(ledger.questions)} deadlines of {len(books.questions)} questions"
+    for question in books.questions.values():
+        lost = [str(x) for x in question.waiting.values() if not x.live]
+        if lost or not question.waiting:
+            yield f"question {question.number} waits for {lost or 'nobody'}"
     busy = sum(x.state in (State.COMPUTING, State.PUSHING) for x in current)
     if busy != len(ledger.stalls):
         yield f"{busy} attempts compute or write, {len(ledger.stalls)} are watched"

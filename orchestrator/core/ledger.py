@@ -1,6 +1,7 @@
 """Every request and attempt that something is still held for, and the counts of those over."""
 
 from collections import OrderedDict, deque
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -10,6 +11,9 @@ from orchestrator.core.queues import Queue
 from orchestrator.core.requests import Request
 from transfer.costs import Workload
 from transfer.messages import ROLES, Inputs, Role
+
+if TYPE_CHECKING:
+    from orchestrator.core.asking import Question
 
 RECENT = 64
 
@@ -22,7 +26,8 @@ class Ledger:
     lines for those that failed at some instance before and look for another one: they go first,
     and the others do not wait for them. `deadlines` of requests, `backoffs` of attempts that have
     still to wait before they stand in line, `patience` of those in the wary lines, `stalls` of
-    those that compute or write, and `reminders` of unanswered Aborts are in order of time.
+    those that compute or write, `reminders` of unanswered Aborts, and deadlines of the `questions`
+    of operators are in order of time.
 
     `previews` are requests too, which nobody waits for (see `core.previews`); `due` the attempts of
     which one is to be made as soon as a decoder has nothing else to do. `copying` are the copies of
@@ -42,6 +47,7 @@ class Ledger:
         self.reminders: Line[Attempt] = Line()
         self.due: Line[Attempt] = Line()
         self.copying: dict[Attempt, None] = {}
+        self.questions: Line[Question] = Line()
         self.ended = {State.COMPLETED: 0, State.FAILED: 0, State.CANCELLED: 0}
         self.queued = 0
         self._max_past = max_past
@@ -56,8 +62,8 @@ class Ledger:
 
     @property
     def alarm(self) -> float | None:
-        """When the next of deadlines, backoffs, patience and stalls is due."""
-        lines = (self.deadlines, self.backoffs, self.patience, self.stalls)
+        """When the next of deadlines, backoffs, patience, stalls and questions is due."""
+        lines = (self.deadlines, self.backoffs, self.patience, self.stalls, self.questions)
         times = [line.first() for line in lines]
         return min((time for time in times if time is not None), default=None)
 

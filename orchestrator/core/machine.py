@@ -5,6 +5,8 @@ from collections import Counter
 
 from orchestrator.core import (
     admission,
+    asking,
+    changes,
     copies,
     dispatch,
     ending,
@@ -18,6 +20,7 @@ from orchestrator.core.books import Books
 from orchestrator.core.commands import Command, Send
 from orchestrator.core.config import Config
 from orchestrator.core.events import (
+    AskInstances,
     Broken,
     Cancel,
     Disconnected,
@@ -31,7 +34,10 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.instances import Instance
 from orchestrator.core.view import ClusterView, look
+from transfer.actions import Adapter, LoadLora, UnloadLora
 from transfer.messages import (
+    DENOISES,
+    Answered,
     Beat,
     ErrorInfo,
     Heartbeat,
@@ -107,6 +113,20 @@ class Machine:
         """An instance of that name is registered, and was heard of lately."""
         return name in self.books.registry.by_name
 
+    @property
+    def questions(self) -> int:
+        """How many of operators, and of our own, are not answered yet."""
+        return len(self.books.questions) + len(self.books.changes)
+
+    def adapters(self) -> dict[str, Adapter]:
+        """Those that requests may have on, in the order in which they were loaded."""
+        return changes.offered(self.books)
+
+    def roster(self, role: Role) -> list[str]:
+        """The names of the live instances of a role, in registered endpoint order."""
+        posts = self.books.registry.rosters[role].posts()
+        return [post.instance.name for post in posts if post.instance.live]
+
     def view(self) -> ClusterView:
         return look(self.books)
 
@@ -132,6 +152,10 @@ class Machine:
                 membership.drain(books, name)
             case RemoveInstance(name=name):
                 membership.remove(books, name)
+            case AskInstances(action=LoadLora() | UnloadLora()) if self._denoise(event.names):
+                changes.begin(books, event)
+            case AskInstances():
+                asking.ask(books, event)
             case Broken():
                 self._give_up(event)
 
@@ -158,6 +182,8 @@ class Machine:
                 books.send(instance, Beat())
             case StateChanged() as message:
                 membership.change_state(books, instance, message)
+            case Answered() as message:
+                asking.answered(books, instance, message)
             case Left(reason=reason):
                 membership.lose(books, instance, f"it left: {reason}", gone=True)
             case Register():
@@ -175,6 +201,10 @@ class Machine:
         ghost = books.registry.ghost_at(event.connection)
         if ghost is not None and ghost.epoch == message.epoch:
             membership.bury(books, ghost)
+
+    def _denoise(self, names: list[str]) -> bool:
+        found = filter(None, (self.books.registry.by_name.get(name) for name in names))
+        return any(DENOISES & set(instance.info.roles) for instance in found)
 
     def _cancel(self, id: str, reason: str) -> None:
         request = self.books.ledger.active.get(id)
@@ -210,6 +240,9 @@ class Machine:
         while late := books.ledger.reminders.pop_until(books.now):
             books.count("aborts_repeated")
             ending.abort(books, late)
+        asking.expire(books)
+        changes.go_on(books)
+        changes.equip_all(books)
         membership.lose_silent(books)
         books.flush_releases()
         if self.idle and books.unchecked:

@@ -1,6 +1,6 @@
 """How instances come and go, and what that does to the requests they have."""
 
-from orchestrator.core import admission, ending
+from orchestrator.core import admission, asking, changes, ending
 from orchestrator.core.attempts import Attempt
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Send, Watch
@@ -61,6 +61,7 @@ def lose(books: Books, instance: Instance, cause: str, gone: bool = False) -> No
     books.registry.leave(instance, gone)
     for attempt in attempts:
         _bereave(books, attempt, instance, cause)
+    asking.bereave(books, instance, cause)
     books.registry.haunt(instance)
     for role in instance.posts:
         books.calls[role] = None  # what waits may now be too large for those that are left
@@ -92,6 +93,8 @@ def change_state(books: Books, instance: Instance, message: StateChanged) -> Non
     instance.reported = message.state
     instance.ranks = message.ranks
     instance.warmed = message.warmed
+    instance.holds = {each.name: each.digest for each in message.adapters}
+    changes.look(books, instance)
     books.stir(instance)
     if message.state == "draining":
         _begin_drain(books, instance)
@@ -139,6 +142,7 @@ def _admit(books: Books, connection: bytes, info: Register) -> None:
     if ghost is not None:
         _reincarnate(books, ghost, instance)
     registry.enter(instance)
+    changes.adopt(books, instance)
     books.heard[instance] = books.now
     books.stir(instance)
     books.count("instances_registered")

@@ -60,7 +60,7 @@ class Images:
         model = self._service.model()
         if model is None:
             raise not_ready(self._service.missing())
-        plan = make_plan(asked, model, self._options)
+        plan = make_plan(asked, model, self._options, self._service.adapters())
         if plan.stream:
             making = Making(self._service, self._source, self._metrics)
             return await Showing.begin(request, plan, making, model, self._options.ping_s)

@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from orchestrator.http.errors import ErrorReply
 from orchestrator.http.job_page import JobList, JobPage
 from orchestrator.http.pages import Health, InstanceLeaves, ModelList, ModelPage, Ready
+from orchestrator.http.rpc import RpcReply, RpcRequest
 from orchestrator.http.schema import ImageRequest, ImagesReply, JobRequest
 from orchestrator.jobs.model import JobStatus
 from orchestrator.service import ClusterView
@@ -30,6 +31,8 @@ STRUCTS = (
     ModelList,
     ModelPage,
     Ready,
+    RpcReply,
+    RpcRequest,
 )
 
 

@@ -4,14 +4,17 @@ Pure: everything that is refused at the door is refused here, before anything is
 """
 
 import secrets
+from collections.abc import Mapping
 
 import msgspec
 
 from orchestrator.http.errors import ApiError, bad_field, unsupported
+from orchestrator.http.loras import loras_of
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.schema import MAX_SEED, ImageRequest, JobRequest
 from orchestrator.http.size import check_size, requested_size
 from orchestrator.http.speed import step_cache
+from transfer.actions import Adapter
 from transfer.messages import Inputs, ModelInfo, Output
 
 FORMATS: dict[str, tuple[str, ...]] = {
@@ -35,7 +38,12 @@ class Plan(msgspec.Struct, frozen=True):
     previews: int = 0
 
 
-def make_plan(request: ImageRequest, model: ModelInfo, options: HttpOptions) -> Plan:
+def make_plan(
+    request: ImageRequest,
+    model: ModelInfo,
+    options: HttpOptions,
+    adapters: Mapping[str, Adapter] | None = None,
+) -> Plan:
     """Raises `ApiError`: 400 for a wrong field, 404 for another model, 422 for one that this
     model's pipeline does not take."""
     _check_model(request, model)
@@ -47,11 +55,12 @@ def make_plan(request: ImageRequest, model: ModelInfo, options: HttpOptions) -> 
     _check_taken(list(params), model, request)
     check_size(request, size, model, options)
     cache = step_cache(request, model)
-    seed = _seed(request)
+    seed, loras = _seed(request), loras_of(request, adapters or {})
     exact, priority = bool(request.exact), request.priority or "normal"
     return Plan(
         inputs=[
-            Inputs(params, seed + i, output, exact, cache, priority) for i in range(request.n or 1)
+            Inputs(params, seed + i, output, exact, cache, priority, loras)
+            for i in range(request.n or 1)
         ],
         seed=seed,
         output_format=output.format,

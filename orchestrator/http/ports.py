@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Protocol
 
+from orchestrator.core.commands import Answers
 from orchestrator.jobs.model import (
     Idempotency,
     Job,
@@ -18,6 +19,7 @@ from orchestrator.jobs.model import (
     StoredFile,
 )
 from orchestrator.service import ClusterView, Completed, Previews, Timings
+from transfer.actions import Action, Adapter
 from transfer.messages import Inputs, Media, ModelInfo, Role
 
 
@@ -44,6 +46,21 @@ class Service(Protocol):
     def remove(self, name: str) -> None: ...
 
     def counters(self) -> dict[str, int]: ...
+
+    def adapters(self) -> dict[str, Adapter]:
+        """Those that requests may have on."""
+        ...
+
+    @property
+    def operator(self) -> "Operator": ...
+
+
+class Operator(Protocol):
+    """`orchestrator.operator.Operator`."""
+
+    async def ask(self, target: str, action: Action, timeout_s: float) -> Answers:
+        """Raises what is there in `orchestrator.operator`."""
+        ...
 
 
 class Jobs(Protocol):

@@ -16,6 +16,7 @@ from orchestrator.http.openapi import (
     described,
 )
 from orchestrator.http.pages import Health, InstanceLeaves, ModelList, ModelPage, Pages, Ready
+from orchestrator.http.rpc import Rpc, RpcReply, RpcRequest
 from orchestrator.http.schema import ImageRequest, ImagesReply, JobRequest
 from orchestrator.service import ClusterView
 
@@ -60,6 +61,14 @@ def add_jobs(app: FastAPI, jobs: JobDesk) -> None:
         openapi_extra=described("image/*", parameters=[FILE_INDEX]),
     )(jobs.content)
     app.head(f"{job}/content", include_in_schema=False)(jobs.content)
+
+
+def add_rpc(app: FastAPI, rpc: Rpc) -> None:
+    app.post(
+        "/v1/cluster/rpc",
+        summary="Ask something of every rank of a role, or of an instance",
+        openapi_extra=described(RpcReply, request=RpcRequest),
+    )(rpc.call)
 
 
 def add_pages(app: FastAPI, pages: Pages) -> None:

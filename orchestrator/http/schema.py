@@ -39,6 +39,16 @@ class StepCacheField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
 
 
+class LoraField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A LoRA adapter that is loaded."""
+
+    name: Annotated[str, Meta(description="As it was loaded.")]
+    scale: Annotated[
+        Annotated[float, Meta(ge=-100, le=100)] | None,
+        Meta(description="How much of it. Left out: as it was loaded."),
+    ] = None
+
+
 class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/images/generations`."""
 
@@ -112,6 +122,13 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     exact: Annotated[
         bool | None,
         Meta(description="Keep out of batches: bit for bit what the plain pipeline gives."),
+    ] = None
+    loras: Annotated[
+        Annotated[list[LoraField], Meta(max_length=16)] | None,
+        Meta(
+            description="The adapters to have on, and no others; [] for none. Left out: all that "
+            "are loaded, as they were loaded. POST /v1/cluster/rpc loads them."
+        ),
     ] = None
     step_cache: Annotated[
         StepCacheField | None,
@@ -257,19 +274,20 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _explain(str(error)) from None
+        raise explain(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad_field(None, f"the body is not JSON: {error}", "invalid_json") from None
 
 
-def _explain(message: str) -> ApiError:
+def explain(message: str) -> ApiError:
+    """A 400 of what msgspec says of a body."""
+    if found := _AT.match(message):  # first: within a field, another one may be unknown, or missing
+        return bad_field(found[2], f"`{found[2]}`: {_expectation(found[1], found[2])}")
     if found := _UNKNOWN.match(message):
         name = found[1][:64]
         return bad_field(name, f"there is no field `{name}`", "unknown_field")
     if found := _MISSING.match(message):
         return bad_field(found[1], f"`{found[1]}` is missing", "missing_field")
-    if found := _AT.match(message):
-        return bad_field(found[2], f"`{found[2]}`: {_expectation(found[1], found[2])}")
     return bad_field(None, f"the body: {message[:200]}")
 
 

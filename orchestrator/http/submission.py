@@ -39,7 +39,7 @@ class Submission:
         model = self._service.model()
         if model is None:
             raise not_ready(self._service.missing())
-        plan = make_plan(asked, model, self._options)
+        plan = make_plan(asked, model, self._options, self._service.adapters())
         return await self._jobs.submit(self._spec(plan), idempotency)
 
     def _spec(self, plan: Plan) -> JobSpec:

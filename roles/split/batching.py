@@ -68,7 +68,8 @@ def merge(calls: Sequence[TransformerCall]) -> tuple[TransformerCall, list[int]]
         raise Unmergeable("these are forwards of different modules")
     joined = {name: _join(forms, name, [each[name] for each in named]) for name in named[0]}
     args = tuple(joined.pop(name) for name in forms[0].positional)
-    return TransformerCall(first.module, first.name, args, joined), [f.count for f in forms]
+    together = TransformerCall(first.module, first.name, args, joined, worn=first.worn)
+    return together, [f.count for f in forms]
 
 
 def split(output: Any, counts: Sequence[int]) -> list[Any]:
@@ -111,6 +112,8 @@ class _Form:
 
     def key(self) -> str:
         form = [self.call.name, self.kind, str(self.count), *self.positional]
+        if self.call.worn is not None:
+            form += [f"{lora.name}*{lora.scale}" for lora in self.call.worn.loras]
         values: list[str] = []
         for name in sorted(self.named):
             if self.padding is None or name != self.padding.mask:

@@ -19,6 +19,7 @@ import torch
 
 from roles.samples import Sample
 from roles.split import inputs, skipping, warming
+from roles.split.adapters import Adapters
 from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
 from roles.split.branches import Outlines
 from roles.split.components import part_of
@@ -82,6 +83,8 @@ class ClassicProgram:
         self._methods = own_methods(type(pipeline))
         self._outlines = None if type(pipeline).__name__ in ONE_BY_ONE else Outlines()
         self._fast = Fast(pipeline, self.of_part("denoiser"), speed)
+        self._adapters = Adapters(pipeline, self._real_denoisers(), speed)
+        self.adapters: Adapters | None = self._adapters
         info = describe(pipeline, name, fingerprint, self._arguments, why_not)
         self.info: ModelInfo = self._fast.describe(info)
 
@@ -199,7 +202,9 @@ class ClassicProgram:
         outlines = None if call.inputs.exact else self._outlines
         steps = self._steps(params)
         settle = self._settle
-        return Coroutine(call.request, steps, run, randomness, settle, cache, outlines, preview)
+        made = Coroutine(call.request, steps, run, randomness, settle, cache, outlines, preview)
+        made.worn = self._adapters.worn(call.inputs.loras)
+        return made
 
     def _previewed(self, call: Call, kept: Any, seen: Seen) -> dict[str, Any]:
         """What `denoise` would give if its loop ended now. Raises `NoPreview`."""
@@ -356,6 +361,9 @@ class ClassicProgram:
     def of_part(self, part: str) -> dict[str, Any]:
         """The modules and stand-ins of one of encoder, denoiser, decoder, by component name."""
         return {name: m for name, m in self._modules.items() if part_of(name) == part}
+
+    def _real_denoisers(self) -> dict[str, Any]:
+        return {n: m for n, m in self._real().items() if part_of(n) == "denoiser"}
 
     def _settle(self) -> None:
         """Undoes casts that a failed pipeline left on shared modules (some decode in float32)."""

@@ -17,6 +17,7 @@ from typing import Any
 from diffusers.hooks.hooks import HookRegistry, StateManager
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
+from roles.split.adapters import Worn
 from roles.split.batching import key_of
 from roles.split.branches import Branches, Outlines
 from roles.split.face import Face
@@ -68,6 +69,7 @@ class Coroutine:
         self._caching: list[Any] = []
         self.cache = cache
         self._hooks: list[Hooks] = []
+        self.worn: Worn | None = None  # set before `start`
         self._randomness = randomness
         self._leave = leave
         self._preview = preview
@@ -179,7 +181,9 @@ class Coroutine:
         def forward(*args: Any, **kwargs: Any) -> Any:
             context, fields = contexts[-1] if contexts else (None, {})
             number = self.forwards
-            call = TransformerCall(module, name, args, kwargs, context, fields, hooks, number)
+            call = TransformerCall(
+                module, name, args, kwargs, context, fields, hooks, number, self.worn
+            )
             return self._called(call)
 
         answers: dict[str, Any] = {"__call__": forward, "forward": forward}

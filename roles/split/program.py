@@ -21,6 +21,7 @@ from roles.samples import Sample
 from transfer.messages import Inputs, ModelInfo
 
 if TYPE_CHECKING:
+    from roles.split.adapters import Adapters
     from roles.split.encodings import Encodings
 
 
@@ -80,7 +81,8 @@ class TransformerCall:
     `context` is the request's own name for the step cache (`request/cond`), None outside of the
     pipeline's `cache_context`; `context_fields` are its other arguments. `hooks`: the request's own
     step cache (`roles.split.step_cache.Hooks`), None for a request without one. `number`: how many
-    forwards its pipeline called before.
+    forwards its pipeline called before. `worn`: the adapters that it has on
+    (`roles.split.adapters.Worn`).
     """
 
     module: Any
@@ -91,9 +93,12 @@ class TransformerCall:
     context_fields: Mapping[str, Any] = field(default_factory=dict)
     hooks: Any = None
     number: int = 0
+    worn: Any = None
 
     def run(self) -> Any:
         """The real forward, alone: the very call that the plain pipeline makes."""
+        if self.worn is not None:
+            self.worn.on(self.name, self.module)
         if self.hooks is not None:
             with self.hooks.on(self.context, self.context_fields):
                 return self.module(*self.args, **self.kwargs)
@@ -177,9 +182,11 @@ class Denoising(Protocol):
 
 class Program(Protocol):
     """A loaded model in one or more roles. Requests share its weights, and `encodings`: the cache
-    of what `encode` computed, if whoever runs it gives it one."""
+    of what `encode` computed, if whoever runs it gives it one. `adapters`: None if it never has
+    any."""
 
     encodings: "Encodings | None"
+    adapters: "Adapters | None"
 
     @property
     def info(self) -> ModelInfo:

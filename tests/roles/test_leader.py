@@ -16,12 +16,15 @@ from PIL import Image as Pillow
 
 from tests.support.leader_process import LeaderProcess, gone, leader
 from tests.support.scripted_orchestrator import ScriptedOrchestrator, work
+from transfer.actions import Health, HealthReport, LoadLora
 from transfer.keys import make
 from transfer.media import MediaClient
 from transfer.messages import (
     Abort,
     Aborted,
     Accepted,
+    Answered,
+    Ask,
     Close,
     Delivered,
     Drain,
@@ -125,6 +128,30 @@ async def test_errors_are_the_request_s_own(them: ScriptedOrchestrator, us: Lead
     worse = (await them.hear(Failed)).error
     assert (worse.kind, worse.param) == ("invalid_request", "prompt")
     assert (await them.hear(Finished)).request == "good"
+
+
+async def test_its_health_is_asked_for(them: ScriptedOrchestrator, us: LeaderProcess) -> None:
+    await them.say("all", Ask(0, 7, Health(), 60.0))
+    told = await them.hear(Answered)
+    assert told.number == 7
+    (rank,) = told.result.results
+    assert (rank.ok, rank.pid) == (True, us.ready["rank_pids"][0])
+    assert isinstance(rank.value, HealthReport)
+    assert rank.value.device == "cpu"
+
+
+async def test_what_a_model_does_not_do_is_said_with_the_reason(
+    them: ScriptedOrchestrator, us: LeaderProcess
+) -> None:
+    """V6: not an AttributeError."""
+    await them.say("all", Ask(0, 8, LoadLora("a", "/a"), 60.0))
+    (rank,) = (await them.hear(Answered)).result.results
+    assert rank.error is not None
+    assert (rank.error.kind, rank.error.message) == (
+        "unsupported",
+        "this model takes no adapters",
+    )
+    await them.hear(StateChanged, lambda m: m.cause == "its adapters")
 
 
 async def test_ranks_that_died_are_replaced(them: ScriptedOrchestrator, us: LeaderProcess) -> None:

@@ -75,7 +75,7 @@ def test_cores_go_back_with_the_next_step(bench: Bench) -> None:
     def somebody_begins(*_: object) -> None:
         bench.cores.others = 1
 
-    hook = bench.runner._program.module.register_forward_hook(somebody_begins)  # type: ignore[attr-defined]
+    hook = bench.runner.program.module.register_forward_hook(somebody_begins)  # type: ignore[attr-defined]
     [told] = bench.turn("a")
     hook.remove()
     assert (told.step, bench.seen) == (1, [4])

@@ -296,6 +296,24 @@ MUTATIONS = [
         "            self.books.enter(case)\n            self._write(entry)\n"
         "            self._do(Answer(event.asker, self.books.snapshot(case)))",
     ),
+    Mutation(
+        "leave an operator waiting for a lost instance",
+        f"{CORE}/membership.py",
+        "    asking.bereave(books, instance, cause)\n",
+        "",
+    ),
+    Mutation(
+        "leave an operator waiting for a silent instance",
+        f"{CORE}/machine.py",
+        "        asking.expire(books)\n",
+        "",
+    ),
+    Mutation(
+        "give an instance that comes none of the adapters",
+        f"{CORE}/changes.py",
+        "    asking.pose(books, [instance.name], action, EQUIP_S, then)\n",
+        "    books.registry.lay(instance)\n",
+    ),
 ]
 
 LEADERS = [
@@ -478,6 +496,12 @@ LEADERS = [
         "        for attempt in [a for a in self._attempts.values() if a.in_ranks]:\n",
         "        for attempt in at_work:\n",
         rare=True,
+    ),
+    Mutation(
+        "leave an adapter loaded in some of the ranks",
+        f"{ROLES}/asked.py",
+        "                await self._undo(action)\n",
+        "                pass\n",
     ),
 ]
 EVERY = [*MUTATIONS, *LEADERS]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.core import integrity
 from orchestrator.core.commands import (
+    Answers,
     Command,
     Completed,
     Discard,
@@ -93,6 +94,8 @@ class Orchestrator:
                 self.tell(command)
             case Preview():
                 self.world.shown(command)
+            case Answers():
+                self.world.questions.answered(command, self.world.now, float("inf"))
             case Progress() | Reject() | Resolve() if self.desk.owns(command.request):
                 if isinstance(command, Resolve) and isinstance(command.result, Completed):
                     self.taken |= {media.id for media in command.result.media}

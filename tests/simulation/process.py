@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from tests.simulation.questions import do
 from tests.support.bench import KIB, register
+from transfer.actions import Adapter
 from transfer.messages import (
     Abort,
     Aborted,
     Accepted,
+    Answered,
+    Ask,
     Beat,
     Checkpointed,
     Close,
@@ -21,6 +25,7 @@ from transfer.messages import (
     Finished,
     Grant,
     HostInfo,
+    InstanceState,
     PoolAddress,
     Progressed,
     Push,
@@ -28,6 +33,7 @@ from transfer.messages import (
     Refused,
     RegisterAgain,
     Release,
+    Reload,
     Role,
     Shelf,
     Staged,
@@ -36,11 +42,13 @@ from transfer.messages import (
     Welcome,
     Work,
 )
+from transfer.results import PoolResult, RankError, RankResult
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 Key = tuple[str, int]
+OF_AN_EPOCH = (Work, Push, Release, Abort, Ask, Reload)
 LANDS_LATE = ("granted", "quarantined")
 """States of a lease into which its sender may write."""
 
@@ -87,6 +95,7 @@ class Process:
     beat_at: float = 0.0
     heard_at: float = 0.0
     jobs: dict[Key, Job] = field(default_factory=dict)
+    loaded: dict[str, str] = field(default_factory=dict)  # adapters: name → digest
     memory: dict[int, int] = field(default_factory=dict)  # slot → generation of what lies there
     may_land: list[Grant] = field(default_factory=list)
     kept: dict[tuple[Shelf, str, int], Job] = field(
@@ -127,6 +136,7 @@ class Process:
             endpoint=f"tcp://{self.name}:{self.pid}",
             pool=PoolAddress(self.slots, KIB, offset=self.pid),
             host=HostInfo("host", "boot", self.pid, 1),
+            adapters=self.adapters,
             may_land=[grant.generation for grant in self.may_land],
         )
         self.outbox.append(info)
@@ -145,13 +155,16 @@ class Process:
     def hear(self) -> None:
         message = self.inbox.popleft()
         self.heard_at = self.world.now
-        if isinstance(message, Work | Push | Release | Abort) and message.epoch != self.epoch:
+        if (
+            isinstance(message, Work | Push | Release | Abort | Ask | Reload)
+            and message.epoch != self.epoch
+        ):
             return
         match message:
             case Welcome(epoch=epoch):
                 if self.asking:
                     self.asking, self.epoch = False, epoch
-                    self.say(StateChanged(epoch, "ready", "registered", []))
+                    self.tell_state("registered")
             case Refused():
                 self.world.die(self)
             case RegisterAgain():
@@ -165,6 +178,10 @@ class Process:
                     self.kept.pop((shelf, request, attempt), None)
             case Abort():
                 self.abort(message)
+            case Ask():
+                self.ask(message)
+            case Reload():
+                self.reload()
             case Drain(more=more):
                 self.no_more = self.no_more or not more
                 self.start_draining()
@@ -218,6 +235,32 @@ class Process:
             about = (self.epoch, push.request, push.attempt, push.role, push.grant.generation)
             self.say(PushFailed(*about, False, 0, ErrorInfo("transfer_failed", "it is gone")))
 
+    def ask(self, ask: Ask) -> None:
+        """Its rank is fine, or fails, or nothing is heard of it: whether it did it or not."""
+        chance = self.world.random.random() if self.world.failing else 1.0
+        result = RankResult(0, self.pid, False, None, RankError("raised", "ValueError", "scripted"))
+        if chance > 0.15:
+            result = RankResult(0, self.pid, True, do(ask.action, self.loaded))
+        if not 0.1 < chance < 0.2:
+            self.say(Answered(self.epoch, ask.number, PoolResult((result,))))
+
+    def reload(self) -> None:
+        """New ranks, with nothing of what the old ones had."""
+        self.loaded.clear()
+        for job in [each for each in self.jobs.values() if each.read and each.computing]:
+            if not (job.writing or job.staged):
+                error = ErrorInfo("rank_died", "it begins anew", instance=self.name, bystander=True)
+                self._end(job, Failed(*self._about(job), error, self._unused(job)))
+        self.tell_state("begins anew")
+
+    def tell_state(self, cause: str) -> None:
+        state: InstanceState = "draining" if self.draining else "ready"
+        self.say(StateChanged(self.epoch, state, cause, [], adapters=self.adapters))
+
+    @property
+    def adapters(self) -> list[Adapter]:
+        return [Adapter(name, f"/{name}", 1.0, digest) for name, digest in self.loaded.items()]
+
     def abort(self, abort: Abort) -> None:
         job = self.jobs.get((abort.request, abort.attempt))
         if job is None:
@@ -244,7 +287,7 @@ class Process:
     def start_draining(self) -> None:
         if not self.draining:
             self.draining = True
-            self.say(StateChanged(self.epoch, "draining", "asked to", []))
+            self.tell_state("asked to")
 
     def _read(self, job: Job) -> None:
         delivery = job.work.delivery
@@ -268,6 +311,9 @@ class Process:
             self._poisoned(job)
         elif self.world.failing and chance < self.world.rank_death_rate:
             self._rank_dies(job)
+        elif self._lacks(job):
+            error = ErrorInfo("rank_failed", "an adapter is not there", instance=self.name)
+            self._end(job, Failed(*self._about(job), error, self._unused(job)))
         elif self.world.failing and chance > 0.99:
             error = ErrorInfo("rank_failed", "scripted")
             self._end(job, Failed(*self._about(job), error, self._unused(job)))
@@ -284,6 +330,11 @@ class Process:
         else:
             job.nbytes = self.world.random.choice([1, 500, KIB, KIB + 1, 3 * KIB])
             self._hand_over(job)
+
+    def _lacks(self, job: Job) -> bool:
+        """It is to have on what is not there."""
+        worn = {lora.name for lora in job.work.inputs.loras}
+        return job.work.role == "denoiser" and not worn <= self.loaded.keys()
 
     def _checkpoint(self, job: Job) -> None:
         """Its state is kept beside it, in the place of an earlier one."""

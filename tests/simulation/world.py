@@ -26,6 +26,7 @@ from orchestrator.jobs import events as desk_events
 from orchestrator.jobs.model import Described, Idempotency, Job, JobEvent, JobSpec
 from tests.simulation.orchestrator import Disk, Orchestrator
 from tests.simulation.process import LANDS_LATE, Process
+from tests.simulation.questions import Questions
 from tests.support.bench import KIB, register
 from transfer.messages import (
     PRIORITIES,
@@ -94,6 +95,7 @@ class World:
         self.ends: dict[str, str] = {}  # what was told of a job's end
         self._asking: dict[int, str] = {}  # asker → idempotency key
         self._keys: dict[str, str] = {}  # key → job
+        self.questions = Questions(seed, _wrong)
         self.disk = Disk()
         self.orchestrator = self._boot()
         for role in TRIO:
@@ -329,6 +331,9 @@ class World:
             self.orchestrator.do(Cancel(f"r{self.random.randint(1, self.asked)}", "scripted"))
         elif chance < 0.044:
             self._ask_for_a_job()
+        elif chance > 0.99:
+            names = [process.name for process in self.processes]
+            self.orchestrator.do(self.questions.ask(names, self.now))
         elif chance < 0.046 and self.acknowledged:
             self._count += 1
             job = self.random.choice(sorted(self.acknowledged))
@@ -338,7 +343,9 @@ class World:
         """Of any class, and of a few sizes, so that costs differ."""
         side, steps = self.random.choice([64, 128]), self.random.choice([2, 4])
         params: Params = {"prompt": "a circle", "width": side, "num_inference_steps": steps}
-        return Inputs(params, seed=7, priority=self.random.choice(PRIORITIES))
+        loras = self.questions.wears(self.orchestrator.machine.adapters())
+        priority = self.random.choice(PRIORITIES)
+        return Inputs(params, seed=7, priority=priority, loras=loras)
 
     def _ask_for_a_job(self) -> None:
         """With a new key, or one that was used before."""
@@ -371,6 +378,7 @@ class World:
         """SIGKILL of the orchestrator, and another one on the same disk. Its clients' connections
         are broken; those who asked for jobs do not know whether they were accepted."""
         self.orchestrator.crash()
+        self.questions.lost()
         self.results["lost with the orchestrator"] += len(self.orchestrator.open)
         self.crashes += 1
         self.watched.clear()
@@ -464,7 +472,8 @@ class World:
         for role in TRIO:
             self.start(f"fresh-{role}", (role,))
         for _ in range(60_000):
-            if self.orchestrator.idle and not any(p.inbox or p.outbox for p in self.processes):
+            quiet = not any(p.inbox or p.outbox for p in self.processes)
+            if self.orchestrator.idle and quiet and not self._unlike():
                 break
             self._network()
             self._time()
@@ -475,6 +484,21 @@ class World:
             while process.inbox:
                 process.hear()
         self._end_those_with_pins()
+
+    def _unlike(self) -> list[str]:
+        """Changes under way, and denoisers that have other adapters than they should have."""
+        books = self.orchestrator.machine.books
+        found = [f"{change} is not over" for change in books.changes]
+        for process in self.processes:
+            instance = books.registry.by_connection.get(process.connection)
+            if instance is None or instance.draining or "denoiser" not in process.roles:
+                continue
+            wanted = {adapter.name: adapter.digest for adapter in books.adapters.values()}
+            if process.loaded != wanted:
+                found.append(f"{process} has {process.loaded}, not {wanted}")
+            if not instance.tidy:
+                found.append(f"{instance} waits to be equipped")
+        return found
 
     def stories(self) -> str:
         """What becomes of the requests that are under way."""
@@ -494,6 +518,8 @@ class World:
     def assert_home(self) -> None:
         """Each accepted request has one result, and every slot and all capacity is free."""
         assert not self.orchestrator.open
+        assert not self.questions.overdue(self.now)
+        assert not self._unlike()
         assert not self.orchestrator.taken, "files that the desk was given and never released"
         assert not self.orchestrator.desk.complaints()
         for id in self.acknowledged:
@@ -509,3 +535,7 @@ class World:
             assert not instance.borrowed
             assert not instance.outbox
             assert all(post.load == 0 for post in instance.posts.values())
+
+
+def _wrong(what: str) -> None:
+    raise AssertionError(what)

@@ -23,8 +23,6 @@ from roles.calls import (
     Outcomes,
     Pause,
     Peek,
-    RankError,
-    RankResult,
     Run,
     StepDone,
     Store,
@@ -33,7 +31,7 @@ from roles.calls import (
 )
 from roles.engine import Engine
 from roles.outbox import SENDERS, OutboxLine, outboxes
-from roles.pool import Death, PoolResult
+from roles.pool import Death
 from roles.scheduler import Scheduler
 from roles.turns import Schedule
 from tests.support.batching import Eager
@@ -51,6 +49,7 @@ from transfer.messages import (
     Work,
 )
 from transfer.pool import SlotPool
+from transfer.results import PoolResult, RankError, RankResult
 
 M = TypeVar("M", bound=Message)
 SLOT_BYTES = 4096

@@ -9,6 +9,7 @@ import httpx
 import msgspec
 from fastapi import FastAPI
 
+from orchestrator.core.commands import Answers, InstanceAnswer
 from orchestrator.core.view import (
     ClusterView,
     InstanceView,
@@ -20,6 +21,7 @@ from orchestrator.http import HttpOptions, create_app
 from orchestrator.http.server import bind, serving
 from orchestrator.service import Completed, NotReady, Previews, Timings
 from tests.support.fake_jobs import FakeJobs, picture
+from transfer.actions import Action, Adapter
 from transfer.errors import MediaError
 from transfer.messages import CacheReport, Inputs, Media, ModelInfo, Parameter, Role
 
@@ -89,6 +91,21 @@ async def _pieces(content: bytes) -> AsyncGenerator[bytes, None]:
         yield content[start : start + size]
 
 
+class FakeOperator:
+    """`told`: what the instances answer; an exception is raised."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Action, float]] = []
+        self.told: dict[str, InstanceAnswer] | Exception = {}
+        self.undone: bool | None = None
+
+    async def ask(self, target: str, action: Action, timeout_s: float) -> Answers:
+        self.asked.append((target, action, timeout_s))
+        if isinstance(self.told, Exception):
+            raise self.told
+        return Answers(1, self.told, self.undone)
+
+
 class FakeService:
     """`behave(inputs, request_id)` is what a request does; by default it makes one picture."""
 
@@ -100,6 +117,8 @@ class FakeService:
         self.previews: dict[str, Previews] = {}
         self.behave: Callable[[Inputs, str], Awaitable[Completed]] = self.make
         self.left: list[tuple[str, str]] = []
+        self.operator = FakeOperator()
+        self.loaded: dict[str, Adapter] = {}
         self.counts = {"protocol_errors_magic": 2, "requests_refused": 4}
         self.lacking: list[Role] = [] if model else ["encoder", "denoiser", "decoder"]
 
@@ -129,6 +148,9 @@ class FakeService:
 
     def model(self) -> ModelInfo | None:
         return self.served
+
+    def adapters(self) -> dict[str, Adapter]:
+        return self.loaded
 
     def missing(self) -> list[Role]:
         return self.lacking

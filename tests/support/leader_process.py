@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Any
+from unittest.mock import patch
 
 import msgspec
 
-from roles import control
+from roles import control, keeper
 from roles.options import RoleOptions
 from tests.support.faulty_writes import install
 from transfer.codec import MAGIC, PROTOCOL, encode
@@ -63,17 +64,19 @@ async def leader(
     faults: Path | None = None,
     within: tuple[str, ...] = (),
     protocol: int = PROTOCOL,
+    ranks_are: str = "roles.rank",
     **settings: Any,
 ) -> AsyncIterator[LeaderProcess]:
     """Starts a leader, and sees to it that nothing of it is left.
 
     `faults`: the file in which it is told what goes wrong with its writes (`faulty_writes`).
     `within`: words before its command line. `protocol`: the version that it says it speaks.
+    `ranks_are`: the module that is run as its ranks.
     """
     given = {"model": "fine", "threads": 1, "transfer": "shm", "slots": 4, "slot_bytes": 1 << 16}
     given["slice_s"] = 0.0  # every step is heard of
     options = RoleOptions(orchestrator=orchestrator, **{**given, **settings})
-    twist = msgspec.json.encode((faults and str(faults), protocol)).decode()
+    twist = msgspec.json.encode((faults and str(faults), protocol, ranks_are)).decode()
     log = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would fill
     process = await asyncio.create_subprocess_exec(
         *(
@@ -120,9 +123,10 @@ def alive(pid: int) -> bool:
     return True
 
 
-def _twist(faults: str | None, protocol: int) -> None:
+def _twist(faults: str | None, protocol: int, ranks_are: str) -> None:
     if faults is not None:
         install(Path(faults))
+    patch.object(keeper, "RANK", ranks_are).start()
     prefix = bytes([MAGIC, protocol])  # of what it says to the orchestrator; its ranks are its own
     setattr(control, "encode", lambda message: prefix + encode(message)[2:])  # noqa: B010
 
@@ -130,5 +134,5 @@ def _twist(faults: str | None, protocol: int) -> None:
 if __name__ == "__main__":
     from roles.leader import serve
 
-    _twist(*msgspec.json.decode(sys.argv[3], type=tuple[str | None, int]))
+    _twist(*msgspec.json.decode(sys.argv[3], type=tuple[str | None, int, str]))
     sys.exit(serve(msgspec.json.decode(sys.argv[1], type=RoleOptions), sys.argv[2]))

@@ -57,6 +57,7 @@ class ScriptedProgram:
     info = INFO
     device = torch.device("cpu")
     encodings: Any = None  # what a rank gives it
+    adapters: Any = None  # it takes none
 
     def __init__(self, model: str = "fine", speed: Speed | None = None) -> None:
         self._model = model

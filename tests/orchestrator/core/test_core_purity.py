@@ -12,7 +12,7 @@ import orchestrator.core
 
 CORE = Path(orchestrator.core.__file__).parent
 ALLOWED = {"transfer.messages", "transfer.costs", "transfer.priority", "transfer.speed"}
-ALLOWED |= {"transfer.previews", "msgspec.structs"}
+ALLOWED |= {"transfer.previews", "transfer.actions", "transfer.results", "msgspec.structs"}
 WORLDLY = {"asyncio", "io", "os", "pathlib", "random", "socket", "subprocess", "threading", "time"}
 
 

@@ -102,7 +102,7 @@ async def test_an_unknown_instance_is_not_found(path: str, method: str) -> None:
         ("GET", "/v1/videos", 404, "not_found"),
         ("GET", "/v1/jobs/job_9/result", 404, "not_found"),
         ("PUT", "/v1/jobs", 405, "method_not_allowed"),
-        ("POST", "/v1/cluster/rpc", 404, "not_found"),
+        ("GET", "/v1/cluster/rpc", 405, "method_not_allowed"),
         ("GET", "/health/", 404, "not_found"),
         ("GET", "/docs", 404, "not_found"),
         ("GET", "/v1/images/generations", 405, "method_not_allowed"),

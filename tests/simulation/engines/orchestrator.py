@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.core import integrity
 from orchestrator.core.commands import (
+    Answers,
     Command,
     Completed,
     Discard,
@@ -101,6 +102,8 @@ class Orchestrator:
                 if id not in self.open:
                     self.world.wrong(f"a preview of {id}, which is not under way")
                 self.world.shown(id, self.open[id][0], media)
+            case Answers():
+                self.world.questions.answered(command, self.world.loop.now, TICK_S + 0.01)
             case Resolve(request=id, result=result):
                 self._resolve(id, result)
 

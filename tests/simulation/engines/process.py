@@ -157,6 +157,8 @@ class Process:
             found.append(f"wait for room: {lines}")
         found += [f"{box.free_slots} of {box.total} free" for box in self.outboxes if not _all(box)]
         found += [f"rank {rank.rank} holds {list(rank.live)}" for rank in self.ranks if rank.live]
+        if self.leader.asked.tasks:
+            found.append(f"operators wait for {self.leader.asked.tasks}")
         if engine.door._asides or engine._handover._unwanted:
             found.append("calls or files that nobody waits for")
         tasks = [task for task in self.life.tasks if not task.done()]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import xxhash
 
 from roles.calls import (
+    Act,
     Begin,
     Call,
     Collect,
@@ -24,7 +25,6 @@ from roles.calls import (
     Outcome,
     Outcomes,
     Peek,
-    RankError,
     Reply,
     Run,
     Shutdown,
@@ -38,9 +38,11 @@ from roles.calls import (
 from roles.scheduler import SINGLE_UNIT
 from tests.simulation.engines import compute
 from tests.simulation.engines.clock import LIFE
+from tests.simulation.questions import do
 from tests.support.bench import MODEL
 from transfer.header import HEADER_BYTES
 from transfer.messages import SPLIT_ROUTE, ErrorInfo, Inputs, Role
+from transfer.results import RankError
 
 if TYPE_CHECKING:
     from tests.simulation.engines.process import Process
@@ -79,6 +81,7 @@ class Rank:
         self.pid = 0
         self.death: str | None = None
         self.live: dict[Key, Live] = {}
+        self.loaded: dict[str, str] = {}  # adapters: name → digest
         self._process = cast("Process", life.process)
         self._world = self._process.world
         self._on_frame, self._on_death = on_frame, on_death
@@ -211,6 +214,10 @@ class Rank:
                     self.live[key].marked = True
                 keys = [key for group in groups for key in group]
                 return Outcomes([self._run(call.call, key, unit) for key in keys])
+            case Act():
+                if self._world.strikes("rank error"):
+                    raise RuntimeError("scripted")
+                return do(call.action, self.loaded)
             case Store():
                 return self._store(call)
             case Collect():
@@ -265,6 +272,8 @@ class Rank:
 
     def _run(self, call: int, key: Key, unit: str) -> Outcome:
         live = self._known(key, unit)
+        if unit == "step" and not {x.name for x in live.inputs.loras} <= self.loaded.keys():
+            return self._failed(key, ErrorInfo("rank_failed", "an adapter is not there"))
         if self._world.strikes("rank error"):
             return self._failed(key, ErrorInfo("rank_failed", "scripted"))
         if unit == "step":

@@ -20,6 +20,7 @@ from tests.simulation.engines.network import Link, Network
 from tests.simulation.engines.orchestrator import LIFETIME, Orchestrator
 from tests.simulation.engines.process import Process
 from tests.simulation.engines.ranks import POISON
+from tests.simulation.questions import Questions
 from transfer.errors import PayloadError
 from transfer.header import check_header
 from transfer.messages import (
@@ -51,6 +52,7 @@ UNWANTED = ("stalled", "internal")
 """What no fault of ours excuses: a request that was lost sight of, and a surprise."""
 HOME_S = 120.0  # after the last fault, for all that is under way: 30 s of them a keeper may wait
 SETTLED_S = 3.0
+LATE_S = 0.2  # the orchestrator looks at its clock more often than that
 CANARIES = 3
 
 
@@ -78,6 +80,7 @@ class World:
         self.accidents = Accidents(self)
         self.processes: dict[int, Process] = {}  # by pid, the dead ones too
         self.results: Counter[str] = Counter()
+        self.questions = Questions(seed, self.wrong)
         self.crashes = 0
         self.asked = 0
         self._numbers = itertools.count(1)
@@ -241,6 +244,7 @@ class World:
             return
         self.note("core", "SIGKILL")
         self.orchestrator.crash()
+        self.questions.lost()
         self.results["lost with the orchestrator"] += len(self.orchestrator.open)
         self.orchestrator = None
         self.crashes += 1
@@ -314,6 +318,9 @@ class World:
         core = self.orchestrator
         if core is None:
             return
+        if self.questions.dice.random() < 0.3:
+            names = [process.name for process in self.living]
+            core.do(self.questions.ask(names, self.loop.now))
         if core.open and self.dice.random() < 0.1:
             core.cancel(self.dice.choice(list(core.open)))
             return
@@ -330,7 +337,8 @@ class World:
             return False
         steps, priority = self.dice.choice([2, 4]), self.dice.choice(PRIORITIES)
         params: Params = {"prompt": prompt, "num_inference_steps": steps}
-        inputs = Inputs(params, seed=self.asked, priority=priority)
+        loras = self.questions.wears(core.machine.adapters())
+        inputs = Inputs(params, seed=self.asked, priority=priority, loras=loras)
         return core.submit(id, inputs, deadline_s, previews=self.dice.randint(0, 3))
 
     def shown(self, id: str, inputs: Inputs, media: list[Media]) -> None:
@@ -403,8 +411,24 @@ class World:
     def _quiet(self) -> bool:
         core = self.orchestrator
         assert core is not None
-        idle = all(process.at_rest for process in self.living)
+        idle = all(process.at_rest for process in self.living) and not self._unlike(core)
         return idle and core.machine.idle and not core.open
+
+    def _unlike(self, core: Orchestrator) -> list[str]:
+        """Changes under way, and ranks that have other adapters than they should have."""
+        books = core.machine.books
+        found = [f"{change} is not over" for change in books.changes]
+        for instance in books.registry.live.values():
+            if "denoiser" in instance.posts and not (instance.tidy or instance.draining):
+                found.append(f"{instance} waits to be equipped")
+        for rank in [rank for process in self.living for rank in process.ranks]:
+            named = books.registry.by_name.get(rank._process.name)
+            if named is None or "denoiser" not in named.posts or not named.available:
+                continue
+            wanted = {x.name: x.digest for x in books.adapters.values()}
+            if wanted != rank.loaded:
+                found.append(f"rank {rank.rank} of {named} has {rank.loaded}, not {wanted}")
+        return found
 
     def stories(self) -> list[str]:
         """What becomes of the requests that are under way."""
@@ -418,6 +442,8 @@ class World:
         """I3, I4: all that is not where it was in the beginning."""
         assert self.orchestrator is not None
         found = [line for p in self.living if p.leader is not None for line in p.complaints()]
+        found += self._unlike(self.orchestrator)
+        found += self.questions.overdue(self.loop.now - LATE_S)
         unsettled = {
             generation
             for process in self.living

@@ -1,0 +1,98 @@
+"""Operators of a simulated cluster: they ask at any time, and every question has to be answered."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from orchestrator.core.commands import Answers
+from orchestrator.core.events import AskInstances
+from transfer.actions import (
+    Action,
+    Health,
+    HealthReport,
+    LoadLora,
+    LoraFile,
+    LoraLoaded,
+    LoraUnloaded,
+    Told,
+    UnloadLora,
+)
+from transfer.messages import Lora
+
+NOBODY = "nobody-0"
+VALUES: dict[type[Action], type[Told]] = {
+    Health: HealthReport,
+    LoadLora: LoraLoaded,
+    UnloadLora: LoraUnloaded,
+}
+
+
+def do(action: Action, loaded: dict[str, str]) -> Told:
+    """What a scripted rank does, which has these adapters: name and digest."""
+    match action:
+        case LoadLora(name, path):
+            fresh, loaded[name] = name not in loaded, f"of {path}"
+            return LoraLoaded(LoraFile(name, path, loaded[name], 1, []), fresh)
+        case UnloadLora(name):
+            return LoraUnloaded(name, loaded.pop(name, None) is not None)
+    return HealthReport("cpu", None, True, 0, 1)
+
+
+class Questions:
+    """Numbers are used once in the life of a world. `wrong` is told what must not be."""
+
+    def __init__(self, seed: int, wrong: Callable[[str], None]) -> None:
+        self.dice = random.Random(seed)
+        self.kinds: Counter[str] = Counter()
+        self._open: dict[int, tuple[AskInstances, float]] = {}
+        self._count = 0
+        self._wrong = wrong
+
+    def ask(self, names: Iterable[str], now: float) -> AskInstances:
+        """Of some of these, or of one that is not there."""
+        known = sorted(set(names)) or [NOBODY]
+        some = self.dice.sample(known, self.dice.randint(1, min(3, len(known))))
+        self._count += 1
+        action = self._action()
+        event = AskInstances(self._count, some, action, self.dice.choice([0.1, 1.0, 20.0]))
+        self._open[event.number] = (event, now + event.seconds)
+        return event
+
+    def _action(self) -> Action:
+        """Two adapters come and go; each time with other contents."""
+        name, chance = self.dice.choice("ab"), self.dice.random()
+        if chance < 0.4:
+            return Health()
+        if chance < 0.6:
+            return UnloadLora(name)
+        return LoadLora(name, f"/{name}", 1.0)
+
+    def wears(self, offered: Iterable[str]) -> list[Lora]:
+        """What a new request has on."""
+        return [Lora(name) for name in offered if self.dice.random() < 0.5]
+
+    def answered(self, told: Answers, now: float, slack_s: float) -> None:
+        """`slack_s`: how late the orchestrator's clock may be."""
+        if told.number not in self._open:
+            self._wrong(f"question {told.number} is answered, and nobody waits for that")
+            return
+        asked, due = self._open.pop(told.number)
+        if isinstance(asked.action, Health) and list(told.instances) != asked.names:
+            self._wrong(f"{asked.names} were asked, and {list(told.instances)} have answered")
+        if now > due + slack_s:
+            self._wrong(f"question {told.number} is answered {now - due:.2f} s too late")
+        for answer in told.instances.values():
+            self.kinds[answer.error.kind if answer.error else "answered"] += 1
+            for rank in answer.result.results:
+                mine = isinstance(rank.value, VALUES[type(asked.action)])
+                if rank.ok != mine or rank.ok != (rank.error is None):
+                    self._wrong(f"question {told.number} is answered with {rank}")
+
+    def lost(self) -> None:
+        """The orchestrator has died, and those who asked it know."""
+        self._open.clear()
+
+    def overdue(self, now: float) -> list[str]:
+        """What should have been answered by now."""
+        late = [number for number, (_, due) in self._open.items() if due < now]
+        return [f"question {number} has no answer" for number in late]

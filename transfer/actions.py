@@ -1,0 +1,115 @@
+"""What an operator may ask of instances, `POST /v1/cluster/rpc`: each method and its answer.
+
+The same Struct goes from the front door to the orchestrator, to the leaders, and to every rank.
+Units: bytes, seconds.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from transfer.codec import Record
+
+# ---------------------------------------------------------------- what is asked
+
+
+AdapterName = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+"""It names modules of torch, which know no dots."""
+
+
+class Health(Record, frozen=True, tag="health"):
+    """How a rank is. One that computed nothing lately tests itself first."""
+
+
+class LoadLora(Record, frozen=True, tag="load_lora"):
+    """Load the adapter at `path`, a .safetensors file or a folder with one, where every denoiser
+    sees it. From then on requests that name none have it on, `scale` of it; 0: only those that name
+    it. Of one that is loaded already, only the scale changes."""
+
+    name: AdapterName
+    path: Annotated[str, Meta(min_length=1, max_length=4096)]
+    scale: Annotated[float, Meta(ge=-100, le=100)] = 1.0
+
+
+class UnloadLora(Record, frozen=True, tag="unload_lora"):
+    """Unload it, once the requests that have it on are done."""
+
+    name: str
+
+
+class Adapter(Record, frozen=True):
+    """One that all denoisers have. `digest`: of its file's bytes."""
+
+    name: str
+    path: str
+    scale: float
+    digest: str
+
+
+class ListLoras(Record, frozen=True, tag="list_loras"):
+    """The adapters that each rank has loaded."""
+
+
+Action = Health | LoadLora | UnloadLora | ListLoras
+
+METHODS: dict[str, type[Action]] = {
+    "health": Health,
+    "load_lora": LoadLora,
+    "unload_lora": UnloadLora,
+    "list_loras": ListLoras,
+}
+"""By name, as on the wire and in HTTP."""
+
+# ---------------------------------------------------------------- what is answered
+
+
+class HealthReport(Record, frozen=True, tag="health"):
+    """`computed_s`: so long ago it last computed for a request; None: never. `tested`: it computed
+    nothing lately, so it did for this answer, and rightly. `requests`: in its memory.
+    `host_bytes`: of its process; `device_bytes`: allocated on its device, of `device_total_bytes`;
+    None on a CPU."""
+
+    device: str
+    computed_s: float | None
+    tested: bool
+    requests: int
+    host_bytes: int
+    device_bytes: int | None = None
+    device_total_bytes: int | None = None
+
+
+class LoraFile(Record, frozen=True):
+    """An adapter that a rank has loaded. `digest`: of the bytes of its file, by which all ranks are
+    compared. `parts`: the components of the pipeline that it changes."""
+
+    name: str
+    path: str
+    digest: str
+    nbytes: int
+    parts: list[str]
+
+
+class LoraLoaded(Record, frozen=True, tag="lora_loaded"):
+    """`fresh`: it was not loaded before."""
+
+    lora: LoraFile
+    fresh: bool = True
+
+
+class LoraUnloaded(Record, frozen=True, tag="lora_unloaded"):
+    """`found`: it was loaded."""
+
+    name: str
+    found: bool
+
+
+class Loras(Record, frozen=True, tag="loras"):
+    loras: list[LoraFile]
+
+
+Told = HealthReport | LoraLoaded | LoraUnloaded | Loras
+
+
+def method_of(action: Action) -> str:
+    """The name of its method."""
+    return next(name for name, kind in METHODS.items() if isinstance(action, kind))
