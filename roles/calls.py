@@ -30,6 +30,7 @@ Key = tuple[str, int]
 Unit = Literal["begin", "encode", "step", "decode"]
 Groups = tuple[tuple[Key, ...], ...]
 
+ECHO = "RankFailed"  # the type of a rank's error that only repeats another rank's
 MAX_TRACEBACK = 16_000  # characters; the end of it is what tells
 
 # ---------------------------------------------------------------- calls

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from roles.calls import Call, RankError, RankResult, Reply, Shutdown, frame, reply_decoder
+from roles.calls import ECHO, Call, RankError, RankResult, Reply, Shutdown, frame, reply_decoder
 from roles.process import RankCommand, RankProcess
 from transfer.codec import ProtocolError
 
@@ -43,8 +43,8 @@ class PoolResult:
     def failures(self) -> list[RankResult]:
         """The ranks that failed, those that are the reason for the others first."""
         order = {"raised": 0, "died": 0, "silent": 1, "closed": 2}
-        failed = [result for result in self.results if result.error is not None]
-        return sorted(failed, key=lambda r: order[r.error.kind] if r.error else 0)
+        failed = [(order[r.error.kind], r.error.type == ECHO, r) for r in self.results if r.error]
+        return [result for *_, result in sorted(failed, key=lambda each: each[:2])]
 
     @property
     def lost(self) -> bool:

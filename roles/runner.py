@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from msgspec.structs import replace
@@ -37,6 +37,9 @@ from transfer.payload import Packed, pack, unpack
 from transfer.pool import SlotPool
 from transfer.previews import passed
 from transfer.speed import told
+
+if TYPE_CHECKING:
+    from roles.world import World
 
 MEDIA_THREADS = 2  # at most; beside a device that decodes faster than one of them encodes
 _SHORT = {"num_inference_steps": "steps"}
@@ -116,7 +119,7 @@ class Runner:
     Whatever a request raises becomes its own `Outcome` with an error, and the request is forgotten;
     the others of the same call go on. Rank 0 writes payloads and files; the others compute the same
     and keep nothing of it. `wanted` tells whether another call waits; `cores`, how many threads to
-    use now (None: `threads`).
+    use now (None: `threads`); `world`, the ranks that divide forwards with this one.
     """
 
     def __init__(
@@ -129,18 +132,26 @@ class Runner:
         slice_s: float,
         wanted: Callable[[], bool],
         cores: Cores | OwnCores | None = None,
+        world: "World | None" = None,
     ) -> None:
         self._program = program
         self._pool = pool
         self._first = rank == 0
         self._threads = threads
         self._settle = settle
-        self._stepper = Stepper(settle, slice_s, wanted)
+        self._world = world
+        self._stepper = Stepper(settle, slice_s, wanted, world)
         self._finisher = Finisher(min(threads, MEDIA_THREADS))
         self._cores = cores or OwnCores(threads)
         self._live: dict[Key, _Live] = {}
 
     def warm(self) -> None:
+        if self._world is None:
+            self._warm()
+        else:
+            self._world.together(self._warm)
+
+    def _warm(self) -> None:
         self._program.warm()
         self._settle()
 

@@ -1,0 +1,158 @@
+"""The ranks of an instance, joined through torch.distributed: gloo on CPUs, NCCL on GPUs.
+
+Every rank executes the same calls of the leader in the same order, and holds the same latents and
+random generators. What they divide are single forwards; after each all of them agree that all have
+done it, before any of them uses the result. So a rank that fails is known to all, and no rank goes
+on with what another one has not.
+"""
+
+import contextlib
+import os
+import struct
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from roles.meeting import path
+from roles.parallel import Parallel
+
+WAIT_S = 3600.0  # for another rank, which may be loading; the leader has shorter deadlines
+GRACE_S = 10.0  # for the others to fail too, of a forward in which they exchange tokens
+MESSAGE_BYTES = 480
+_WORD = struct.Struct(f"<BxxxIQH{MESSAGE_BYTES}s")
+_CONTEXT = ("ring", "ulysses")
+
+T = TypeVar("T")
+
+
+class RankFailed(RuntimeError):
+    """Another rank of this instance could not do its part; says which, and why."""
+
+
+class RanksApart(BaseException):
+    """The ranks have lost each other, or do different things: only their end can mend that. Past
+    every `except Exception`, because no request's error is meant."""
+
+
+class World:
+    """This rank among the others. Made by `World.join`; every method is called by all ranks.
+
+    `guidance`: the group whose ranks divide samples, `part` this rank's place in it. `mesh`: of
+    those that divide tokens, for diffusers.
+    """
+
+    def __init__(self, rank: int, parallel: Parallel, mesh: DeviceMesh) -> None:
+        self.rank = rank
+        self.parallel = parallel
+        self.mesh = mesh
+        self.guidance: dist.ProcessGroup = mesh.get_group("guidance")
+        self.part: int = mesh.get_local_rank("guidance")
+        self._agreements = 0
+
+    @classmethod
+    def join(cls, rank: int, parallel: Parallel, fd: int, device: str) -> "World":
+        """Meets the others (`roles.meeting`); done when all are there."""
+        on_gpu = device.startswith("cuda")
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # they are all on this host
+        if on_gpu:
+            torch.cuda.init()  # or the mesh would choose another device by itself
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+            store=dist.FileStore(path(fd), parallel.ranks),
+            rank=rank,
+            world_size=parallel.ranks,
+            timeout=timedelta(seconds=WAIT_S),
+        )
+        shape = (parallel.guidance, parallel.ring, parallel.ulysses)
+        mesh = init_device_mesh(
+            "cuda" if on_gpu else "cpu", shape, mesh_dim_names=("guidance", *_CONTEXT)
+        )
+        if parallel.tokens > 1:
+            mesh[_CONTEXT]._flatten()  # a group of its own, which all make together here
+        return cls(rank, parallel, mesh)
+
+    def leave(self) -> None:
+        """Says good-bye; nothing is done together any more."""
+        with contextlib.suppress(Exception):
+            dist.destroy_process_group()
+
+    # ------------------------------------------------------------ agreements
+
+    def agree(self, error: Exception | None, token: int = 0) -> None:
+        """All ranks have done their part of something, or one of them has failed.
+
+        Raises this rank's own `error`; `RankFailed` if only others failed, or if their `token`, a
+        checksum of what it was done with, is another one; and `RanksApart`.
+        """
+        text = "" if error is None else f"{type(error).__name__}: {error}"
+        tokens = error is not None and self.parallel.tokens > 1
+        try:
+            words = self._exchange(error is not None, token, text, GRACE_S if tokens else WAIT_S)
+        except RanksApart as apart:
+            raise apart from error
+        if error is not None:
+            raise error
+        for rank, (failed, _, message) in enumerate(words):
+            if failed:
+                raise RankFailed(f"rank {rank}: {message}")
+        apart = [rank for rank, (_, theirs, _) in enumerate(words) if theirs != token]
+        if apart:
+            raise RankFailed(
+                f"rank {apart[0]} does not hold what rank {self.rank} holds: the devices of an "
+                "instance's ranks have to be of one kind"
+            )
+
+    def all(self, mine: bool) -> bool:
+        """Whether all ranks say yes."""
+        return not any(no for no, _, _ in self._exchange(not mine, 0, "", WAIT_S))
+
+    def together(self, work: Callable[[], T]) -> T:
+        """What `work` gives, if it succeeds in all ranks. Raises what `agree` raises."""
+        try:
+            result, error = work(), None
+        except Exception as reason:
+            error = reason
+        self.agree(error)
+        return result
+
+    def gather(self, part: torch.Tensor) -> list[torch.Tensor]:
+        """The parts of the ranks that divide samples, which have one shape, in order."""
+        part = part.contiguous()
+        parts = [torch.empty_like(part) for _ in range(self.parallel.guidance)]
+        with _or_apart():
+            dist.all_gather(parts, part, group=self.guidance)
+        return parts
+
+    def _exchange(
+        self, no: bool, token: int, text: str, seconds: float
+    ) -> list[tuple[bool, int, str]]:
+        """What each rank says."""
+        self._agreements += 1
+        message = text.encode("utf-8", "replace")[:MESSAGE_BYTES]
+        word = _WORD.pack(no, self._agreements % (1 << 32), token, len(message), message)
+        mine = torch.frombuffer(bytearray(word), dtype=torch.uint8)
+        every = torch.empty(self.parallel.ranks * _WORD.size, dtype=torch.uint8)
+        with _or_apart():
+            pending = dist.all_gather(list(every.split(_WORD.size)), mine, async_op=True)
+            pending.wait(timedelta(seconds=seconds))
+        data = every.numpy().tobytes()
+        words = [_WORD.unpack_from(data, rank * _WORD.size) for rank in range(self.parallel.ranks)]
+        if any(number != self._agreements % (1 << 32) for _, number, _, _, _ in words):
+            raise RanksApart("the ranks are at different places of their work")
+        return [
+            (bool(no), token, message[:length].decode("utf-8", "replace"))
+            for no, _, token, length, message in words
+        ]
+
+
+@contextlib.contextmanager
+def _or_apart() -> "contextlib.Generator[None]":
+    try:
+        yield
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0].partition(". ")[0]
+        raise RanksApart(f"the ranks have lost each other: {first}") from error
