@@ -9,7 +9,7 @@ on with what another one has not.
 import contextlib
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TypeVar
 
@@ -55,24 +55,24 @@ class World:
 
     @classmethod
     def join(cls, rank: int, parallel: Parallel, fd: int, device: str) -> "World":
-        """Meets the others (`roles.meeting`); done when all are there."""
+        """Meets the others (`roles.meeting`); done when all are there. Raises RanksApart."""
         on_gpu = device.startswith("cuda")
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # they are all on this host
-        if on_gpu:
-            torch.cuda.init()  # or the mesh would choose another device by itself
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-            store=dist.FileStore(path(fd), parallel.ranks),
-            rank=rank,
-            world_size=parallel.ranks,
-            timeout=timedelta(seconds=WAIT_S),
-        )
+        if on_gpu:  # or the mesh would choose another device by itself
+            torch.cuda.init()  # type: ignore[no-untyped-call]
         shape = (parallel.guidance, parallel.ring, parallel.ulysses)
-        mesh = init_device_mesh(
-            "cuda" if on_gpu else "cpu", shape, mesh_dim_names=("guidance", *_CONTEXT)
-        )
-        if parallel.tokens > 1:
-            mesh[_CONTEXT]._flatten()  # a group of its own, which all make together here
+        names = ("guidance", *_CONTEXT)
+        with _or_apart():
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+                store=dist.FileStore(path(fd), parallel.ranks),  # type: ignore[attr-defined]
+                rank=rank,
+                world_size=parallel.ranks,
+                timeout=timedelta(seconds=WAIT_S),
+            )
+            mesh = init_device_mesh("cuda" if on_gpu else "cpu", shape, mesh_dim_names=names)
+            if parallel.tokens > 1:
+                mesh[_CONTEXT]._flatten()  # a group of its own, which all make together here
         return cls(rank, parallel, mesh)
 
     def leave(self) -> None:
@@ -99,10 +99,10 @@ class World:
         for rank, (failed, _, message) in enumerate(words):
             if failed:
                 raise RankFailed(f"rank {rank}: {message}")
-        apart = [rank for rank, (_, theirs, _) in enumerate(words) if theirs != token]
-        if apart:
+        others = [rank for rank, (_, theirs, _) in enumerate(words) if theirs != token]
+        if others:
             raise RankFailed(
-                f"rank {apart[0]} does not hold what rank {self.rank} holds: the devices of an "
+                f"rank {others[0]} does not hold what rank {self.rank} holds: the devices of an "
                 "instance's ranks have to be of one kind"
             )
 
@@ -137,7 +137,7 @@ class World:
         mine = torch.frombuffer(bytearray(word), dtype=torch.uint8)
         every = torch.empty(self.parallel.ranks * _WORD.size, dtype=torch.uint8)
         with _or_apart():
-            pending = dist.all_gather(list(every.split(_WORD.size)), mine, async_op=True)
+            pending = dist.all_gather(list(every.chunk(self.parallel.ranks)), mine, async_op=True)
             pending.wait(timedelta(seconds=seconds))
         data = every.numpy().tobytes()
         words = [_WORD.unpack_from(data, rank * _WORD.size) for rank in range(self.parallel.ranks)]
@@ -150,7 +150,7 @@ class World:
 
 
 @contextlib.contextmanager
-def _or_apart() -> "contextlib.Generator[None]":
+def _or_apart() -> Iterator[None]:
     try:
         yield
     except Exception as error:

@@ -118,5 +118,5 @@ def _digest(calls: Sequence[TransformerCall]) -> int:
         first = next(tensors((call.args, dict(call.kwargs))), None)
         if first is not None:
             flat = first.detach().reshape(-1).contiguous().view(torch.uint8)
-            hashed.update(memoryview(flat.cpu().numpy()))
+            hashed.update(flat.cpu().numpy().data)
     return hashed.intdigest()

@@ -68,7 +68,7 @@ def _divides(heads: int, ranks: int) -> bool:
 
 def _config(parallel: Parallel, mesh: Any) -> ContextParallelConfig:
     alone = parallel.ring == 1 or parallel.ulysses == 1
-    return ContextParallelConfig(
+    return ContextParallelConfig(  # type: ignore[no-untyped-call]
         ring_degree=parallel.ring,
         ulysses_degree=parallel.ulysses,
         ulysses_anything=alone and parallel.ulysses > 1,
