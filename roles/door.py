@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from roles.attempt import Attempt, AttemptFailed
 from roles.calls import (
+    ECHO,
     Begin,
     Call,
     Collect,
@@ -201,10 +202,12 @@ def _outcome(index: int, attempt: Attempt, result: PoolResult) -> Outcome:
         for each in result.results
         if isinstance(each.value, Outcomes)
     ]
-    for rank, outcome in every:
-        if outcome.error is not None:
-            return _with_rank(outcome, outcome.error, rank)
-    return every[0][1]
+    failed = [(outcome.error, outcome, rank) for rank, outcome in every if outcome.error]
+    if not failed:
+        return every[0][1]
+    own = [each for each in failed if not each[0].message.startswith(f"{ECHO}: ")]
+    error, outcome, rank = (own or failed)[0]
+    return _with_rank(outcome, error, rank)
 
 
 def _with_rank(outcome: Outcome, error: ErrorInfo, rank: int) -> Outcome:

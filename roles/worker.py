@@ -144,7 +144,7 @@ class Worker:
         except BaseException as reason:
             if not _is_apart(reason):
                 raise
-            value, error, self.apart = None, _error(reason), True
+            value, error, self.apart = None, _left(reason), True
         seconds = time.perf_counter() - began
         return Reply(call.call, error is None, value, error, seconds)
 
@@ -225,6 +225,13 @@ def _join(options: argparse.Namespace) -> "World":
     return World.join(options.rank, parallel, options.join_fd, options.device)
 
 
+def _left(reason: BaseException) -> RankError:
+    """As of a rank that has died, because this one is about to end."""
+    message = f"gave up: {reason}"
+    log.error("this rank %s", message)
+    return RankError(kind="died", type=type(reason).__name__, message=shorten(message))
+
+
 def _is_apart(error: BaseException) -> bool:
     return type(error).__name__ == "RanksApart"
 
@@ -233,7 +240,7 @@ def _nothing() -> None:
     """A CPU has done what it was told when the call returns."""
 
 
-def _error(error: BaseException) -> RankError:
+def _error(error: Exception) -> RankError:
     """ModelError speaks to the user: a traceback would only hide its sentence."""
     text = "".join(traceback.format_exception(error))
     return RankError(

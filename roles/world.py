@@ -121,11 +121,11 @@ class World:
 
     def gather(self, part: torch.Tensor) -> list[torch.Tensor]:
         """The parts of the ranks that divide samples, which have one shape, in order."""
-        part = part.contiguous()
-        parts = [torch.empty_like(part) for _ in range(self.parallel.guidance)]
+        mine = part.contiguous().reshape(-1).view(torch.uint8)  # gloo does not know every dtype
+        parts = [torch.empty_like(mine) for _ in range(self.parallel.guidance)]
         with _or_apart():
-            dist.all_gather(parts, part, group=self.guidance)
-        return parts
+            dist.all_gather(parts, mine, group=self.guidance)
+        return [each.view(part.dtype).reshape(part.shape) for each in parts]
 
     def _exchange(
         self, no: bool, token: int, text: str, seconds: float
