@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from roles.split.identity import Unidentified, identity
-from roles.split.reading import Note
+from roles.split.notes import Note
 from roles.split.surroundings import Changes
 from transfer.messages import CacheReport
 

@@ -1,23 +1,16 @@
 """Whether the tokenizers read the whole prompt, or cut its end off without a word."""
 
 import copy
-from typing import Any, NamedTuple
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from roles.split.face import Face, Own
+from roles.split.notes import Note
 from roles.split.program import BadInput
 
 # how a tokenizer is asked to read without cutting; the rest of the arguments stay
 _WHOLE = {"truncation": False, "padding": False, "max_length": None, "return_tensors": None}
-
-
-class Note(NamedTuple):
-    """How a tokenizer read a text: `letters` tell which field of the request it came from."""
-
-    reader: str
-    letters: str
-    cut: bool
 
 
 class Reading:

@@ -12,6 +12,7 @@ import pytest_asyncio
 from tests.support.directed_program import Directions
 from tests.support.leader_process import leader
 from tests.support.troupe import PROGRAM, STEPS, Book, Troupe, eventually, picture, troupe
+from transfer.codec import PROTOCOL
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NAMES = ("encoder-0", "denoiser-0", "decoder-0")
@@ -116,11 +117,12 @@ async def test_f14_cancelled_during_a_retry_and_when_it_is_done(
 
 async def test_f17_another_protocol_version_ends_with_the_reason_in_one_line(them: Troupe) -> None:
     settings = {"program": PROGRAM, "roles": ("denoiser",), "name": "later", "ready": False}
-    async with leader(them.process.control, protocol=2, **settings) as later:
+    async with leader(them.process.control, protocol=PROTOCOL + 1, **settings) as later:
         assert await later.ended() == 1
     said = [line for line in later.stderr.splitlines() if line.startswith("triptych: ")]
     assert len(said) == 1
-    assert "it speaks protocol 1, and this instance protocol 2" in said[0]
+    told = f"it speaks protocol {PROTOCOL}, and this instance protocol {PROTOCOL + 1}"
+    assert told in said[0]
     assert "install the same version on both sides" in said[0]
     assert "Traceback" not in later.stderr
     assert await them.ask(10) == picture(10)

@@ -27,6 +27,7 @@ async def them(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Troupe
 async def whole(them: Troupe) -> AsyncIterator[Troupe]:
     """With everybody there, before and after."""
     yield them
+    await them.everybody_is_there()
     await them.comes_home()
 
 

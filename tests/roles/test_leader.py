@@ -286,11 +286,17 @@ async def test_a_taken_endpoint_is_one_clear_line(them: ScriptedOrchestrator) ->
         assert line.startswith(f"triptych: encoder: {taken} cannot be bound: ")
 
 
-async def test_a_leader_imports_no_torch() -> None:
-    script = (
-        "import sys, roles.leader; "
-        "print(*sorted({'torch', 'diffusers', 'transformers', 'PIL', 'av'} & set(sys.modules)))"
-    )
+@pytest.mark.parametrize(
+    ("module", "none_of"),
+    [
+        ("roles.leader", {"torch", "diffusers", "transformers", "PIL", "av"}),
+        ("roles.worker", {"diffusers", "transformers"}),  # its program imports what it needs
+    ],
+)
+async def test_a_process_imports_nothing_that_makes_its_start_slow(
+    module: str, none_of: set[str]
+) -> None:
+    script = f"import sys, {module}; print(*sorted({none_of} & set(sys.modules)))"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", script), stdout=asyncio.subprocess.PIPE
     )

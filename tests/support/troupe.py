@@ -135,6 +135,12 @@ class Troupe:
     async def is_ready(self, name: str) -> bool:
         return (await self.seen(name)).get("state") == "ready"
 
+    async def everybody_is_there(self) -> None:
+        """Whoever has not been killed for good is ready, again if its ranks have died."""
+        for name, member in self.members.items():
+            if member.leader is not None and member.leader.process.returncode is None:
+                await eventually(lambda name=name: self.is_ready(name))  # type: ignore[misc]
+
     async def counters(self) -> dict[str, int]:
         """The events of /metrics."""
         page = (await self.client.get("/metrics")).text

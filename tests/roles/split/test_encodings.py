@@ -12,9 +12,10 @@ from diffusers import StableDiffusionPipeline
 import launch
 from roles.split.encodings import OVERHEAD_BYTES, Encodings, encoding_of
 from roles.split.loading import load
+from roles.split.notes import Note
 from roles.split.program import BadInput, Program
 from roles.split.randomness import GlobalRandomness
-from roles.split.reading import Note, Reading
+from roles.split.reading import Reading
 from roles.split.recollection import Recollection
 from roles.split.recording import Recorder
 from roles.split.surroundings import Surroundings
