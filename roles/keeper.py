@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 LOAD_S = 3600.0  # some models lie on slow disks
 STEADY_S = 60.0  # ranks that lived so long were not broken from the start
+PATIENCE = 0.9  # of --rank-timeout; ranks that wait for a hung one then say which it is
 MAX_RESTARTS = 8  # in a row; then the process ends, and its supervisor decides
 
 
@@ -196,6 +197,7 @@ def rank_command(
         fds.append(meeting_fd)
         parallel = options.parallel or "guidance"
         flags |= {"ranks": options.ranks, "parallel": parallel, "join-fd": meeting_fd}
+        flags["patience"] = PATIENCE * options.rank_timeout_s
     argv = [f"--{name}={value}" for name, value in flags.items()]
     # -P: a file in the working directory that is called like a module must not be taken for it
     return RankCommand([sys.executable, "-P", "-m", "roles.rank", *argv], _environment(), fds)

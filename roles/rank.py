@@ -28,6 +28,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--ranks", type=int, default=1, help="of the instance")
     parser.add_argument("--parallel", help="how they divide forwards, see roles.parallel")
     parser.add_argument("--join-fd", type=int, help="where they meet; default: it is alone")
+    parser.add_argument("--patience", type=float, help="seconds to wait for another rank")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--cores", type=int, default=0, help="shared with other ranks")
     parser.add_argument("--cores-file", metavar="FILE", help="see roles.cores; default: not shared")

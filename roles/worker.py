@@ -181,6 +181,7 @@ class Worker:
         else:
             self._world = _join(self._options)
             program = self._world.together(lambda: self._program(call))
+            self._world.patience_s = self._options.patience
         if self._options.encoder_cache and "encoder" in call.roles:
             program.encodings = Encodings(self._options.encoder_cache, program.info.fingerprint)
         on_gpu = self._options.device.startswith("cuda")

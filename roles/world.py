@@ -9,6 +9,7 @@ on with what another one has not.
 import contextlib
 import os
 import struct
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TypeVar
@@ -22,6 +23,7 @@ from roles.parallel import Parallel
 
 WAIT_S = 3600.0  # for another rank, which may be loading; the leader has shorter deadlines
 GRACE_S = 10.0  # for the others to fail too, of a forward in which they exchange tokens
+ROLL_CALL_S = 2.0  # for a rank that has lost the others too to say so
 MESSAGE_BYTES = 480
 _WORD = struct.Struct(f"<BxxxIQH{MESSAGE_BYTES}s")
 _CONTEXT = ("ring", "ulysses")
@@ -42,7 +44,7 @@ class World:
     """This rank among the others. Made by `World.join`; every method is called by all ranks.
 
     `guidance`: the group whose ranks divide samples, `part` this rank's place in it. `mesh`: of
-    those that divide tokens, for diffusers.
+    those that divide tokens, for diffusers. `patience_s`: for so long another rank is waited for.
     """
 
     def __init__(self, rank: int, parallel: Parallel, mesh: DeviceMesh) -> None:
@@ -51,7 +53,9 @@ class World:
         self.mesh = mesh
         self.guidance: dist.ProcessGroup = mesh.get_group("guidance")
         self.part: int = mesh.get_local_rank("guidance")
+        self.patience_s = WAIT_S
         self._agreements = 0
+        self._roll_call = dist.new_group(backend="gloo")  # where no collective can be stuck
 
     @classmethod
     def join(cls, rank: int, parallel: Parallel, fd: int, device: str) -> "World":
@@ -89,10 +93,12 @@ class World:
         checksum of what it was done with, is another one; and `RanksApart`.
         """
         text = "" if error is None else f"{type(error).__name__}: {error}"
-        tokens = error is not None and self.parallel.tokens > 1
+        amid = error is not None and self.parallel.tokens > 1
         try:
-            words = self._exchange(error is not None, token, text, GRACE_S if tokens else WAIT_S)
+            words = self._exchange(error is not None, token, text, GRACE_S if amid else None)
         except RanksApart as apart:
+            if amid:  # the others wait for its tokens, and cannot be told
+                raise RanksApart(f"it failed alone, in a forward of all: {text}") from error
             raise apart from error
         if error is not None:
             raise error
@@ -108,7 +114,7 @@ class World:
 
     def all(self, mine: bool) -> bool:
         """Whether all ranks say yes."""
-        return not any(no for no, _, _ in self._exchange(not mine, 0, "", WAIT_S))
+        return not any(no for no, _, _ in self._exchange(not mine, 0, ""))
 
     def together(self, work: Callable[[], T]) -> T:
         """What `work` gives, if it succeeds in all ranks. Raises what `agree` raises."""
@@ -123,12 +129,14 @@ class World:
         """The parts of the ranks that divide samples, which have one shape, in order."""
         mine = part.contiguous().reshape(-1).view(torch.uint8)  # gloo does not know every dtype
         parts = [torch.empty_like(mine) for _ in range(self.parallel.guidance)]
-        with _or_apart():
+        try:
             dist.all_gather(parts, mine, group=self.guidance)
+        except Exception as error:
+            raise self._lost(error) from error
         return [each.view(part.dtype).reshape(part.shape) for each in parts]
 
     def _exchange(
-        self, no: bool, token: int, text: str, seconds: float
+        self, no: bool, token: int, text: str, seconds: float | None = None
     ) -> list[tuple[bool, int, str]]:
         """What each rank says."""
         self._agreements += 1
@@ -136,9 +144,11 @@ class World:
         word = _WORD.pack(no, self._agreements % (1 << 32), token, len(message), message)
         mine = torch.frombuffer(bytearray(word), dtype=torch.uint8)
         every = torch.empty(self.parallel.ranks * _WORD.size, dtype=torch.uint8)
-        with _or_apart():
+        try:
             pending = dist.all_gather(list(every.chunk(self.parallel.ranks)), mine, async_op=True)
-            pending.wait(timedelta(seconds=seconds))
+            pending.wait(timedelta(seconds=seconds or self.patience_s))
+        except Exception as error:
+            raise self._lost(error) from error
         data = every.numpy().tobytes()
         words = [_WORD.unpack_from(data, rank * _WORD.size) for rank in range(self.parallel.ranks)]
         if any(number != self._agreements % (1 << 32) for _, number, _, _, _ in words):
@@ -148,11 +158,39 @@ class World:
             for no, _, token, length, message in words
         ]
 
+    def _lost(self, error: Exception) -> RanksApart:
+        """What is told of the end, with the ranks that are the reason: those that do not answer.
+        When one rank gives up, the others hear of it at once, and call the roll too."""
+        absent = [f"rank {rank}" for rank in self._absent()]
+        return RanksApart(f"it lost {' and '.join(absent) or 'the others'}: {_first(error)}")
+
+    def _absent(self) -> list[int]:
+        others = [rank for rank in range(self.parallel.ranks) if rank != self.rank]
+        here, there = torch.zeros(1), torch.zeros(1)
+        absent, pending = [], []
+        for rank in others:
+            try:
+                sent = dist.isend(here, rank, group=self._roll_call)
+                pending.append((rank, sent, dist.irecv(there, rank, group=self._roll_call)))
+            except Exception:
+                absent.append(rank)
+        until = time.monotonic() + ROLL_CALL_S
+        for rank, _, received in pending:
+            try:
+                received.wait(timedelta(seconds=max(until - time.monotonic(), 0.001)))
+            except Exception:
+                absent.append(rank)
+        return sorted(absent)
+
 
 @contextlib.contextmanager
 def _or_apart() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        first = str(error).strip().partition("\n")[0].partition(". ")[0]
-        raise RanksApart(f"the ranks have lost each other: {first}") from error
+        raise RanksApart(f"it could not join the others: {_first(error)}") from error
+
+
+def _first(error: Exception) -> str:
+    """The first sentence of what a library says."""
+    return str(error).strip().partition("\n")[0].partition(". ")[0]

@@ -20,6 +20,7 @@ CASES: dict[str, Case] = {
     "one has no room": (f"{DIVIDED}forwards", "guidance", 2, [[4], [MUCH, 1]]),
     "disagree": (f"{DIVIDED}disagree", "guidance", 3, []),
     "killed": (f"{DIVIDED}killed", "guidance", 3, []),
+    "hung": (f"{DIVIDED}hung", "guidance", 3, []),
     "ahead": (f"{DIVIDED}ahead", "guidance", 2, []),
 }
 
@@ -75,8 +76,14 @@ def test_an_error_and_a_difference_are_told_to_all(told: dict[str, list[Any]]) -
 def test_who_waits_for_a_rank_that_was_killed_is_told_at_once(told: dict[str, list[Any]]) -> None:
     first, second, third = told["killed"]
     assert second is None
-    assert "the ranks have lost each other" in first
-    assert "the ranks have lost each other" in third
+    assert first.startswith("it lost rank 1: ")
+    assert third.startswith("it lost rank 1: ")
+
+
+def test_who_waits_for_a_rank_that_hangs_knows_which_it_is(told: dict[str, list[Any]]) -> None:
+    first, _, third = told["hung"]
+    assert first.startswith("it lost rank 1: ")
+    assert third.startswith("it lost rank 1: ")
 
 
 def test_ranks_at_different_places_are_found_out(told: dict[str, list[Any]]) -> None:

@@ -100,6 +100,20 @@ def killed(world: World) -> str:
     return "fine"
 
 
+def hung(world: World) -> str:
+    """Rank 1 does not come, and does not end."""
+    world.agree(None)
+    world.patience_s = 0.5
+    if world.rank == 1:
+        time.sleep(6)
+        return "late"
+    try:
+        world.agree(None)
+    except RanksApart as error:
+        return str(error)
+    return "fine"
+
+
 def ahead(world: World) -> str:
     """Rank 1 is one agreement ahead."""
     if world.rank == 1:
