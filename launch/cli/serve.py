@@ -270,6 +270,7 @@ def orchestrator_options(flags: dict[str, Any]) -> "OrchestratorOptions":
 def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions":
     from roles.options import RoleOptions
 
+    parallel = _parallel(flags["parallel"], flags["ranks"], roles)
     if not flags["model"]:
         raise click.UsageError(f"--model is missing: {','.join(roles)} needs a model")
     endpoint = flags["endpoint"]
@@ -285,7 +286,7 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
         quantize=flags["quantize"],
         step_cache=flags["step_cache"],
         ranks=flags["ranks"],
-        parallel=_parallel(flags["parallel"], flags["ranks"], roles),
+        parallel=parallel,
         transfer=flags["transfer"],
         slots=flags["slots"],
         slot_bytes=flags["slot_bytes"],

@@ -123,7 +123,9 @@ async def test_a_rank_killed_while_the_other_waits_for_it(
     assert f"rank {dies} (pid {pids[dies]}) of pair died of SIGKILL" in told.error.message
     for pid in pids:
         await gone(pid)
-    await them.say("pair", work("halved", "monolithic", attempt=2, seconds=SOON_S))  # it waits for the new ranks
+    await them.say(
+        "pair", work("halved", "monolithic", attempt=2, seconds=SOON_S)
+    )  # it waits for the new ranks
     again = await them.hear(StateChanged, seconds=SOON_S)
     assert again.state == "ready"
     us.ready["rank_pids"] = [rank.pid for rank in again.ranks]
