@@ -1,5 +1,6 @@
 """Ranks that are joined for real: what they divide is whole again, and nobody is left behind."""
 
+import re
 from typing import Any
 
 import pytest
@@ -76,14 +77,14 @@ def test_an_error_and_a_difference_are_told_to_all(told: dict[str, list[Any]]) -
 def test_who_waits_for_a_rank_that_was_killed_is_told_at_once(told: dict[str, list[Any]]) -> None:
     first, second, third = told["killed"]
     assert second is None
-    assert first.startswith("it lost rank 1: ")
-    assert third.startswith("it lost rank 1: ")
+    for said in (first, third):  # one that was slow may be missed by the other
+        assert re.match("it lost .*rank 1", said)
 
 
 def test_who_waits_for_a_rank_that_hangs_knows_which_it_is(told: dict[str, list[Any]]) -> None:
     first, _, third = told["hung"]
-    assert first.startswith("it lost rank 1: ")
-    assert third.startswith("it lost rank 1: ")
+    for said in (first, third):  # one that was slow may be missed by the other
+        assert re.match("it lost .*rank 1", said)
 
 
 def test_ranks_at_different_places_are_found_out(told: dict[str, list[Any]]) -> None:
