@@ -64,6 +64,10 @@ class Live:
     def batch_key(self) -> str | None:
         return key_of(self.denoising.pending[0]) if self.denoising.pending else None
 
+    @property
+    def stops(self) -> bool:
+        return False
+
 
 class Denoiser:
     """The scheduler and the stepper of one rank, driven as by its engine."""

@@ -14,12 +14,14 @@ import json
 import socket
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.environment import describe
 from roles.calls import (
     Call,
     Frames,
+    Meanwhile,
     RankResult,
     Reply,
     Run,
@@ -53,7 +55,12 @@ class WiredRanks(FakeRanks):
         self.done = _Forgetful()
         self._frames = (Frames(), Frames())
 
-    async def call(self, message: Call, seconds: float) -> PoolResult:
+    async def call(
+        self,
+        message: Call,
+        seconds: float,
+        meanwhile: Callable[[Meanwhile], None] | None = None,
+    ) -> PoolResult:
         if isinstance(message, Run):
             self.stepped += sum(len(group) for group in message.groups)
         call = self._through(0, frame(message), call_decoder)

@@ -25,86 +25,51 @@ once with as many places as a denoiser has, where the others wait in line for wh
 """
 
 import argparse
-import itertools
 import json
 import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import torch
 
 from benchmarks.batching import forward_seconds, load_model
 from benchmarks.environment import describe
+from benchmarks.queueing import MAX_BATCH, Asked, Denoiser, Live, MeasuredRanks, Ranks, head_of_line
 from benchmarks.routing import REQUESTS, makespan
-from roles.batch_costs import GAIN, PROMPT_GAIN, BatchCosts
 from roles.calls import Key, Measured
-from roles.scheduler import Arrived, Ended, Ran, Scheduler, Spent
 from roles.split.batching import key_of
 from roles.split.program import Call, Denoising, Program
 from roles.stepping import Stepper
-from roles.turns import Schedule
-from transfer.costs import STRETCH, Shape, Workload
 from transfer.messages import Inputs
 
 SIZES = {64: 50, 128: 35, 256: 15}
 STEPS = {10: 40, 20: 40, 50: 20}
 LOADS = (0.5, 0.7, 0.85, 0.95)
-MAX_BATCH = 4
 SLO = 3.0
 TARGET = 1.5
-LONG, SHORT = (256, 50), (64, 10)
 SCHEDULES = ("one at a time", "fifo", "round_robin", "sjf")
 
 
-class Asked(NamedTuple):
-    """One request: when it arrives (seconds), its side in pixels, its steps."""
-
-    at: float
-    side: int
-    steps: int
-
-
 @dataclass
-class Live:
-    key: Key
-    asked: Asked
-    step: int = 0
+class RealLive(Live):
     denoising: Denoising | None = None
 
     @property
     def batch_key(self) -> str | None:
-        if self.denoising is None:
-            return str(self.asked.side)
-        return None if self.denoising.pending is None else key_of(self.denoising.pending)
+        if self.denoising is None or not self.denoising.pending:
+            return None
+        return key_of(self.denoising.pending[0])
 
+    @property
+    def stops(self) -> bool:
+        return False
 
-class Ranks(Protocol):
-    """`begin` a request; `take` one step of a group: its seconds, and what was measured."""
-
-    def begin(self, live: Live) -> None: ...
-
-    def take(self, group: Sequence[Live]) -> tuple[float, Measured | None]: ...
-
-
-class MeasuredRanks:
-    """Steps take what they were measured to take: {side: {requests: seconds}}."""
-
-    def __init__(self, seconds: dict[int, dict[int, float]]) -> None:
-        self._seconds = seconds
-
-    def begin(self, live: Live) -> None:
-        live.step = 0
-
-    def take(self, group: Sequence[Live]) -> tuple[float, Measured | None]:
-        side = group[0].asked.side
-        taken = self._seconds[side][len(group)]
-        for live in group:
-            live.step += 1
-        return taken, Measured(str(side), len(group), taken)
+    def close(self) -> None:
+        assert self.denoising is not None
+        self.denoising.cancel()
 
 
 class RealRanks:
@@ -115,7 +80,11 @@ class RealRanks:
         self._stepper = Stepper(lambda: None, 0.0, lambda: True)
         self._payloads: dict[tuple[int, int], tuple[Call, object]] = {}
 
+    def live(self, key: Key, asked: Asked) -> Live:
+        return RealLive(key, asked)
+
     def begin(self, live: Live) -> None:
+        assert isinstance(live, RealLive)
         kind = (live.asked.side, live.asked.steps)
         if kind not in self._payloads:
             self._payloads[kind] = encoded(self._program, *kind)
@@ -124,9 +93,10 @@ class RealRanks:
 
     def take(self, group: Sequence[Live]) -> tuple[float, Measured | None]:
         began = time.process_time()
-        turn = self._stepper.take(group)
+        real = [live for live in group if isinstance(live, RealLive)]
+        turn = self._stepper.take(real)
         assert not any(turn.errors), turn.errors
-        for live in group:
+        for live in real:
             assert live.denoising is not None
             live.step = live.denoising.step
         return time.process_time() - began, turn.measured
@@ -136,85 +106,6 @@ def encoded(program: Program, side: int, steps: int) -> tuple[Call, object]:
     params = {"prompt": "a red circle", "width": side, "height": side, "guidance_scale": 1.0}
     call = Call("bench", Inputs({**params, "num_inference_steps": steps}, 1))
     return call, program.encode(call)
-
-
-@dataclass
-class Denoiser:
-    """A leader's scheduler with its ranks, and the line in front of it."""
-
-    schedule: str
-    ranks: Ranks
-    clock: float = 0.0
-    line: list[tuple[float, int, Live]] = field(default_factory=list)
-    latencies: list[tuple[Asked, float]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        alone = self.schedule == "one at a time"
-        name: Schedule = "fifo" if alone else self.schedule  # type: ignore[assignment]
-        gain = PROMPT_GAIN if name == "sjf" else GAIN
-        most, costs = (1, None) if alone else (MAX_BATCH, BatchCosts(gain))
-        self._scheduler = Scheduler(most, costs, name)
-        self._places = (2 * most if name == "sjf" else most) + 1
-        self._live: dict[Key, Live] = {}
-        self._numbers = itertools.count()
-
-    def run(self, story: Sequence[Asked]) -> list[tuple[Asked, float]]:
-        """Every request's latency, in seconds."""
-        coming = list(reversed(story))
-        while coming or self.line or self._live:
-            while coming and coming[-1].at <= self.clock:
-                self._arrive(coming.pop())
-            self._admit()
-            plan = self._scheduler.plan()
-            if plan is None:
-                self.clock = coming[-1].at
-                continue
-            self._execute(plan.unit, [self._live[key] for key in plan.keys])
-        return self.latencies
-
-    def _arrive(self, asked: Asked) -> None:
-        number = next(self._numbers)
-        live = Live((f"r{number}", 1), asked)
-        due = asked.at
-        if self.schedule == "sjf":
-            due += STRETCH * self._scheduler.predictions.seconds(work(asked))
-        self.line.append((due, number, live))
-        self.line.sort(key=lambda entry: entry[:2])
-
-    def _admit(self) -> None:
-        while self.line and len(self._live) < self._places:
-            live = self.line.pop(0)[2]
-            self._live[live.key] = live
-            self._scheduler.handle(Arrived(live.key, "denoiser", work=work(live.asked)))
-
-    def _execute(self, unit: str, group: list[Live]) -> None:
-        if unit == "begin":
-            self.ranks.begin(group[0])
-            self._scheduler.handle(Ran(group[0].key, group[0].batch_key))
-            return
-        seconds, measured = self.ranks.take(group)
-        self.clock += seconds
-        if measured is not None:
-            self._scheduler.handle(measured)
-        for live in group:
-            share = seconds / len(group)
-            spent = Spent(live.key, share, live.step, live.asked.steps, len(group))
-            self._scheduler.handle(spent)
-            if live.step < live.asked.steps:
-                self._scheduler.handle(Ran(live.key, live.batch_key))
-            else:
-                self._end(live)
-
-    def _end(self, live: Live) -> None:
-        self._scheduler.handle(Ended(live.key))
-        del self._live[live.key]
-        self.latencies.append((live.asked, self.clock - live.asked.at))
-        if live.denoising is not None:
-            live.denoising.cancel()
-
-
-def work(asked: Asked) -> Workload:
-    return Workload(Shape("denoiser", asked.side, asked.side), asked.steps)
 
 
 def poisson(load: float, count: int, alone: Callable[[int, int], float]) -> list[Asked]:
@@ -232,10 +123,6 @@ def drawn(dice: random.Random) -> tuple[int, int]:
     (side,) = dice.choices(list(SIZES), list(SIZES.values()))
     (steps,) = dice.choices(list(STEPS), list(STEPS.values()))
     return side, steps
-
-
-def head_of_line() -> list[Asked]:
-    return [Asked(0.0, *LONG)] * 4 + [Asked(1e-6, *SHORT)] * 36
 
 
 def told(

@@ -2,7 +2,8 @@
 
 Every call goes to every rank of the instance, which works on one at a time in the order in which
 they came, and answers each with one `Reply` that repeats its number, `call` (the pool gives it).
-Only `Collect` does not keep the others waiting.
+Only `Collect` does not keep the others waiting. What a rank has to say before it answers is a
+`Meanwhile`.
 A frame on the socketpair is its length (four bytes, little endian) and a message as in
 `transfer.codec`.
 
@@ -257,6 +258,27 @@ class Reply(Message, frozen=True, tag="reply"):
     seconds: float = 0.0
 
 
+class StepDone(Record, frozen=True):
+    """`step` of `steps` of this request are complete."""
+
+    request: str
+    attempt: int
+    step: int
+    steps: int
+
+
+class Meanwhile(Message, frozen=True, tag="meanwhile"):
+    """How far the first rank is with a call that it has not answered yet; nothing depends on it.
+
+    `steps`: of the requests of a `Run` that takes several steps, ten times a second at most.
+    `warmed`: forwards of a `Warm` that have run, and how many there are, skipped ones included.
+    """
+
+    call: int
+    steps: list[StepDone] = []  # noqa: RUF012  # msgspec copies it
+    warmed: tuple[int, int] | None = None
+
+
 class RankResult(Record, frozen=True):
     """What one rank made of one call."""
 
@@ -271,7 +293,7 @@ class RankResult(Record, frozen=True):
 Call = Load | Warm | Begin | Peek | Run | Store | Collect | Drop | Pause | Shutdown
 
 call_decoder = Decoder(Call)
-reply_decoder = Decoder(Reply)
+reply_decoder = Decoder(Reply | Meanwhile)
 
 # ---------------------------------------------------------------- frames
 

@@ -14,6 +14,7 @@ from roles.calls import (
     Collect,
     Drop,
     Key,
+    Meanwhile,
     Outcome,
     Outcomes,
     Pause,
@@ -37,7 +38,12 @@ class Pool(Protocol):
     @property
     def pids(self) -> list[int]: ...
 
-    async def call(self, message: Call, seconds: float) -> PoolResult: ...
+    async def call(
+        self,
+        message: Call,
+        seconds: float,
+        meanwhile: Callable[[Meanwhile], None] | None = None,
+    ) -> PoolResult: ...
 
     def condemn(self, rank: int, how: str) -> None: ...
 
@@ -74,12 +80,18 @@ class Door:
         """The rank that writes payloads and files; 0 if the door is shut."""
         return self._pool.pids[0] if self._pool else 0
 
-    async def run(self, plan: Plan, attempts: list[Attempt]) -> list[Outcome]:
-        """Has the ranks do one unit: an outcome for each attempt; none if they are lost."""
+    async def run(
+        self,
+        plan: Plan,
+        attempts: list[Attempt],
+        meanwhile: Callable[[Meanwhile], None] | None = None,
+    ) -> list[Outcome]:
+        """Has the ranks do one unit: an outcome for each attempt; none if they are lost.
+        `meanwhile` gets the steps of a unit that takes several, as they are done."""
         if plan.unit != "begin":
             marked = [attempt.key for attempt in attempts if attempt.marked]
             run = Run(plan.unit, plan.groups, share=plan.share, marked=marked)
-            return outcomes(attempts, await self._call(run))
+            return outcomes(attempts, await self._call(run, meanwhile))
         return [outcome for attempt in attempts for outcome in await self._begin(attempt)]
 
     async def _begin(self, attempt: Attempt) -> list[Outcome]:
@@ -162,11 +174,13 @@ class Door:
         task.add_done_callback(self._asides.discard)
         return task
 
-    async def _call(self, call: Call) -> PoolResult:
+    async def _call(
+        self, call: Call, meanwhile: Callable[[Meanwhile], None] | None = None
+    ) -> PoolResult:
         pool = self._pool
         if pool is None:
             return PoolResult(())
-        result = await pool.call(call, self._unit_s)
+        result = await pool.call(call, self._unit_s, meanwhile)
         if result.lost:
             self._give_up(pool, result)
         return result

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from roles.attempt import Attempt, AttemptFailed, Stopped
-from roles.calls import Key, Outcome, Unit
+from roles.calls import Key, Meanwhile, Outcome, Unit
 from roles.checkpoints import Checkpoints
 from roles.door import Door
 from roles.handover import Handover, Publisher, Sender, about
@@ -120,10 +120,23 @@ class Engine:
         if plan.unit == "step":
             self._checkpoints.mark(attempts)
         try:
-            return await self.door.run(plan, attempts)
+            return await self.door.run(plan, attempts, self._moved_on)
         finally:
             self._executing = None
             self._still.set()
+
+    def _moved_on(self, said: Meanwhile) -> None:
+        """Steps of a unit that is still being executed."""
+        for done in said.steps:
+            attempt = self._attempts.get((done.request, done.attempt))
+            if attempt is None or not self._scheduled(attempt):
+                continue
+            if attempt.step < done.step <= done.steps:
+                attempt.step, attempt.steps = done.step, done.steps
+                self._tell_step(attempt)
+
+    def _tell_step(self, attempt: Attempt) -> None:
+        self._send(Progressed(*about(attempt), step=attempt.step, steps=attempt.steps))
 
     def _update(self, plan: Plan, attempts: list[Attempt], outcomes: list[Outcome]) -> None:
         for measured in filter(None, [outcome.measured for outcome in outcomes]):
@@ -150,7 +163,7 @@ class Engine:
             generation = attempt.work.delivery.generation
             self._send(Accepted(*about(attempt), generation=generation))
         if stepped:
-            self._send(Progressed(*about(attempt), step=outcome.step, steps=outcome.steps))
+            self._tell_step(attempt)
         ran = Ran(attempt.key, outcome.batch_key, outcome.branches)
         self._scheduler.handle(Ended(attempt.key) if outcome.done else ran)
         if outcome.checkpoint is not None:

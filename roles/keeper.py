@@ -10,7 +10,7 @@ from pathlib import Path
 
 import roles
 from roles.backoff import Backoff
-from roles.calls import Load, Loaded, Warm
+from roles.calls import Load, Loaded, Meanwhile, Warm
 from roles.door import Door
 from roles.meeting import Meeting
 from roles.options import RoleOptions
@@ -37,8 +37,9 @@ class Keeper:
     `await start()` brings up the first pool, or raises `CannotLoad`. Then `run()` warms it up,
     where that is needed, waits for its end, closes what is left of it, and makes another after 0.5,
     1, 2 … 30 s, each given to the engine's `door` as soon as its ranks have loaded the model.
-    `on_ready` is called when ranks are ready that were not at the start. All ranks go together:
-    those that survived wait for answers of the dead one.
+    `on_ready` is called when ranks are ready that were not at the start, `on_warmed` when `warmed`
+    has changed: forwards of the warm-up that are behind it, and how many there are. All ranks go
+    together: those that survived wait for answers of the dead one.
     """
 
     def __init__(
@@ -48,14 +49,17 @@ class Keeper:
         pool_fd: int,
         door: Door,
         on_ready: Callable[[], None],
+        on_warmed: Callable[[], None],
     ) -> None:
         self.info: ModelInfo | None = None
+        self.warmed: tuple[int, int] | None = None
         self._options = options
         self._program = program
         self._pool_fd = pool_fd
         self._meeting: Meeting | None = None
         self._door = door
         self._on_ready = on_ready
+        self._on_warmed = on_warmed
         self._pool = self._new_pool()
         self._loaded = self._ready = False
         self._backoff = Backoff(0.5, 30.0)
@@ -106,7 +110,19 @@ class Keeper:
     async def _warm(self) -> None:
         """Raises `CannotLoad` if the model does not run as it is asked to."""
         began = time.monotonic()
-        result = await self._pool.call(Warm(), LOAD_S)
+        log.info("warming up: the first forwards are compiled")
+
+        def note(said: Meanwhile) -> None:
+            if said.warmed is not None:
+                self.warmed = said.warmed
+                since = time.monotonic() - began
+                log.info("warming up: %d of %d forwards, %.1f s", *said.warmed, since)
+                self._on_warmed()
+
+        try:
+            result = await self._pool.call(Warm(), LOAD_S, note)
+        finally:
+            self.warmed = None
         if not result.ok:
             raise CannotLoad(_sentence(result, self._options.model))
         self._ready = True

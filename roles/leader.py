@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-from roles.batch_costs import GAIN, PROMPT_GAIN, BatchCosts
+from roles.batch_costs import BatchCosts
 from roles.control import ControlClient, RegistrationRefused
 from roles.engine import Engine
 from roles.gallery import Gallery
@@ -88,7 +88,7 @@ def _costs(options: RoleOptions) -> BatchCosts | None:
     memory, and divide a batch otherwise than the rest. So there every forward is one request's."""
     if options.ranks > 1 and not options.joins:
         return None
-    return BatchCosts(PROMPT_GAIN if options.schedule == "sjf" else GAIN)
+    return BatchCosts(prompt=options.schedule == "sjf")
 
 
 def _slots(options: RoleOptions) -> SlotPool:
@@ -140,7 +140,9 @@ class Leader:
             options.rank_timeout_s,
             options.checkpoint_s,
         )
-        self.keeper = Keeper(options, program, pool.fd, self.engine.door, self._ready_again)
+        self.keeper = Keeper(
+            options, program, pool.fd, self.engine.door, self._ready_again, self._warmed
+        )
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._draining: asyncio.Task[None] | None = None
         self._nothing_comes = asyncio.Event()
@@ -244,6 +246,9 @@ class Leader:
         self._change("ready", "the ranks are there")
         self._announce()
 
+    def _warmed(self) -> None:
+        self._tell("it warms up")
+
     def _announce(self) -> None:
         """The ready line, once it can be given work."""
         registered = self.control.registered.is_set()
@@ -258,7 +263,8 @@ class Leader:
 
     def _tell(self, cause: str) -> None:
         ranks = self.keeper.ranks()
-        self.control.send(StateChanged(self.control.epoch, self.state, cause, ranks))
+        warmed = self.keeper.warmed
+        self.control.send(StateChanged(self.control.epoch, self.state, cause, ranks, warmed))
 
     # ------------------------------------------------------------ the end
 

@@ -5,13 +5,23 @@ import itertools
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
 
-from roles.calls import ECHO, Call, RankError, RankResult, Reply, Shutdown, frame, reply_decoder
+from roles.calls import (
+    ECHO,
+    Call,
+    Meanwhile,
+    RankError,
+    RankResult,
+    Reply,
+    Shutdown,
+    frame,
+    reply_decoder,
+)
 from roles.process import RankCommand, RankProcess
 from transfer.codec import ProtocolError
 
@@ -73,6 +83,7 @@ class _Pending:
     future: "asyncio.Future[PoolResult]"
     timer: asyncio.TimerHandle
     began: float
+    meanwhile: Callable[[Meanwhile], None] | None = None
     results: dict[int, RankResult] = field(default_factory=dict)
 
 
@@ -111,8 +122,14 @@ class WorkerPool:
         if self.state == "starting":
             self.state = "open"
 
-    async def call(self, message: Call, seconds: float) -> PoolResult:
-        """Sends a call to every rank and waits for every answer, at most so many seconds."""
+    async def call(
+        self,
+        message: Call,
+        seconds: float,
+        meanwhile: Callable[[Meanwhile], None] | None = None,
+    ) -> PoolResult:
+        """Sends a call to every rank and waits for every answer, at most so many seconds.
+        `meanwhile` gets what a rank says of it before its answer, and does not raise."""
         if self.state != "open":
             return self._refusal()
         number = next(self._numbers)
@@ -125,6 +142,7 @@ class WorkerPool:
             future=loop.create_future(),
             timer=loop.call_later(seconds, self._expire, number, seconds),
             began=time.monotonic(),
+            meanwhile=meanwhile,
         )
         for rank in self._ranks:
             rank.send(data)
@@ -177,8 +195,12 @@ class WorkerPool:
         except ProtocolError as error:
             self.condemn(rank, f"sent an answer that cannot be read ({error})")
             return
-        assert isinstance(reply, Reply)
+        assert isinstance(reply, Reply | Meanwhile)
         pending = self._pending.get(reply.call)
+        if isinstance(reply, Meanwhile):
+            if pending is not None and pending.meanwhile is not None:
+                pending.meanwhile(reply)
+            return
         if pending is None or rank in pending.results:
             self.late += 1
             log.debug("a late answer of rank %d to call %d is dropped", rank, reply.call)

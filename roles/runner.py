@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from msgspec.structs import replace
 
-from roles.calls import Begin, Key, Marked, Outcome, Outcomes, Peek, Run, Store, Stored, shorten
+from roles.calls import (
+    Begin,
+    Key,
+    Marked,
+    Outcome,
+    Outcomes,
+    Peek,
+    Run,
+    StepDone,
+    Store,
+    Stored,
+    shorten,
+)
 from roles.cores import Cores, OwnCores
 from roles.finisher import Finisher, Pending
 from roles.media import Encoded, Unencodable, encode
@@ -31,6 +43,7 @@ from roles.split.program import (
 )
 from roles.split.sparing import NoRoom
 from roles.stepping import Stepper, Turn
+from roles.telling import Telling
 from transfer.errors import PayloadError
 from transfer.messages import Delivery, ErrorInfo, Inputs, Output, Role
 from transfer.payload import Packed, pack, unpack
@@ -119,7 +132,8 @@ class Runner:
     Whatever a request raises becomes its own `Outcome` with an error, and the request is forgotten;
     the others of the same call go on. Rank 0 writes payloads and files; the others compute the same
     and keep nothing of it. `wanted` tells whether another call waits; `cores`, how many threads to
-    use now (None: `threads`); `world`, the ranks that divide forwards with this one.
+    use now (None: `threads`). `tell` gets the steps of a turn that goes on, now and then. `world`:
+    the ranks that divide forwards with this one.
     """
 
     def __init__(
@@ -132,6 +146,7 @@ class Runner:
         slice_s: float,
         wanted: Callable[[], bool],
         cores: Cores | OwnCores | None = None,
+        tell: Callable[[list[StepDone]], None] | None = None,
         world: "World | None" = None,
     ) -> None:
         self._program = program
@@ -140,20 +155,23 @@ class Runner:
         self._threads = threads
         self._settle = settle
         self._world = world
-        self._stepper = Stepper(settle, slice_s, wanted, world)
+        telling = Telling(tell) if tell is not None and rank == 0 else None
+        self._stepper = Stepper(settle, slice_s, wanted, telling, world)
         self._finisher = Finisher(min(threads, MEDIA_THREADS))
         self._cores = cores or OwnCores(threads)
         self._live: dict[Key, _Live] = {}
 
-    def warm(self) -> None:
-        if self._world is None:
-            self._warm()
-        else:
-            self._world.together(self._warm)
+    def warm(self, ran: Callable[[int, int], None]) -> None:
+        """`ran` gets how many forwards have run, of how many."""
 
-    def _warm(self) -> None:
-        self._program.warm()
-        self._settle()
+        def settled(done: int, count: int) -> None:
+            self._settle()
+            ran(done, count)
+
+        if self._world is None:
+            self._program.warm(settled)
+        else:
+            self._world.together(lambda: self._program.warm(settled))
 
     def begin(self, call: Begin) -> Outcomes:
         key = (call.request, call.attempt)

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from roles.batch_costs import BatchCosts
+from roles.batch_costs import BatchCosts, Line
 from roles.calls import Groups, Key, Measured, Unit
 from roles.turns import SINGLE_UNIT, Job, Schedule, turns
 from transfer.costs import CostModel, Shape, Workload
@@ -189,9 +189,11 @@ class Scheduler:
         head, *others = line
         if head.batch_key is None or self._costs is None:
             return [head], 1
-        fit = [job for job in others if job.stepping and job.batch_key == head.batch_key]
-        fit = fit[: self._max_batch - 1]
-        size = self._costs.size(head.batch_key, sum(job.branches for job in (head, *fit)))
+        stepping = [job for job in others if job.stepping]
+        same = [job for job in stepping if job.batch_key == head.batch_key]
+        fit = same[: self._max_batch - 1]
+        waits = Line(_calls(head, *same), head.branches, len(stepping) - len(same))
+        size = self._costs.size(head.batch_key, _calls(head, *fit), waits)
         group, room = [head], size - head.branches
         for job in fit:
             if job.branches > room:
@@ -243,6 +245,10 @@ class Scheduler:
         if key not in self._jobs:
             raise InvalidEvent(f"{event}, but there is no such request; {self}")
         return self._jobs[key]
+
+
+def _calls(*jobs: Job) -> int:
+    return sum(job.branches for job in jobs)
 
 
 def _unit(job: Job, running: set[Key]) -> Unit | None:

@@ -67,7 +67,8 @@ class Stepper:
 
     A turn ends early when something else is `wanted`, when one of the requests ends or a preview of
     it is due, and when they cannot share their next forward. `settle` waits for a device that works
-    on after its calls. In a `world` of several ranks it ends for all of them when it ends for one.
+    on after its calls. `passed` hears of each step after which the turn goes on. In a `world` of
+    several ranks it ends for all of them when it ends for one.
     """
 
     def __init__(
@@ -75,11 +76,13 @@ class Stepper:
         settle: Callable[[], None],
         slice_s: float,
         wanted: Callable[[], bool],
+        passed: Callable[[Sequence[Any]], None] | None = None,
         world: "World | None" = None,
     ) -> None:
         self._settle = settle
         self._slice_s = slice_s
         self._wanted = wanted
+        self._passed = passed
         self._world = world
         self._together = Together(Across(world) if world else None)
 
@@ -104,6 +107,8 @@ class Stepper:
             amid = amid + 1 if _steps(group) == steps else 0
             if not self._goes_on(_go_on(group, turn, most) and not self._is_over(turn, amid)):
                 break
+            if self._passed is not None and not amid:
+                self._passed(group)
         turn.measured = _measured(key, planned, turn, most)
         return turn
 

@@ -24,6 +24,7 @@ from roles.calls import (
     Frames,
     Load,
     Loaded,
+    Meanwhile,
     Outcome,
     Outcomes,
     Peek,
@@ -31,6 +32,7 @@ from roles.calls import (
     Reply,
     Run,
     Shutdown,
+    StepDone,
     Store,
     Value,
     Warm,
@@ -94,6 +96,7 @@ class Worker:
         self._options = options
         self._cores = _cores(options)
         self._runner: Runner | None = None
+        self._call = 0  # the number of the one that it is at work on
         self._world: World | None = None
         self.apart = False
         self._sending = threading.Lock()
@@ -127,9 +130,16 @@ class Worker:
         """Whether the leader has said something more, or the turn's threads are too many now."""
         return bool(self._waiting) or bool(self._poll.poll(0)) or self._cores.changed()
 
-    def _send(self, reply: Reply) -> None:
+    def _send(self, message: Reply | Meanwhile) -> None:
         with self._sending:
-            self._channel.sendall(frame(reply))
+            self._channel.sendall(frame(message))
+
+    def _tell_steps(self, steps: list[StepDone]) -> None:
+        self._send(Meanwhile(self._call, steps))
+
+    def _tell_warmed(self, done: int, count: int) -> None:
+        if self._options.rank == 0:
+            self._send(Meanwhile(self._call, warmed=(done, count)))
 
     def _answer(self, call: Call) -> Reply | None:
         """The answer; None if it comes later."""
@@ -156,11 +166,12 @@ class Worker:
         self._ready().collect((call.request, call.attempt), answer)
 
     def _do(self, call: Call) -> Value:
+        self._call = call.call
         match call:
             case Load():
                 return self._load(call)
             case Warm():
-                self._ready().warm()
+                self._ready().warm(self._tell_warmed)
             case Begin():
                 self._cores.work()
                 return self._ready().begin(call)
@@ -194,6 +205,7 @@ class Worker:
             slice_s=self._options.slice,
             wanted=self._wanted,
             cores=self._cores,
+            tell=self._tell_steps,
             world=self._world,
         )
         return Loaded(program.info)

@@ -350,12 +350,14 @@ class Heartbeat(Message, frozen=True, tag="heartbeat"):
 
 
 class StateChanged(Message, frozen=True, tag="state_changed"):
-    """The instance or one of its ranks changed state; `cause` is for people."""
+    """The instance or one of its ranks changed state; `cause` is for people. `warmed`: of one that
+    warms up, forwards that are behind it, and how many there are; None: nothing is known."""
 
     epoch: int
     state: InstanceState
     cause: str
     ranks: list[RankInfo]
+    warmed: tuple[int, int] | None = None
 
 
 class Accepted(Message, frozen=True, tag="accepted"):

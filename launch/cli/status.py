@@ -65,7 +65,7 @@ def _row(instance: dict[str, Any]) -> list[str]:
     return [
         instance["name"],
         str(instance["epoch"]),
-        _state(instance["state"]),
+        _state(instance["state"]) + _warmed(instance.get("warmed")),
         f"{instance['in_flight']}/{instance['capacity']}",
         f"{slots['leased']}/{slots['total']}{quarantined}",
         ranks,
@@ -75,6 +75,10 @@ def _row(instance: dict[str, Any]) -> list[str]:
 
 def _state(state: str) -> str:
     return f"[{_COLOURS[state]}]{state}[/]" if state in _COLOURS else state
+
+
+def _warmed(warmed: list[int] | None) -> str:
+    return "" if warmed is None else f" {warmed[0]}/{warmed[1]}"
 
 
 def _requests(counters: dict[str, int]) -> str:

@@ -125,7 +125,8 @@ class Instance:
 
     `slots` are those that others write into; `borrowed` the leases elsewhere that this instance
     may still write into; `outbox` the attempts whose staged payload it has. `heard` is when it last
-    said anything. `encodings`: how its encoder's cache stood at its last heartbeat.
+    said anything. `encodings`: how its encoder's cache stood at its last heartbeat. `warmed`: how
+    far its warm-up is.
     """
 
     def __init__(self, info: Register, epoch: int, connection: bytes, slots: SlotTable) -> None:
@@ -142,6 +143,7 @@ class Instance:
         self.ranks: list[RankInfo] = info.ranks
         self.reported: InstanceState = _first_state(info)
         self.encodings: CacheReport | None = None
+        self.warmed: tuple[int, int] | None = None
         self.live = True
         self.inherits = False  # leases of an older epoch, until it speaks in this one
         self.draining = False

@@ -91,6 +91,7 @@ def change_state(books: Books, instance: Instance, message: StateChanged) -> Non
         books.log("info", f"{instance} is {message.state}: {message.cause}")
     instance.reported = message.state
     instance.ranks = message.ranks
+    instance.warmed = message.warmed
     books.stir(instance)
     if message.state == "draining":
         _begin_drain(books, instance)

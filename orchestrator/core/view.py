@@ -27,7 +27,8 @@ class InstanceView(Record, frozen=True):
     `capacity` and `in_flight` count requests of this role, of which each class has the whole
     capacity for itself. `backlog_s`: predicted seconds of all that is there or on its way.
     `encodings`: the cache of an encoder, as of its last heartbeat; None where there is none, or
-    nothing was encoded yet."""
+    nothing was encoded yet. `warmed`: of one that warms up, forwards that are behind it, and how
+    many there are."""
 
     name: str
     endpoint: str
@@ -41,6 +42,7 @@ class InstanceView(Record, frozen=True):
     host: str
     backlog_s: float = 0.0
     encodings: CacheReport | None = None
+    warmed: tuple[int, int] | None = None
 
 
 class RequestsView(Record, frozen=True):
@@ -87,4 +89,5 @@ def _instance(post: Post) -> InstanceView:
         host=instance.info.host.hostname,
         backlog_s=round(post.backlog("low"), 3) if instance.live else 0.0,
         encodings=instance.encodings if post.role == "encoder" else None,
+        warmed=instance.warmed if instance.live else None,
     )

@@ -69,7 +69,7 @@ def create_app(
     submission = Submission(service, jobs, options)
     keyed = KeyedImages(jobs, submission, options)
     add_images(app, Images(service, keyed, media, shelf, metrics, options), Links(shelf))
-    add_jobs(app, JobDesk(jobs, submission, options, app.state.leaving))
+    add_jobs(app, JobDesk(service, jobs, submission, options, app.state.leaving))
     add_pages(app, Pages(service, metrics, healthy, created=int(time.time())))
     install(app)
     app.add_exception_handler(HTTPException, _web_error)

@@ -1,14 +1,15 @@
 """Server-sent events of one job, as the WHATWG's HTML standard defines them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Literal
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.http.gone import until_gone
-from orchestrator.jobs.model import Job, JobEvent
+from orchestrator.http.streamed import Writer
+from orchestrator.jobs.model import Job, JobEvent, Shown
 
 HEADERS = {
     "cache-control": "no-store",
@@ -19,7 +20,8 @@ PING = b": ping\n\n"  # a comment: proxies and clients see that the line is aliv
 
 
 class EventStream(Response):
-    """`id`: the event's number, `event`: its name, `data`: the job as it was then.
+    """`id`: the event's number, `event`: its name, `data`: the job as it was then. What is to be
+    seen is written by `show`.
 
     Ends after the event with which the job is over, when the client goes, or when the server
     leaves: a client that comes back with `Last-Event-ID` misses nothing that matters. The next
@@ -33,12 +35,13 @@ class EventStream(Response):
         self,
         events: AsyncGenerator[JobEvent, None],
         write: Callable[[Job], bytes],
+        show: Callable[[Writer, JobEvent, Shown], Awaitable[None]],
         leaving: asyncio.Event,
         ping_s: float,
     ) -> None:
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]  # of the empty body that it was made with
-        self._events, self._write = events, write
+        self._events, self._write, self._show = events, write, show
         self._leaving, self._ping_s = leaving, ping_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,7 +75,10 @@ class EventStream(Response):
                 event = coming.result()
                 if event is None:
                     return
-                await _write(send, self._frame(event))
+                if event.shown is not None:
+                    await self._show(Writer(send), event, event.shown)
+                else:
+                    await _write(send, self._frame(event))
                 coming = asyncio.ensure_future(self._next())
         finally:
             coming.cancel()

@@ -13,9 +13,10 @@ from orchestrator.http.download import Download
 from orchestrator.http.errors import ApiError, bad_field
 from orchestrator.http.event_stream import EventStream
 from orchestrator.http.job_page import list_of, no_result, page_of
+from orchestrator.http.job_previews import JobPreviews
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.pages import json_response
-from orchestrator.http.ports import Jobs
+from orchestrator.http.ports import Jobs, Service
 from orchestrator.http.schema import decode_job
 from orchestrator.http.submission import Submission
 from orchestrator.jobs.model import Job, JobStatus
@@ -29,9 +30,15 @@ class JobDesk:
     """The handlers of `/v1/jobs`. `leaving` is set when the server is about to end."""
 
     def __init__(
-        self, jobs: Jobs, submission: Submission, options: HttpOptions, leaving: asyncio.Event
+        self,
+        service: Service,
+        jobs: Jobs,
+        submission: Submission,
+        options: HttpOptions,
+        leaving: asyncio.Event,
     ) -> None:
         self._jobs, self._submission, self._options = jobs, submission, options
+        self._previews = JobPreviews(service, jobs)
         self._leaving = leaving
 
     async def create(self, request: Request) -> Response:
@@ -73,6 +80,7 @@ class JobDesk:
         return EventStream(
             self._jobs.events(job.id, after),
             lambda job: msgspec.json.encode(page_of(job, base)),
+            self._previews.write,
             self._leaving,
             self._options.ping_s,
         )

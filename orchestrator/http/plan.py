@@ -9,7 +9,7 @@ import msgspec
 
 from orchestrator.http.errors import ApiError, bad_field, unsupported
 from orchestrator.http.options import HttpOptions
-from orchestrator.http.schema import MAX_SEED, ImageRequest
+from orchestrator.http.schema import MAX_SEED, ImageRequest, JobRequest
 from orchestrator.http.size import check_size, requested_size
 from orchestrator.http.speed import step_cache
 from transfer.messages import Inputs, ModelInfo, Output
@@ -24,7 +24,7 @@ ECHOED_QUALITY = {"low", "medium", "high", "xhigh", "max"}  # what the SDK's rep
 
 class Plan(msgspec.Struct, frozen=True):
     """`inputs[i]` has the seed `seed + i`; each is a request of its own. `previews`: how many of
-    each picture are to be streamed."""
+    each picture are to be streamed, or shown in the job's events."""
 
     inputs: list[Inputs]
     seed: int
@@ -80,9 +80,20 @@ def _check_stream(request: ImageRequest) -> None:
 
 
 def _previews(request: ImageRequest, model: ModelInfo) -> int:
-    """None of videos and sounds: decoding one takes too long to do it for a look."""
-    asked = (request.partial_images or 0) if request.stream else 0
+    """None of videos and sounds: decoding one takes too long to do it for a look. A stream of them
+    has its last event; a job that asks for what never comes is refused."""
+    is_job = isinstance(request, JobRequest)
+    asked = (request.partial_images or 0) if request.stream or is_job else 0
+    if asked and is_job and (reason := _no_previews(model)):
+        message = f"`partial_images`: there are none of {model.name}, {reason}; leave it out"
+        raise unsupported("partial_images", message)
     return asked if model.modality == "image" else 0
+
+
+def _no_previews(model: ModelInfo) -> str | None:
+    if model.modality != "image":
+        return f"which makes {model.modality}"
+    return None if model.splittable else "whose pipeline runs whole in one instance"
 
 
 def _output(request: ImageRequest, model: ModelInfo) -> Output:

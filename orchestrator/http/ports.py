@@ -93,6 +93,11 @@ class Jobs(Protocol):
         """The bytes of a file. Raises `transfer.errors.MediaError` if it is gone."""
         ...
 
+    def preview(self, media: Media) -> AsyncGenerator[bytes, None]:
+        """The bytes of what an event has `shown`. Raises `transfer.errors.MediaError` if it is
+        gone, as it is when there is a later one, or the picture itself."""
+        ...
+
     def local_path(self, file: StoredFile) -> Path | None:
         """Where the file lies, if it lies on this machine: then it is served with ranges."""
         ...

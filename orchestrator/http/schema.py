@@ -83,7 +83,10 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = None
     partial_images: Annotated[
         Annotated[int, Meta(ge=0, le=3)] | None,
-        Meta(description="With stream=true: pictures half done, at most so many of each."),
+        Meta(
+            description="With stream=true, and in a job's events: pictures half done, at most so "
+            "many of each."
+        ),
     ] = None
 
     negative_prompt: Annotated[

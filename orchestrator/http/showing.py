@@ -12,23 +12,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from orchestrator.http.body import Base64
 from orchestrator.http.errors import ErrorReply
 from orchestrator.http.event_stream import HEADERS, PING
 from orchestrator.http.faults import to_api_error
 from orchestrator.http.gone import until_gone
 from orchestrator.http.making import Broken, Made, Making, News, Preview
+from orchestrator.http.picture_event import write_picture
 from orchestrator.http.plan import Plan
-from orchestrator.http.reading import Reading
 from orchestrator.http.schema import ImageCompleted, PartialImage
 from orchestrator.http.seconds import rounded
 from orchestrator.http.streamed import Writer
-from orchestrator.http.turns import give_way
 from transfer.errors import MediaError
 from transfer.messages import Media, ModelInfo
 
 GRACE_S = 0.25  # an error that comes so soon still has its HTTP status
-PARTIAL, COMPLETED = "image_generation.partial_image", "image_generation.completed"
 
 
 class Showing(Response):
@@ -105,7 +102,7 @@ class Showing(Response):
             event = PartialImage(
                 partial_image_index=preview.number, image_index=preview.index, **self._facts(media)
             )
-            await _event(writer, PARTIAL, event, reading)
+            await write_picture(writer, event, reading)
         finally:
             await reading.close()
             await self._making.files.give_back(media)
@@ -118,7 +115,7 @@ class Showing(Response):
                 image_index=made.index, timings=rounded(made.result.timings), **self._facts(media)
             )
             try:
-                await _event(writer, COMPLETED, event, reading)
+                await write_picture(writer, event, reading)
             finally:
                 await reading.close()
             await self._making.files.give_back(media)
@@ -136,16 +133,3 @@ class Showing(Response):
             "quality": self._plan.quality,
             "output_format": self._plan.output_format,
         }
-
-
-async def _event(
-    writer: Writer, name: str, event: PartialImage | ImageCompleted, reading: Reading
-) -> None:
-    """One event, whose picture passes through in pieces; the field for it comes last."""
-    head = msgspec.json.encode(event).removesuffix(b'""}')
-    await writer.write(f"event: {name}\ndata: ".encode() + head + b'"')
-    base64 = Base64()
-    while chunk := await reading.next():
-        await writer.write(base64.feed(chunk))
-        await give_way()
-    await writer.write(base64.finish() + b'"}\n\n', flush=True)

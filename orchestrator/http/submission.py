@@ -44,7 +44,8 @@ class Submission:
 
     def _spec(self, plan: Plan) -> JobSpec:
         described = Described(plan.seed, plan.output_format, plan.quality, plan.as_url)
-        return JobSpec(plan.inputs, described, self._options.request_timeout_s)
+        limit = self._options.request_timeout_s
+        return JobSpec(plan.inputs, described, limit, previews=plan.previews)
 
 
 def idempotency_of(request: Request, asked: ImageRequest) -> Idempotency | None:

@@ -35,7 +35,8 @@ class Part:
 
     `attempts`: the latest that was begun, over all lives; `noted`: the latest that was written
     down. `runs`: submissions in this life that came to a result. `media`: the files where they
-    were made, until they are released there.
+    were made, until they are released there. `shown`: how many previews there were in this life;
+    `preview`: the files of the latest, while the core has the part.
     """
 
     def __init__(self, case: "Case", index: int, key: int) -> None:
@@ -44,10 +45,11 @@ class Part:
         self.key = key
         self.at = At.HELD
         self.attempts = self.noted = 0
-        self.runs = self.stores = 0
+        self.runs = self.stores = self.shown = 0
         self.progress = JobProgress()
         self.timings: Timings | None = None
         self.media: list[Media] = []
+        self.preview: list[Media] = []
         self.files: list[StoredFile] = []
 
     @property

@@ -2,7 +2,7 @@
 
 from collections import Counter, deque
 
-from orchestrator.core.commands import Progress, Reject, Resolve
+from orchestrator.core.commands import Preview, Progress, Reject, Resolve
 from orchestrator.core.lines import Line
 from orchestrator.jobs.books import Books
 from orchestrator.jobs.case import At, Case, Part, Phase, last_snapshot
@@ -41,7 +41,7 @@ from orchestrator.jobs.events import (
     Written,
 )
 from orchestrator.jobs.limits import Limits
-from orchestrator.jobs.model import JobStatus
+from orchestrator.jobs.model import JobEvent, JobStatus, Shown
 from orchestrator.jobs.pictures import Pictures
 from orchestrator.jobs.retention import Retention
 from orchestrator.jobs.writing import Writing
@@ -57,9 +57,10 @@ class Desk:
 
     It stands between three others, and knows them only by events and commands:
 
-    - The core gets `Submit` and `Cancel`, and its `Progress`, `Resolve` and `Reject` about requests
-      that this desk `owns` are events here. As the core promises: each Submit is followed by one
-      Reject, or by Progress and in the end one Resolve.
+    - The core gets `Submit` and `Cancel`, and its `Progress`, `Preview`, `Resolve` and `Reject`
+      about requests that this desk `owns` are events here. As the core promises: each Submit is
+      followed by one Reject, or by Progress and in the end one Resolve; a Preview may come
+      between any of these.
     - The journal gets `Write`. Its shell owes one `Written` or `WriteFailed` for each, in any
       order. Entries that were written are read again in the order of their tickets; one that
       failed may turn up there all the same, and one that nobody reported on because of a crash
@@ -128,6 +129,8 @@ class Desk:
                 self._write_failed(self._writing.failed(ticket, reason, self.now), reason)
             case Progress():
                 self._pictures.progressed(event)
+            case Preview():
+                self._pictures.previewed(event)
             case Resolve():
                 self._pictures.resolved(event)
             case Reject(request=request):
@@ -370,6 +373,12 @@ class Desk:
         if news != case.told:
             case.told = news
             self._notify(case)
+
+    def shows(self, part: Part) -> None:
+        case = part.case
+        case.events += 1
+        shown = Shown(part.index, part.shown - 1, part.preview[0])
+        self._do(Notify(JobEvent(case.events, "preview", self.books.snapshot(case), shown)))
 
     def _notify(self, case: Case) -> None:
         case.events += 1

@@ -1,9 +1,10 @@
-"""What can happen to the desk. The outcomes of the core (Progress, Resolve, Reject) are events too.
+"""What can happen to the desk. The outcomes of the core (Progress, Preview, Resolve, Reject) are
+events too.
 
 Times are the `now` that comes with each event.
 """
 
-from orchestrator.core.commands import Progress, Reject, Resolve
+from orchestrator.core.commands import Preview, Progress, Reject, Resolve
 from orchestrator.jobs.entries import Entry
 from orchestrator.jobs.model import Idempotency, JobSpec, StoredFile
 from transfer.messages import Record
@@ -73,6 +74,7 @@ Event = (
     | Written
     | WriteFailed
     | Progress
+    | Preview
     | Resolve
     | Reject
     | Stored

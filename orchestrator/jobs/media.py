@@ -66,6 +66,10 @@ class MediaKeeper:
         store, key = self._place(file)
         return store.chunks(key)
 
+    def unfinished(self, media: Media) -> AsyncGenerator[bytes, None]:
+        """The bytes of a file where it was made. Raises `MediaError` if it is gone."""
+        return self._gateway.chunks(media)
+
     def local_path(self, file: StoredFile) -> Path | None:
         """Where the file lies, if it lies on this machine."""
         store, key = self._place(file)

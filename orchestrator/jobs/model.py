@@ -3,7 +3,7 @@
 from typing import Literal
 
 from orchestrator.core.commands import Timings
-from transfer.messages import ErrorInfo, Inputs, Record
+from transfer.messages import ErrorInfo, Inputs, Media, Record
 
 JobStatus = Literal["queued", "running", "completed", "failed", "cancelled"]
 OVER: frozenset[JobStatus] = frozenset({"completed", "failed", "cancelled"})
@@ -22,13 +22,15 @@ class JobSpec(Record, frozen=True):
     """What is asked for: one picture for each of `inputs`.
 
     `deadline_s`: what each picture may take from when the cluster takes it up, in seconds. Waiting
-    before that is not counted, and a picture that is computed again gets it again.
+    before that is not counted, and a picture that is computed again gets it again. `previews`: how
+    many of each picture half done are wanted, at most.
     """
 
     inputs: list[Inputs]
     described: Described
     deadline_s: float
     kind: Literal["image"] = "image"
+    previews: int = 0
 
 
 class Idempotency(Record, frozen=True):
@@ -86,12 +88,23 @@ class Job(Record, frozen=True):
         return self.status in OVER
 
 
+class Shown(Record, frozen=True):
+    """A picture half done: the `number`-th preview, from 0, of the job's picture `index`. The file
+    lies where it was made, until there is a later one or the picture is done (`Jobs.preview`)."""
+
+    index: int
+    number: int
+    media: Media
+
+
 class JobEvent(Record, frozen=True):
-    """Something happened to a job. Numbers grow within a job, over restarts too, and begin at 1."""
+    """Something happened to a job. Numbers grow within a job, over restarts too, and begin at 1.
+    `shown`: what there is to see; only of those called "preview"."""
 
     number: int
-    name: Literal["queued", "progress", "completed", "failed", "cancelled"]
+    name: Literal["queued", "progress", "preview", "completed", "failed", "cancelled"]
     job: Job
+    shown: Shown | None = None
 
 
 class KeyConflict(Exception):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, Protocol
 
-from orchestrator.core.commands import Completed, Progress, Resolve
+from orchestrator.core.commands import Completed, Preview, Progress, Resolve
 from orchestrator.core.events import Cancel, Submit
 from orchestrator.core.lines import Line
 from orchestrator.jobs.case import At, Case, Part
@@ -25,6 +25,9 @@ class News(Protocol):
 
     def moved(self, case: Case) -> None:
         """One of its pictures is somewhere else than before."""
+
+    def shows(self, part: Part) -> None:
+        """There is a new preview of it."""
 
     def began(self, part: Part) -> None:
         """An instance began with a new attempt at it."""
@@ -104,8 +107,26 @@ class Pictures:
             self._news.began(part)
         self._news.moved(part.case)
 
+    def previewed(self, event: Preview) -> None:
+        """Only the latest of a picture is kept, and none of one that is not computed any more."""
+        part = self._out.get(event.request)
+        if part is None or part.at not in (At.SENT, At.RUNNING):
+            self._do(Release(event.media))
+            return
+        self._hide(part)
+        part.preview = event.media
+        part.shown += 1
+        self._news.shows(part)
+
+    def _hide(self, part: Part) -> None:
+        preview, part.preview = part.preview, []
+        if preview:
+            self._do(Release(preview))
+
     def resolved(self, event: Resolve) -> None:
         part, result = self._out.get(event.request), event.result
+        if part is not None:
+            self._hide(part)
         if part is None or part.at not in (At.SENT, At.RUNNING):
             if part is not None and part.at is At.LEAVING:
                 del self._out[event.request]
@@ -158,7 +179,8 @@ class Pictures:
             self._out[part.request] = part
             self._move(part, At.SENT)
             inputs = spec.inputs[part.index]
-            self._do(Submit(part.request, inputs, spec.deadline_s, part.attempts))
+            previews = 0 if part.shown else spec.previews  # whoever waits has seen some
+            self._do(Submit(part.request, inputs, spec.deadline_s, part.attempts, previews))
 
     def _move(self, part: Part, at: At) -> None:
         self._ahead += (at is At.SENT) - (part.at is At.SENT)
@@ -244,6 +266,7 @@ class Pictures:
                 self._pauses.discard(part.key)
                 self._do(Release(part.media))
             case At.SENT | At.RUNNING:
+                self._hide(part)
                 self._move(part, At.LEAVING)
                 self._do(Cancel(part.request, "the job is over"))
             case At.STORING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.control import Control, Outcome
-from orchestrator.core.commands import Completed, Discard, Preview, Resolve, Timings
+from orchestrator.core.commands import Completed, Discard, Resolve, Timings
 from orchestrator.core.events import Cancel, Submit
 from orchestrator.jobs.case import Phase
 from orchestrator.jobs.commands import (
@@ -53,6 +53,7 @@ from orchestrator.jobs.model import (
     KeyConflict,
     StoredFile,
 )
+from orchestrator.jobs.previews import Previews
 from orchestrator.service import Busy
 from transfer.messages import Media
 from transfer.threads import in_thread
@@ -86,6 +87,9 @@ class Jobs:
         self._askers = 0
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._news: dict[str, News] = {}
+        self._previews = Previews(
+            keeper.unfinished, lambda media: self._tidy(self._keeper.release([media]))
+        )
         self._storing: dict[asyncio.Task[None], _Source] = {}
         self._tidying: set[asyncio.Task[None]] = set()
         self._lost = asyncio.Event()
@@ -171,6 +175,12 @@ class Jobs:
         """The bytes of a file. Raises `MediaError` if it is gone."""
         return self._keeper.chunks(file)
 
+    def preview(self, media: Media) -> AsyncGenerator[bytes, None]:
+        """The bytes of what an event has `shown`. Raises `MediaError` if it is gone: there is a
+        later one, the picture is done, or the decoder has ended. Who has begun to read can read it
+        to its end."""
+        return self._previews.read(media)
+
     def local_path(self, file: StoredFile) -> Path | None:
         """Where the file lies, if it lies on this machine."""
         return self._keeper.local_path(file)
@@ -243,7 +253,7 @@ class Jobs:
             self._carry_out(command)
 
     def _hear(self, outcome: Outcome) -> None:
-        if not isinstance(outcome, Discard | Preview) and self._desk.owns(outcome.request):
+        if not isinstance(outcome, Discard) and self._desk.owns(outcome.request):
             if isinstance(outcome, Resolve) and isinstance(outcome.result, Completed):
                 for finished in self._observers:
                     finished(outcome.result.timings)
@@ -282,7 +292,8 @@ class Jobs:
                 self._storing[task] = _Source(command.media, self._lives)
                 task.add_done_callback(self._storing.pop)
             case Release(media=media):
-                self._tidy(self._keeper.release(media))
+                if made := [each for each in media if not self._previews.let_go(each)]:
+                    self._tidy(self._keeper.release(made))
             case Delete(files=files):
                 self._tidy(self._keeper.delete(files))
             case Answer(asker=asker, reply=reply):
@@ -298,6 +309,8 @@ class Jobs:
 
     def _notify(self, event: JobEvent) -> None:
         job = event.job.id
+        if event.shown is not None:
+            self._previews.show(event.shown.media)
         self._news.setdefault(job, News()).add(event)
         if event.job.over:
             del self._news[job]  # its readers hold on to it; the desk keeps the end

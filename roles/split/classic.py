@@ -87,8 +87,8 @@ class ClassicProgram:
 
     # ------------------------------------------------------------ the roles
 
-    def warm(self) -> None:
-        warming.warm(self)
+    def warm(self, ran: Callable[[int, int], None] | None = None) -> None:
+        warming.warm(self, ran)
 
     def with_parts(self, parts: Mapping[str, Any]) -> "ClassicProgram":
         """The same program with some components in the place of its own."""

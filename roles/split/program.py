@@ -11,7 +11,7 @@ One request passes three calls, in one process or in three:
 `classic.ClassicProgram` implements it for the classic pipelines of diffusers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -189,8 +189,9 @@ class Program(Protocol):
     def device(self) -> Any:
         """The torch.device that computes. Payloads are unpacked to it: `unpack(device=...)`."""
 
-    def warm(self) -> None:
-        """Runs the transformer as two requests would. Raises ModelError if it cannot run so."""
+    def warm(self, ran: Callable[[int, int], None] | None = None) -> None:
+        """Runs the transformer as two requests would. `ran` gets how many forwards have run, of how
+        many, skipped ones included. Raises ModelError if it cannot run so."""
 
     def encode(self, call: Call) -> Any:
         """The payload for `denoise`. Raises BadInput for what the model cannot make."""

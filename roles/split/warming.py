@@ -8,7 +8,8 @@ shapes, and takes zeros.
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,14 +26,22 @@ from transfer.speed import told
 log = logging.getLogger(__name__)
 
 
-def warm(program: Any) -> None:
-    """Runs each form of forward for one request and for two. Raises ModelError if that fails.
+def warm(program: Any, ran: Callable[[int, int], None] | None = None) -> None:
+    """Runs each form of forward for one request and for two. Raises ModelError if that fails. `ran`
+    gets how many are behind it, of how many; of a form that came before, both are.
 
     `program` is a `roles.split.classic.ClassicProgram`. A model whose requests cannot be made up is
     left as it is: then the first of them take longer.
     """
     forms: set[str] = set()
-    for inputs in _inputs(program.info):
+    requests = list(_inputs(program.info))
+
+    def passed(count: int) -> None:
+        if ran is not None:
+            ran(count, 2 * len(requests))
+
+    passed(0)
+    for number, inputs in enumerate(requests):
         try:
             pair = [_begun(program, inputs) for _ in range(2)]
         except Exception as error:
@@ -43,14 +52,17 @@ def warm(program: Any) -> None:
         form = (key_of(calls[0]) or "").partition(":")[0]
         if form not in forms:
             forms.add(form)
-            _run(program.info, calls)
+            _run(program.info, calls, partial(passed, 2 * number + 1))
+        passed(2 * number + 2)
         for each in pair:
             each.cancel()
 
 
-def _run(info: ModelInfo, calls: list[TransformerCall]) -> None:
+def _run(info: ModelInfo, calls: list[TransformerCall], half: Callable[[], None]) -> None:
+    """`half` is called between the two."""
     try:
         calls[0].run()
+        half()
         if key_of(calls[0]) is not None:
             merge(calls)[0].run()
     except Exception as error:

@@ -54,7 +54,7 @@ async def test_f3_f19_a_hung_rank_and_a_store_that_is_no_folder(
     """The same without a mount, and with a rank that hangs beside it."""
     store, book = tmp_path / "store", Book(tmp_path / "book")
     store.mkdir()
-    settings = {"media_store": str(store), "rank_timeout_s": 3.0}
+    settings = {"media_store": str(store), "rank_timeout_s": 15.0}  # which no honest unit takes
     async with troupe(
         tmp_path / "state", *NAMES, settings=settings, media_store=str(store)
     ) as them:

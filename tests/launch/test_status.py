@@ -30,6 +30,13 @@ def shown(canned: Canned, capsys: pytest.CaptureFixture[str], **roles: list[dict
     return capsys.readouterr().out
 
 
+def test_one_that_warms_up_says_how_far_it_is(
+    canned: Canned, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warming = instance("d-0") | {"state": "warming", "warmed": [1, 6]}
+    assert "warming 1/6" in shown(canned, capsys, denoiser=[warming])
+
+
 def test_a_row_for_each_instance_and_for_what_is_missing(
     canned: Canned, capsys: pytest.CaptureFixture[str]
 ) -> None:

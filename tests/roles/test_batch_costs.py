@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roles import batch_costs
-from roles.batch_costs import BatchCosts
+from roles.batch_costs import BatchCosts, Line
 from roles.calls import Measured
 
 KEY = "form:values"
@@ -66,6 +66,42 @@ def test_a_little_gain_is_not_worth_it() -> None:
     assert set(live(costs, lambda size: 0.97 * size, 20)[4:]) == {1}
 
 
+def prompt(seconds: dict[int, float]) -> BatchCosts:
+    """Of those who want the first to be done soon; these sizes are judged."""
+    costs = BatchCosts(prompt=True)
+    for size, each in seconds.items():
+        for _ in range(batch_costs.ENOUGH):
+            costs.learn(Measured(KEY, size, each))
+    return costs
+
+
+@pytest.mark.parametrize(("together", "size"), [(1.4, 2), (1.6, 1)])
+def test_two_share_if_the_sum_of_their_latencies_falls(together: float, size: int) -> None:
+    """Alone the first ends after 1 and the second after 2; together both after `together`."""
+    costs = prompt({1: 1.0, 2: together})
+    assert [costs.size(KEY, 2) for _ in range(9)] == [size] * 9
+
+
+def test_four_go_two_by_two_if_they_are_done_sooner_so_on_average() -> None:
+    """1 + 2 + 3 + 4 = 10 one by one; 2·1.48 + 2·2.96 = 8.9 by two; 4·2.6 = 10.4 all together."""
+    costs = prompt({1: 1.0, 2: 1.48, 4: 2.6})
+    assert costs.size(KEY, 4) == 2
+    assert costs.size(KEY, 4, Line(calls=4, behind=8)) == 4  # the throughput is for them too
+    assert costs.size(KEY, 4, Line(calls=16)) == 4
+
+
+def test_branches_of_one_request_share_as_soon_as_it_is_faster() -> None:
+    """Neither is of any use without the other."""
+    costs = prompt({1: 1.0, 2: 1.9})
+    assert costs.size(KEY, 2, Line(calls=2, branches=2)) == 2
+    assert costs.size(KEY, 2, Line(calls=2)) == 1
+
+
+def test_sizes_in_between_are_tried_where_they_may_be_the_best() -> None:
+    costs = BatchCosts(prompt=True)
+    assert live(costs, arithmetic, 8) == [1, 1, 2, 2, 4, 4, 8, 8]
+
+
 def test_one_slow_forward_does_not_decide() -> None:
     costs = BatchCosts()
     live(costs, overhead, 20)
@@ -116,6 +152,7 @@ events = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(events, max_size=80))
 def test_a_size_is_always_within_its_bounds(script: list[tuple[object, ...]]) -> None:
     costs, ceiling = BatchCosts(), 100

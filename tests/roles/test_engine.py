@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from roles import engine as engine_module
-from roles.calls import RankError
+from roles.calls import Meanwhile, RankError, StepDone
 from tests.support.engine_room import CAPACITY, EngineRoom, failure
 from tests.support.scripted_orchestrator import work
 from transfer.header import check_header
@@ -71,6 +71,33 @@ async def test_a_denoiser_frees_the_slots_and_tells_each_step() -> None:
         assert told.report.read_s == pytest.approx(0.001)
         steps = [(m.step, m.steps) for m in room.said if isinstance(m, Progressed)]
         assert steps == [(1, 3), (2, 3), (3, 3)]
+        await room.at_home()
+
+
+async def test_steps_of_a_turn_are_told_before_it_is_over_and_once() -> None:
+    async with EngineRoom() as room:
+        room.ranks.steps, room.ranks.amid, room.ranks.hold = 9, 2, "step"
+        room.accept(room.work("r", "denoiser", room.grant("r")))
+        await room.ranks.held.wait()  # nothing of the turn is answered yet
+        told = [(m.step, m.steps) for m in room.said if isinstance(m, Progressed)]
+        assert told == [(1, 9), (2, 9)]
+        room.ranks.go.set()
+        await room.hear(Delivered)
+        told = [(m.step, m.steps) for m in room.said if isinstance(m, Progressed)]
+        assert told == [(step, 9) for step in range(1, 10)]
+        await room.at_home()
+
+
+async def test_nothing_is_told_of_steps_of_what_was_aborted_in_the_same_turn() -> None:
+    async with EngineRoom() as room:
+        room.ranks.steps, room.ranks.hold = 9, "step"
+        room.accept(room.work("r", "denoiser"))
+        await room.ranks.held.wait()
+        room.engine.abort(Abort(5, "r", 1, "nobody wants it"), 5)
+        room.engine._moved_on(Meanwhile(1, [StepDone("r", 1, 4, 9), StepDone("x", 1, 4, 9)]))
+        room.ranks.go.set()
+        await room.hear(Aborted)
+        assert not any(isinstance(m, Progressed) for m in room.said)
         await room.at_home()
 
 

@@ -38,11 +38,11 @@ class SlowRanks(FakeRanks):
         self.branches = dice.choice([1, 1, 2, 3])
         self.turn = asyncio.Lock()
 
-    async def call(self, message, seconds):  # type: ignore[no-untyped-def]
+    async def call(self, message, seconds, meanwhile=None):  # type: ignore[no-untyped-def]
         async with self.turn:
             for _ in range(self.dice.randrange(4)):
                 await asyncio.sleep(0)
-            return await super().call(message, seconds)
+            return await super().call(message, seconds, meanwhile)
 
 
 class Storm:

@@ -30,11 +30,15 @@ async def test_it_is_warming_until_it_is_warm(them: ScriptedOrchestrator, tmp_pa
         told = them.registered["d"]
         assert [rank.state for rank in told.ranks] == ["starting"]
         assert told.model.speed == Speed(compile=True)
+        if said.warmed is None:  # it registered before its ranks had done anything
+            said = await them.hear(StateChanged, lambda m: m.warmed is not None, of="d")
+        assert (said.state, said.warmed) == ("warming", (1, 4))
         first = asyncio.create_task(us.wait_ready())
         await asyncio.sleep(0)
         gate.touch()
         ready = await them.hear(StateChanged, lambda m: m.state == "ready", of="d")
         assert [rank.state for rank in ready.ranks] == ["ready"]
+        assert ready.warmed is None
         await first
         assert us.ready["name"] == "d"
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roles.batch_costs import BatchCosts
+from roles.batch_costs import BatchCosts, Line
 from roles.calls import Key, Measured
 from roles.scheduler import Arrived, Ended, InvalidEvent, Plan, Ran, Scheduler, Spent
 from tests.support.batching import Eager
@@ -248,7 +248,7 @@ class Sizes(BatchCosts):
         super().__init__()
         self.chosen, self.ready = chosen, 0
 
-    def size(self, key: str, ready: int) -> int:
+    def size(self, key: str, ready: int, line: Line | None = None) -> int:
         self.ready = ready
         return min(self.chosen, ready)
 

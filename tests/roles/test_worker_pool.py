@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from roles.calls import ECHO, Drop, RankError, RankResult, Stored
+from roles.calls import ECHO, Drop, Meanwhile, RankError, RankResult, Stored
 from roles.pool import PoolResult, WorkerPool
 from roles.process import RankCommand, cause_of_death
 
@@ -86,6 +86,16 @@ async def test_an_answer_counts_that_comes_in_one_turn_with_the_deadline() -> No
             time.sleep(0.01)
         assert (await calling).ok
     assert not surprises
+
+
+async def test_what_a_rank_says_before_its_answer_goes_to_whoever_called() -> None:
+    async with pool(2) as ranks:
+        said: list[Meanwhile] = []
+        result = await ranks.call(Drop("tells:0", 1), SOON_S, said.append)
+        assert [each.warmed for each in said] == [(1, 2), (2, 2)]
+        assert result.ok
+        assert (await ranks.call(Drop("tells:0", 1), SOON_S)).ok  # nobody listens
+        assert len(said) == 2
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,9 @@ class Orchestrator:
                 self.world.watched[host.pid] = (name, epoch)
             case Discard(media=media):
                 self.world.release(media)
+            case Preview() if self.desk.owns(command.request):
+                self.taken |= {media.id for media in command.media}
+                self.tell(command)
             case Preview():
                 self.world.shown(command)
             case Progress() | Reject() | Resolve() if self.desk.owns(command.request):

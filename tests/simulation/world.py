@@ -254,6 +254,9 @@ class World:
             self._ended(reply)
 
     def notified(self, event: JobEvent) -> None:
+        if event.shown is not None:
+            assert event.shown.media.id in self.orchestrator.taken, "a preview that was let go"
+            self.results["previews"] += 1
         if event.job.status in ("completed", "failed", "cancelled"):
             self._ended(event.job)
 
@@ -341,7 +344,8 @@ class World:
         key = f"k{self.random.randint(1, len(self._asking) + 2)}"
         self._asking[self._count] = key
         inputs = [self._inputs()] * self.random.randint(1, 2)
-        spec = JobSpec(inputs[:1], Described(1, "png", "high", False), 60.0)
+        described, previews = Described(1, "png", "high", False), self.random.randint(0, 3)
+        spec = JobSpec(inputs[:1], described, 60.0, previews=previews)
         idempotency = Idempotency(key, b"digest")
         self.orchestrator.tell(
             desk_events.JobAsked(self._count, f"j{self._count}", spec, idempotency)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from roles.batch_costs import BatchCosts
+from roles.batch_costs import BatchCosts, Line
 from roles.calls import Key
 from roles.scheduler import Arrived, Ended, Ran, Scheduler
 from roles.split.batching import key_of, tensors
@@ -16,7 +16,7 @@ from roles.stepping import Stepper
 class Eager(BatchCosts):
     """Whoever may share, shares: tests of what is computed do not depend on how long it takes."""
 
-    def size(self, key: str, ready: int) -> int:
+    def size(self, key: str, ready: int, line: Line | None = None) -> int:
         return ready
 
 

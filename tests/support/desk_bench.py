@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from orchestrator.core.commands import Completed, Progress, QueueFull, Reject, Resolve
+from orchestrator.core.commands import Completed, Preview, Progress, QueueFull, Reject, Resolve
 from orchestrator.core.events import Submit
 from orchestrator.jobs.commands import Answer, Command, Store, Write
 from orchestrator.jobs.desk import Desk
@@ -21,7 +21,7 @@ from orchestrator.jobs.events import (
 )
 from orchestrator.jobs.limits import Limits
 from orchestrator.jobs.model import Idempotency, Job, StoredFile
-from tests.support.simulated_desk import TIMINGS, picture, spec
+from tests.support.simulated_desk import TIMINGS, look, picture, spec
 from transfer.messages import ErrorInfo
 
 T = TypeVar("T", bound=Command)
@@ -64,9 +64,16 @@ class DeskBench:
 
     # ------------------------------------------------------------ clients
 
-    def ask(self, job: str, count: int = 1, key: str | None = None, body: bytes = b"") -> None:
+    def ask(
+        self,
+        job: str,
+        count: int = 1,
+        key: str | None = None,
+        body: bytes = b"",
+        previews: int = 0,
+    ) -> None:
         idempotency = None if key is None else Idempotency(key, body)
-        self.feed(JobAsked(7, job, spec(count), idempotency))
+        self.feed(JobAsked(7, job, spec(count, previews=previews), idempotency))
 
     def cancel(self, job: str) -> None:
         self.feed(CancelAsked(8, job))
@@ -92,6 +99,9 @@ class DeskBench:
 
     def run(self, request: str, attempt: int = 1, step: int = 0) -> None:
         self.feed(Progress(request, attempt, "denoiser", "d", step, 9))
+
+    def preview(self, request: str, number: int) -> None:
+        self.feed(Preview(request, [look(request, number)]))
 
     def finish(self, request: str, attempt: int = 1) -> None:
         self.feed(Resolve(request, Completed([picture(request, attempt)], TIMINGS, attempt)))

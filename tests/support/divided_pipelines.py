@@ -88,7 +88,7 @@ def _denoised(
     call = Call(name, Inputs(PARAMS[name], seed=3, exact=exact))
     live = Live(program.denoise(call, program.encode(call)), exact)
     live.denoising.start()
-    stepper = Stepper(lambda: None, 0.0, lambda: False, world)
+    stepper = Stepper(lambda: None, 0.0, lambda: False, world=world)
     while not live.denoising.done:
         turn = stepper.take([live])
         assert turn.errors == [None], turn.errors

@@ -17,6 +17,7 @@ from roles.calls import (
     Drop,
     Key,
     Marked,
+    Meanwhile,
     MediaFile,
     Outcome,
     Outcomes,
@@ -25,6 +26,7 @@ from roles.calls import (
     RankError,
     RankResult,
     Run,
+    StepDone,
     Store,
     Stored,
     Value,
@@ -61,7 +63,7 @@ class FakeRanks:
     A denoiser takes `steps` steps; a payload has `nbytes`. `errors`: what a rank says of a request
     at its next unit. `hold`: "begin", "encode", "step", "decode", "store", "collect" or "drop":
     such calls, but for the first `skip` of them, wait until `go` is set. `done` tells the calls in
-    the order of their ends.
+    the order of their ends. `amid`: so many steps of a turn are told before it ends.
     """
 
     def __init__(self, ranks: int = 1) -> None:
@@ -69,6 +71,7 @@ class FakeRanks:
         self.died: asyncio.Future[Death] = asyncio.get_running_loop().create_future()
         self.steps = 3
         self.nbytes = 1000
+        self.amid = 0
         self.step_s = 0.0  # of compute, that each step reports
         self.why_not: str | None = None  # no checkpoint can be made
         self.lost: dict[int, tuple[int, int]] = {}  # step → what the ranks say that it was
@@ -88,8 +91,16 @@ class FakeRanks:
         self._roles: dict[Key, Role] = {}
         self._at: dict[Key, int] = {}
 
-    async def call(self, message: Call, seconds: float) -> PoolResult:
+    async def call(
+        self,
+        message: Call,
+        seconds: float,
+        meanwhile: Callable[[Meanwhile], None] | None = None,
+    ) -> PoolResult:
         what, who = _name(message)
+        if isinstance(message, Run) and meanwhile is not None:
+            for _ in range(self.amid):
+                meanwhile(self._stepped(message))
         if what == self.hold and self.skip:
             self.skip -= 1
         elif what == self.hold:
@@ -117,6 +128,12 @@ class FakeRanks:
     def die(self, how: str = "died of SIGKILL", rank: int = 0) -> None:
         if not self.died.done():
             self.died.set_result(Death(rank, self.pids[rank], how))
+
+    def _stepped(self, run: Run) -> Meanwhile:
+        keys = [key for group in run.groups for key in group if key in self._at]
+        for key in keys:
+            self._at[key] += 1
+        return Meanwhile(run.call, [StepDone(*key, self._at[key], self.steps) for key in keys])
 
     def _all(self, value: Value, error: RankError) -> PoolResult:
         pids = enumerate(self.pids)

@@ -16,14 +16,15 @@ from orchestrator.jobs.model import (
     JobSpec,
     JobStatus,
     KeyConflict,
+    Shown,
     StoredFile,
 )
 from orchestrator.service import Timings
 from transfer.errors import MediaError
-from transfer.messages import ErrorInfo
+from transfer.messages import ErrorInfo, Media
 
 TIMINGS = Timings(queue_s=0.5, encoder_s=0.01, transfer_s=0.0000004, total_s=0.75)
-Name = Literal["queued", "progress", "completed", "failed", "cancelled"]
+Name = Literal["queued", "progress", "preview", "completed", "failed", "cancelled"]
 
 
 def picture(seed: int, nbytes: int = 1000) -> bytes:
@@ -131,6 +132,13 @@ class FakeJobs:
         for start in range(0, len(content), 300):
             yield content[start : start + 300]
 
+    async def preview(self, media: Media) -> AsyncGenerator[bytes, None]:
+        content = self.files.get(media.id)
+        if content is None:
+            raise MediaError(f"{media.id} is gone")
+        for start in range(0, len(content), 300):
+            yield content[start : start + 300]
+
     def local_path(self, file: StoredFile) -> Path | None:
         return self.folder / file.key if self.folder else None
 
@@ -139,6 +147,13 @@ class FakeJobs:
         await self._change(
             id, "progress", status="running", position=None, attempts=1, progress=progress
         )
+
+    async def show(self, id: str, number: int, content: bytes, index: int = 0) -> None:
+        """A preview; only the latest of each picture stays."""
+        media = Media(f"{id}-{index}~{number}", "image", "image/png", len(content), 128, 96)
+        self.files.pop(f"{id}-{index}~{number - 1}", None)
+        self.files[media.id] = content
+        await self._put(self.jobs[id], "preview", Shown(index, number, media))
 
     async def complete(self, id: str) -> None:
         spec = self.specs[id]
@@ -171,9 +186,9 @@ class FakeJobs:
     async def _change(self, id: str, name: Name, **fields: object) -> None:
         await self._put(msgspec.structs.replace(self.jobs[id], **fields), name)
 
-    async def _put(self, job: Job, name: Name) -> None:
+    async def _put(self, job: Job, name: Name, shown: Shown | None = None) -> None:
         async with self._moved:
             self.jobs[job.id] = job
             events = self._events.setdefault(job.id, [])
-            events.append(JobEvent(len(events) + 1, name, job))
+            events.append(JobEvent(len(events) + 1, name, job, shown))
             self._moved.notify_all()

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,12 @@ class ScriptedProgram:
         if speed is not None:
             self.info = replace(INFO, speed=speed)
 
-    def warm(self) -> None:
+    def warm(self, ran: Callable[[int, int], None] | None = None) -> None:
         if self._model == "cold":
             raise ModelError("cold does not run with compile")
         if self._model.startswith("warm:"):
+            if ran is not None:
+                ran(1, 4)
             while not Path(self._model.removeprefix("warm:")).exists():
                 time.sleep(0.002)
 

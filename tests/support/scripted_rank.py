@@ -8,6 +8,7 @@ exit:R kill:R   rank R exits with code 5, or dies of SIGKILL, before it answers
 hang:R          rank R never answers this call, but the next ones
 late:R          rank R answers this call only when the next one has come
 garbage:R       rank R sends bytes that are no frame
+tells:R         rank R says how far it is, twice, before it answers
 stubborn:R      rank R ignores SIGTERM and Shutdown from now on
 """
 
@@ -16,7 +17,17 @@ import os
 import signal
 import socket
 
-from roles.calls import Drop, Frames, RankError, Reply, Shutdown, Stored, call_decoder, frame
+from roles.calls import (
+    Drop,
+    Frames,
+    Meanwhile,
+    RankError,
+    Reply,
+    Shutdown,
+    Stored,
+    call_decoder,
+    frame,
+)
 
 
 def main() -> None:
@@ -58,6 +69,9 @@ class ScriptedRank:
             os.kill(os.getpid(), signal.SIGKILL)
         if mine and what == "garbage":
             self.channel.sendall(b"\xff" * 64)
+        if mine and what == "tells":
+            for done in (1, 2):
+                self.channel.sendall(frame(Meanwhile(call.call, warmed=(done, 2))))
         if mine and what == "stubborn":
             self.stubborn = True
             signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -4,7 +4,15 @@ import random
 from collections import Counter, deque
 from collections.abc import Sequence
 
-from orchestrator.core.commands import Completed, Progress, QueueFull, Reject, Resolve, Timings
+from orchestrator.core.commands import (
+    Completed,
+    Preview,
+    Progress,
+    QueueFull,
+    Reject,
+    Resolve,
+    Timings,
+)
 from orchestrator.core.events import Cancel, Submit
 from orchestrator.jobs.case import At
 from orchestrator.jobs.commands import (
@@ -41,13 +49,19 @@ LIMITS = Limits(
 )
 
 
-def spec(count: int = 1, seed: int = 7) -> JobSpec:
+def spec(count: int = 1, seed: int = 7, previews: int = 0) -> JobSpec:
     inputs = [Inputs({"prompt": "a red circle"}, seed + i) for i in range(count)]
-    return JobSpec(inputs, Described(seed, "png", "high", False), deadline_s=60.0)
+    described = Described(seed, "png", "high", False)
+    return JobSpec(inputs, described, deadline_s=60.0, previews=previews)
 
 
 def picture(request: str, attempt: int) -> Media:
     return Media(f"{request}/{attempt}", "image", "image/png", 100, endpoint="tcp://decoder:1")
+
+
+def look(request: str, number: int) -> Media:
+    """A preview of it."""
+    return Media(f"{request}~{number}", "image", "image/png", 50, endpoint="tcp://decoder:1")
 
 
 class DeskWorld:
@@ -71,12 +85,14 @@ class DeskWorld:
         self.begun: Counter[str] = Counter()  # the highest attempt ever, by request
         self.lives: Counter[str] = Counter()
         self.made = 0
+        self.looks = 0
         self._start()
 
     def _start(self) -> None:
         self.desk = Desk(LIMITS)
         self.writes: deque[Write] = deque()
         self.core: dict[str, int] = {}  # request → attempt
+        self.due: dict[str, int] = {}  # request → previews that may come of it
         self.stores: dict[str, Store] = {}
         self.released: set[str] = set()
         self.at_decoder: set[str] = set()
@@ -110,7 +126,8 @@ class DeskWorld:
             digest = bytes([self.dice.randrange(2)])
             key = Idempotency(f"key-{self.dice.randrange(30)}", digest)
         count = self.dice.choice([1, 1, 1, 2, 3])
-        self.feed(JobAsked(self.made, f"job_{self.made}", spec(count), key))
+        asked = spec(count, previews=self.dice.randint(0, 3))
+        self.feed(JobAsked(self.made, f"job_{self.made}", asked, key))
 
     def cancel(self) -> None:
         if self.made:
@@ -143,7 +160,9 @@ class DeskWorld:
         request = self.dice.choice(list(self.core))
         attempt = self.core[request]
         fate = self.dice.random()
-        if fate < 0.4:
+        if self.due[request] and self.dice.random() < 0.3:
+            self._preview(request)
+        elif fate < 0.4:
             self.begun[request] = max(self.begun[request], attempt)
             self.feed(Progress(request, attempt, "denoiser", "d", self.dice.randint(0, 9), 9))
         elif fate < 0.45 and self.faults:
@@ -157,6 +176,13 @@ class DeskWorld:
             media = picture(request, attempt)
             self.at_decoder.add(media.id)
             self.feed(Resolve(request, Completed([media], TIMINGS, attempt)))
+
+    def _preview(self, request: str) -> None:
+        self.due[request] -= 1
+        self.looks += 1
+        media = look(request, self.looks)
+        self.at_decoder.add(media.id)
+        self.feed(Preview(request, [media]))
 
     def store(self) -> None:
         if not self.stores:
@@ -224,6 +250,7 @@ class DeskWorld:
             case Notify(event=event):
                 assert event.number > self.numbers.get(event.job.id, 0)
                 self.numbers[event.job.id] = event.number
+                assert event.shown is None or event.shown.media.id not in self.released
                 self._look(event.job)
             case Forget(job=job):
                 self.forgotten.add(job)
@@ -235,11 +262,13 @@ class DeskWorld:
             return Reject(submit.request, QueueFull(1.0))
         assert len(self.core) < LIMITS.unfinished * 3
         self.core[submit.request] = submit.attempts + 1
+        self.due[submit.request] = submit.previews
         return Progress(submit.request, submit.attempts + 1, "queued", None, 0, 0)
 
     def _release(self, media: list[Media]) -> None:
         kept = {_media_id(key) for key in self._referred()}
         for each in media:
+            assert "~" not in each.id or each.id not in self.released, "a preview, twice"
             assert each.id in kept or not self._wanted(each), "released before the journal had it"
             self.released.add(each.id)
 

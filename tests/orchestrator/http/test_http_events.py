@@ -1,6 +1,7 @@
 """The events of a job over a real socket: as they come, resumed, slow, cut off, many at once."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import socket
@@ -209,3 +210,39 @@ async def test_streams_end_when_the_server_leaves() -> None:
         # cut off, it would be an error and not an end
         assert await rest == []
         assert door.jobs.readers == 0
+
+
+async def test_a_preview_is_an_event_as_in_a_stream_of_pictures() -> None:
+    async with started() as (door, url), following(url) as stream:
+        await stream.next()
+        content = bytes(range(256)) * 40
+        await door.jobs.step("job_0", "denoiser", 4, 8)
+        await door.jobs.show("job_0", 0, content)
+        await stream.next()
+        event = await stream.next()
+        assert event is not None
+        assert (event.id, event.name) == ("3", "image_generation.partial_image")
+        data = event.data
+        assert (data["type"], data["partial_image_index"], data["image_index"]) == (
+            event.name,
+            0,
+            0,
+        )
+        assert (data["size"], data["output_format"]) == ("128x96", "png")
+        assert base64.b64decode(str(data["b64_json"])) == content
+        await door.jobs.complete("job_0")
+        assert [each.name for each in await stream.rest()] == ["completed"]
+
+
+async def test_a_preview_that_is_gone_is_left_out() -> None:
+    async with started() as (door, url):
+        await door.jobs.show("job_0", 0, b"early")
+        await door.jobs.show("job_0", 1, b"later")
+        await door.jobs.complete("job_0")
+        async with following(url, "1") as stream:
+            events = await stream.rest()
+        assert [(each.id, each.name) for each in events] == [
+            ("3", "image_generation.partial_image"),
+            ("4", "completed"),
+        ]
+        assert events[0].data["partial_image_index"] == 1

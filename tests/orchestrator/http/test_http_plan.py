@@ -6,7 +6,7 @@ import pytest
 from orchestrator.http.errors import ApiError
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.plan import Plan, make_plan
-from orchestrator.http.schema import MAX_SEED, ImageRequest
+from orchestrator.http.schema import MAX_SEED, ImageRequest, JobRequest
 from tests.support.front_door import MODEL
 from transfer.messages import ModelInfo, Parameter
 
@@ -169,6 +169,20 @@ def test_another_model_is_not_found() -> None:
         make_plan(ImageRequest(prompt="a", model="dall-e-3"), MODEL, HttpOptions())
     assert (caught.value.status, caught.value.code) == (404, "model_not_found")
     assert "`demo`" in caught.value.message
+
+
+def test_previews_of_a_job() -> None:
+    def asked(model: ModelInfo, count: int | None) -> int:
+        request = JobRequest(prompt="a", partial_images=count)
+        return make_plan(request, model, HttpOptions()).previews
+
+    assert [asked(MODEL, count) for count in (None, 0, 1, 3)] == [0, 0, 1, 3]
+    whole = replace(MODEL, splittable=False, why_not="it loops")
+    for model, why in ((VIDEO, "makes video"), (whole, "runs whole")):
+        assert asked(model, 0) == 0
+        with pytest.raises(ApiError, match=why) as caught:
+            asked(model, 2)
+        assert (caught.value.status, caught.value.param) == (422, "partial_images")
 
 
 def test_streaming() -> None:

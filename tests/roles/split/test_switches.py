@@ -43,9 +43,13 @@ def test_after_the_warm_up_nothing_is_compiled(name, traced, folder, program):
     """Neither for other sizes, nor for shared forwards, nor for a request with a step cache."""
     encoder, plain = program(name, "encoder"), program(name, "denoiser")
     compiled = load(folder(name), ["denoiser"], speed=Speed(compile=True))
-    compiled.warm()
+    ran: list[tuple[int, int]] = []
+    compiled.warm(lambda *far: ran.append(far))
     graphs = traced()
     assert graphs > 0
+    assert [done for done, _ in ran] == sorted({done for done, _ in ran})
+    assert [done for done, _ in ran][:2] == [0, 1]
+    assert ran[-1][0] == ran[-1][1]
     caches = [None] if name == "sd15" else [None, StepCache("first_block", threshold=0.6)]
     for cache in caches:
         for size in ({}, {"height": 48, "width": 32}, {"height": 64, "width": 80}):
@@ -133,7 +137,7 @@ def test_a_model_whose_request_cannot_be_made_up_starts_without(folder, caplog, 
 def test_a_denoiser_alone_makes_up_its_first_forwards(name, folder, monkeypatch, program):
     """Without the text encoders' weights, of the very form that real requests have."""
     seen = []
-    monkeypatch.setattr("roles.split.warming._run", lambda info, calls: seen.append(calls[0]))
+    monkeypatch.setattr("roles.split.warming._run", lambda info, calls, half: seen.append(calls[0]))
     program(name, "denoiser").warm()
     asked = request(name)
     denoising = program(name, "denoiser").denoise(asked, program(name, "encoder").encode(asked))

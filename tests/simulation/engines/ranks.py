@@ -19,6 +19,7 @@ from roles.calls import (
     Load,
     Loaded,
     Marked,
+    Meanwhile,
     MediaFile,
     Outcome,
     Outcomes,
@@ -27,6 +28,7 @@ from roles.calls import (
     Reply,
     Run,
     Shutdown,
+    StepDone,
     Store,
     Stored,
     Value,
@@ -207,7 +209,8 @@ class Rank:
             case Run(unit=unit, groups=groups):
                 for key in [key for key in call.marked if key in self.live]:
                     self.live[key].marked = True
-                return Outcomes([self._run(key, unit) for group in groups for key in group])
+                keys = [key for group in groups for key in group]
+                return Outcomes([self._run(call.call, key, unit) for key in keys])
             case Store():
                 return self._store(call)
             case Collect():
@@ -260,7 +263,7 @@ class Rank:
         self.live[key] = Live(shown.role, shown.inputs, value, shown.step, shown.steps, done=True)
         return Outcome(*key, done=True, nbytes=compute.size(value))
 
-    def _run(self, key: Key, unit: str) -> Outcome:
+    def _run(self, call: int, key: Key, unit: str) -> Outcome:
         live = self._known(key, unit)
         if self._world.strikes("rank error"):
             return self._failed(key, ErrorInfo("rank_failed", "scripted"))
@@ -270,6 +273,7 @@ class Rank:
             for _ in range(taken):
                 live.value, live.step = compute.step(live.value), live.step + 1
                 marked = self._checkpoint(live) or marked
+                self._tell(call, StepDone(*key, live.step, live.steps))
             if live.step < live.steps:
                 return Outcome(
                     *key,
@@ -290,6 +294,11 @@ class Rank:
             steps=live.steps,
             nbytes=None if last else compute.size(live.value),
         )
+
+    def _tell(self, call: int, done: StepDone) -> None:
+        """Of a unit that is still being done; it may come late, or never."""
+        if self.rank == 0 and self._world.dice.random() < 0.5:
+            self._reply(frame(Meanwhile(call, [done])))
 
     def _checkpoint(self, live: Live) -> Marked | None:
         """What comes of a mark at the end of a step."""
