@@ -12,7 +12,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -167,7 +167,8 @@ class World:
     def _absent(self) -> list[int]:
         others = [rank for rank in range(self.parallel.ranks) if rank != self.rank]
         here, there = torch.zeros(1), torch.zeros(1)
-        absent, pending = [], []
+        absent: list[int] = []
+        pending: list[tuple[int, Any, Any]] = []
         for rank in others:
             try:
                 sent = dist.isend(here, rank, group=self._roll_call)
