@@ -38,7 +38,7 @@ test: $(READY)
 	@$(PYTHON_IN) -m pytest -q --numprocesses=2 --dist=loadfile tests
 
 chaos: $(READY)
-	@CHAOS=all $(PYTHON_IN) -m pytest -q tests/chaos tests/e2e
+	@CHAOS=all $(PYTHON_IN) -m pytest -q tests/chaos tests/e2e tests/roles/test_divided_pipelines.py
 
 simulate: $(READY)
 	@$(PYTHON_IN) -m tests.simulation --seeds $(SEEDS)
@@ -65,6 +65,7 @@ bench: $(READY)
 	@$(PYTHON_IN) -m benchmarks.portable
 	@$(PYTHON_IN) -m benchmarks.overload
 	@$(PYTHON_IN) -m benchmarks.batching
+	@$(PYTHON_IN) -m benchmarks.pool_overhead
 	@$(PYTHON_IN) -m benchmarks.previews
 	@$(PYTHON_IN) -m benchmarks.throughput
 

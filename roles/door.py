@@ -26,6 +26,7 @@ from roles.options import RANK_TIMEOUT_S
 from roles.pool import Death, Results
 from roles.scheduler import Plan
 from transfer.messages import ErrorInfo
+from transfer.results import ECHO
 
 
 class Pool(Protocol):
@@ -225,10 +226,12 @@ def _outcome(index: int, attempt: Attempt, result: Results) -> Outcome:
         for each in result.results
         if isinstance(each.value, Outcomes)
     ]
-    for rank, outcome in every:
-        if outcome.error is not None:
-            return _with_rank(outcome, outcome.error, rank)
-    return every[0][1]
+    failed = [(outcome.error, outcome, rank) for rank, outcome in every if outcome.error]
+    if not failed:
+        return every[0][1]
+    own = [each for each in failed if not each[0].message.startswith(f"{ECHO}: ")]
+    error, outcome, rank = (own or failed)[0]
+    return _with_rank(outcome, error, rank)
 
 
 def _with_rank(outcome: Outcome, error: ErrorInfo, rank: int) -> Outcome:

@@ -13,6 +13,7 @@ from roles.backoff import Backoff
 from roles.calls import Load, Loaded, Meanwhile, Warm
 from roles.door import Door
 from roles.fittings import Fittings
+from roles.meeting import Meeting
 from roles.options import RoleOptions
 from roles.pool import Results, WorkerPool
 from roles.process import RankCommand
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 RANK = "roles.rank"  # the module that is run as a rank
 LOAD_S = 3600.0  # some models lie on slow disks
 STEADY_S = 60.0  # ranks that lived so long were not broken from the start
+PATIENCE = 0.9  # of --rank-timeout; ranks that wait for a hung one then say which it is
 MAX_RESTARTS = 8  # in a row; then the process ends, and its supervisor decides
 
 
@@ -55,11 +57,13 @@ class Keeper:
         self.fittings = Fittings()
         self.warmed: tuple[int, int] | None = None
         self._options = options
-        self._commands = [rank_command(options, rank, program, pool_fd) for rank in _ranks(options)]
+        self._program = program
+        self._pool_fd = pool_fd
+        self._meeting: Meeting | None = None
         self._door = door
         self._on_ready = on_ready
         self._on_warmed = on_warmed
-        self._pool = WorkerPool(self._commands)
+        self._pool = self._new_pool()
         self._loaded = self._ready = False
         self._backoff = Backoff(0.5, 30.0)
 
@@ -70,6 +74,9 @@ class Keeper:
             await self._pool.start()
         except OSError as error:
             raise CannotLoad(f"a rank cannot be started: {error}") from error
+        finally:
+            if self._meeting is not None:
+                self._meeting.close()
         options = self._options
         speed = options.speed()
         plain = speed is None or speed == Speed(options.dtype)
@@ -152,7 +159,7 @@ class Keeper:
     async def _restart(self) -> None:
         while True:
             await asyncio.sleep(self._backoff.next())
-            self._pool = WorkerPool(self._commands)
+            self._pool = self._new_pool()
             try:
                 await self.start()
                 if self.warms:
@@ -163,6 +170,17 @@ class Keeper:
                 if self._backoff.failures >= MAX_RESTARTS:
                     raise
                 log.error("%s; trying again", error)
+
+    def _new_pool(self) -> WorkerPool:
+        """Ranks that have not met any others yet."""
+        self._meeting = Meeting() if self._options.joins else None
+        fd = self._meeting.fd if self._meeting else None
+        return WorkerPool(
+            [
+                rank_command(self._options, rank, self._program, self._pool_fd, fd)
+                for rank in _ranks(self._options)
+            ]
+        )
 
     def _info(self, result: Results) -> ModelInfo:
         if not result.ok:
@@ -175,14 +193,16 @@ class Keeper:
         return info
 
 
-def rank_command(options: RoleOptions, rank: int, program: str, pool_fd: int) -> RankCommand:
+def rank_command(
+    options: RoleOptions, rank: int, program: str, pool_fd: int, meeting_fd: int | None = None
+) -> RankCommand:
     """How one rank of this process is started; `program` is told in `roles.rank`."""
-    flags = {
+    flags: dict[str, object] = {
         "pool-fd": pool_fd,
         "parent": os.getpid(),
         "rank": rank,
         "threads": options.thread_count(),
-        "slice": options.slice_s if options.ranks == 1 else 0.0,
+        "slice": options.slice_s if options.ranks == 1 or options.joins else 0.0,
         "device": options.rank_device(rank),
         "encoder-cache": options.encoder_cache,
         "program": program,
@@ -192,9 +212,15 @@ def rank_command(options: RoleOptions, rank: int, program: str, pool_fd: int) ->
         # it does not use their cores
         cores = options.thread_count() if options.compile else options.cores
         flags |= {"cores": cores, "cores-file": options.cores_file}
+    fds = [pool_fd]
+    if meeting_fd is not None:
+        fds.append(meeting_fd)
+        parallel = options.parallel or "guidance"
+        flags |= {"ranks": options.ranks, "parallel": parallel, "join-fd": meeting_fd}
+        flags["patience"] = PATIENCE * options.rank_timeout_s
     argv = [f"--{name}={value}" for name, value in flags.items()]
     # -P: a file in the working directory that is called like a module must not be taken for it
-    return RankCommand([sys.executable, "-P", "-m", RANK, *argv], _environment(), [pool_fd])
+    return RankCommand([sys.executable, "-P", "-m", RANK, *argv], _environment(), fds)
 
 
 def _environment() -> dict[str, str]:

@@ -86,9 +86,9 @@ def _any_port(advertise: str) -> str:
 
 
 def _costs(options: RoleOptions) -> BatchCosts | None:
-    """Several ranks do the same in the same order; each by itself might run out of memory, and
-    divide a batch otherwise than the rest. So there every forward is one request's."""
-    if options.ranks > 1:
+    """Ranks that are not joined do the same in the same order; each by itself might run out of
+    memory, and divide a batch otherwise than the rest. So there every forward is one request's."""
+    if options.ranks > 1 and not options.joins:
         return None
     return BatchCosts(prompt=options.schedule == "sjf")
 

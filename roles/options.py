@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from roles.parallel import Parallel, divide
 from roles.turns import Schedule
 from transfer.messages import DENOISES, Role, Speed, StepCache
 from transfer.speed import chosen
@@ -50,6 +51,8 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The step cache of requests that ask for none themselves."""
     ranks: int = 1
     """Rank processes of the instance."""
+    parallel: str | None = None
+    """How they divide a forward, as `roles.parallel.divide` reads it. None: its samples."""
     transfer: Literal["auto", "shm", "mooncake"] = "auto"
     """auto (shared memory on one host, Mooncake between hosts), shm or mooncake."""
     slots: int = SLOTS
@@ -101,7 +104,18 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
         if not DENOISES & set(self.roles):
             return None
         cache = chosen(None, self.step_cache)
-        return Speed(self.dtype, self.compile, self.attention_backend, self.quantize, cache)
+        context = self.division().context
+        attention = self.attention_backend
+        return Speed(self.dtype, self.compile, attention, self.quantize, cache, context)
+
+    @property
+    def joins(self) -> bool:
+        """Whether the ranks divide forwards. Where nothing is denoised they all do the same."""
+        return self.ranks > 1 and bool(DENOISES & set(self.roles))
+
+    def division(self) -> Parallel:
+        """Raises ValueError with a sentence."""
+        return divide(self.parallel, self.ranks)
 
     def given_name(self) -> str:
         """The name to register under."""

@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from msgspec.structs import replace
@@ -51,6 +51,9 @@ from transfer.payload import Packed, pack, unpack
 from transfer.pool import SlotPool
 from transfer.previews import passed
 from transfer.speed import told
+
+if TYPE_CHECKING:
+    from roles.world import World
 
 MEDIA_THREADS = 2  # at most; beside a device that decodes faster than one of them encodes
 _SHORT = {"num_inference_steps": "steps"}
@@ -130,7 +133,8 @@ class Runner:
     Whatever a request raises becomes its own `Outcome` with an error, and the request is forgotten;
     the others of the same call go on. Rank 0 writes payloads and files; the others compute the same
     and keep nothing of it. `wanted` tells whether another call waits; `cores`, how many threads to
-    use now (None: `threads`). `tell` gets the steps of a turn that goes on, now and then.
+    use now (None: `threads`). `tell` gets the steps of a turn that goes on, now and then. `world`:
+    the ranks that divide forwards with this one.
     """
 
     def __init__(
@@ -144,15 +148,16 @@ class Runner:
         wanted: Callable[[], bool],
         cores: Cores | OwnCores | None = None,
         tell: Callable[[list[StepDone]], None] | None = None,
+        world: "World | None" = None,
     ) -> None:
         self.program = program
         self._pool = pool
         self._first = rank == 0
         self._threads = threads
         self._settle = settle
-        self._stepper = Stepper(
-            settle, slice_s, wanted, Telling(tell) if tell is not None and rank == 0 else None
-        )
+        self._world = world
+        telling = Telling(tell) if tell is not None and rank == 0 else None
+        self._stepper = Stepper(settle, slice_s, wanted, telling, world)
         self._finisher = Finisher(min(threads, MEDIA_THREADS))
         self._cores = cores or OwnCores(threads)
         self._live: dict[Key, _Live] = {}
@@ -169,7 +174,10 @@ class Runner:
             self._settle()
             ran(done, count)
 
-        self.program.warm(settled)
+        if self._world is None:
+            self.program.warm(settled)
+        else:
+            self._world.together(lambda: self.program.warm(settled))
 
     def begin(self, call: Begin) -> Outcomes:
         key = (call.request, call.attempt)

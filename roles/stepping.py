@@ -9,11 +9,15 @@ one would never meet at the same kind of forward again.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from roles.calls import Measured
+from roles.split.across import Across
 from roles.split.program import Denoising, TransformerCall
 from roles.split.together import Together
+
+if TYPE_CHECKING:
+    from roles.world import World
 
 MAX_FORWARDS = 8  # of a turn without the end of a step: there are pipelines that count none
 
@@ -63,7 +67,8 @@ class Stepper:
 
     A turn ends early when something else is `wanted`, when one of the requests ends or a preview of
     it is due, and when they cannot share their next forward. `settle` waits for a device that works
-    on after its calls. `passed` hears of each step after which the turn goes on.
+    on after its calls. `passed` hears of each step after which the turn goes on. In a `world` of
+    several ranks it ends for all of them when it ends for one.
     """
 
     def __init__(
@@ -72,12 +77,14 @@ class Stepper:
         slice_s: float,
         wanted: Callable[[], bool],
         passed: Callable[[Sequence[Any]], None] | None = None,
+        world: "World | None" = None,
     ) -> None:
         self._settle = settle
         self._slice_s = slice_s
         self._wanted = wanted
         self._passed = passed
-        self._together = Together()
+        self._world = world
+        self._together = Together(Across(world) if world else None)
 
     def take(self, group: Sequence[Stepped], share: int = 0) -> Turn:
         """Never raises: what goes wrong is an error of a request. `share`: so many calls go into
@@ -97,15 +104,20 @@ class Stepper:
             if ran.clean and same and count % ran.size == 0 and not any(turn.errors):
                 forward_s = (turn.seconds - before) * ran.size / count
                 turn.fastest[ran.size] = min(forward_s, turn.fastest.get(ran.size, forward_s))
-            if not _go_on(group, turn, most):
-                break
             amid = amid + 1 if _steps(group) == steps else 0
-            if amid % MAX_FORWARDS == 0 and (turn.seconds >= self._slice_s or self._wanted()):
+            if not self._goes_on(_go_on(group, turn, most) and not self._is_over(turn, amid)):
                 break
             if self._passed is not None and not amid:
                 self._passed(group)
         turn.measured = _measured(key, planned, turn, most)
         return turn
+
+    def _is_over(self, turn: Turn, amid: int) -> bool:
+        return amid % MAX_FORWARDS == 0 and (turn.seconds >= self._slice_s or self._wanted())
+
+    def _goes_on(self, mine: bool) -> bool:
+        """A rank that goes on alone would wait for the others in its next forward."""
+        return mine if self._world is None else self._world.all(mine)
 
     def _advance(self, group: Sequence[Stepped], share: int, turn: Turn) -> _Ran:
         """Each to the next wait at the door."""

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import importlib
 import logging
+import os
 import select
 import signal
 import socket
@@ -11,7 +12,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -43,6 +44,7 @@ from roles.cores import Cores, OwnCores
 from roles.health import Health
 from roles.lifeline import tie_to
 from roles.logs import configure
+from roles.parallel import divide
 from roles.refusals import Unsupported
 from roles.runner import Runner
 from roles.split.adapters import Adapters
@@ -52,8 +54,12 @@ from transfer import actions
 from transfer.pool import SlotPool
 from transfer.results import RankError
 
+if TYPE_CHECKING:
+    from roles.world import World
+
 log = logging.getLogger(__name__)
 
+APART = 3  # the exit code of a rank that has lost the others
 RECEIVE_BYTES = 1 << 16
 BREATH_MS = 5
 
@@ -74,7 +80,10 @@ def work(options: argparse.Namespace) -> int:
         SlotPool.attach(options.pool_fd) as pool,
         contextlib.suppress(ConnectionError),  # the leader is gone, and nobody waits for answers
     ):
-        Worker(channel, pool, options).serve()
+        worker = Worker(channel, pool, options)
+        worker.serve()
+        if worker.apart:
+            os._exit(APART)  # torch would wait for what the other ranks never do
     return 0
 
 
@@ -94,6 +103,8 @@ class Worker:
         self._runner: Runner | None = None
         self._health = Health(options.device)
         self._call = 0  # the number of the one that it is at work on
+        self._world: World | None = None
+        self.apart = False
         self._sending = threading.Lock()
         self._waiting: deque[bytes] = deque()
         self._poll = select.poll()
@@ -106,9 +117,13 @@ class Worker:
             while self._waiting:
                 call = cast(Call, call_decoder.decode(self._waiting.popleft()))
                 if isinstance(call, Shutdown):
+                    if self._world is not None:
+                        self._world.leave()
                     return
                 if (reply := self._answer(call)) is not None:
                     self._send(reply)
+                if self.apart:
+                    return
 
     def _receive(self) -> bytes:
         """What comes next. Between two units of work the leader takes a moment to decide; only who
@@ -142,6 +157,10 @@ class Worker:
             value, error = self._do(call), None
         except Exception as reason:
             value, error = None, _error(reason)
+        except BaseException as reason:
+            if not _is_apart(reason):
+                raise
+            value, error, self.apart = None, _left(reason), True
         seconds = time.perf_counter() - began
         return Reply(call.call, error is None, value, error, seconds)
 
@@ -196,10 +215,12 @@ class Worker:
         return adapters
 
     def _load(self, call: Load) -> Loaded:
-        module, _, function = self._options.program.partition(":")
-        load = getattr(importlib.import_module(module), function)
-        own = {} if call.speed is None else {"speed": call.speed}
-        program: Program = load(call.model, call.roles, call.dtype, self._options.device, **own)
+        if self._options.join_fd is None:
+            program = self._program(call)
+        else:
+            self._world = _join(self._options)
+            program = self._world.together(lambda: self._program(call))
+            self._world.patience_s = self._options.patience
         if self._options.encoder_cache and "encoder" in call.roles:
             program.encodings = Encodings(self._options.encoder_cache, program.info.fingerprint)
         on_gpu = self._options.device.startswith("cuda")
@@ -213,8 +234,18 @@ class Worker:
             wanted=self._wanted,
             cores=self._cores,
             tell=self._tell_steps,
+            world=self._world,
         )
         return Loaded(program.info)
+
+    def _program(self, call: Load) -> Program:
+        module, _, function = self._options.program.partition(":")
+        load = getattr(importlib.import_module(module), function)
+        own: dict[str, Any] = {} if call.speed is None else {"speed": call.speed}
+        if self._world is not None and self._world.parallel.context:
+            own["world"] = self._world
+        program: Program = load(call.model, call.roles, call.dtype, self._options.device, **own)
+        return program
 
     def _ready(self) -> Runner:
         if self._runner is None:
@@ -226,6 +257,24 @@ def _cores(options: argparse.Namespace) -> Cores | OwnCores:
     if options.cores_file is None or options.device != "cpu":
         return OwnCores(options.threads)
     return Cores(options.threads, options.cores, options.cores_file)
+
+
+def _join(options: argparse.Namespace) -> "World":
+    from roles.world import World  # which a rank that is alone has no use for
+
+    parallel = divide(options.parallel, options.ranks)
+    return World.join(options.rank, parallel, options.join_fd, options.device)
+
+
+def _left(reason: BaseException) -> RankError:
+    """As of a rank that has died, because this one is about to end."""
+    message = f"gave up: {reason}"
+    log.error("this rank %s", message)
+    return RankError(kind="died", type=type(reason).__name__, message=shorten(message))
+
+
+def _is_apart(error: BaseException) -> bool:
+    return type(error).__name__ == "RanksApart"
 
 
 def _nothing() -> None:

@@ -296,7 +296,8 @@ class Parameter(Record, frozen=True):
 class Speed(Record, frozen=True):
     """How a denoiser runs its transformer, where that is not the plain pipeline's way.
 
-    `step_cache`: of requests that ask for none themselves. What is not a default here changes the
+    `step_cache`: of requests that ask for none themselves. `context`: among how many ranks the
+    tokens of a forward are divided, and how: ulysses=2. What is not a default here changes the
     pixels, but for `dtype`, which is the plain pipeline's own argument.
     """
 
@@ -305,6 +306,7 @@ class Speed(Record, frozen=True):
     attention: str | None = None
     quantize: str | None = None
     step_cache: StepCache | None = None
+    context: str | None = None
 
 
 class ModelInfo(Record, frozen=True):

@@ -7,6 +7,7 @@ from transfer.codec import Record
 V = TypeVar("V")
 Kind = Literal["raised", "died", "silent", "closed", "unsupported"]
 
+ECHO = "RankFailed"  # the type of a rank's error that only repeats another rank's
 _ORDER: dict[Kind, int] = {"raised": 0, "died": 0, "unsupported": 1, "silent": 2, "closed": 3}
 
 
@@ -62,8 +63,8 @@ class PoolResult(Record, Generic[V], frozen=True):
     @property
     def failures(self) -> list[RankResult[V]]:
         """The ranks that failed, those that are the reason for the others first."""
-        failed = [result for result in self.results if result.error is not None]
-        return sorted(failed, key=lambda r: _ORDER[r.error.kind] if r.error else 0)
+        failed = [(_ORDER[r.error.kind], r.error.type == ECHO, r) for r in self.results if r.error]
+        return [result for *_, result in sorted(failed, key=lambda each: each[:2])]
 
     @property
     def lost(self) -> bool:

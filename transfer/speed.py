@@ -64,6 +64,8 @@ def switches(speed: Speed | None, asked: StepCache | None = None) -> list[str]:
         found.append(f"attention-backend={speed.attention}")
     if speed is not None and speed.quantize is not None:
         found.append(f"quantize={speed.quantize}")
+    if speed is not None and speed.context is not None:
+        found.append(speed.context.replace(",", " "))
     if cache is not None:
         found.append(f"step-cache={write_step_cache(cache)}")
     return found

@@ -22,6 +22,7 @@ from launch.machine import usable_cores
 from launch.model import check_model
 from roles.lifeline import tie_to
 from roles.options import SLICE_S
+from roles.parallel import divide
 from transfer.messages import DENOISES
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ OF_ROLES = (
     "name",
     "device",
     "ranks",
+    "parallel",
     "threads",
     "dtype",
     "compile",
@@ -54,7 +56,7 @@ OF_ROLES = (
     "cores",
     "cores_file",
 )
-OF_DENOISERS = ("compile", "attention_backend", "quantize", "step_cache")
+OF_DENOISERS = ("parallel", "compile", "attention_backend", "quantize", "step_cache")
 OF_ORCHESTRATOR = (
     "bind",
     "http",
@@ -140,7 +142,15 @@ def _section(name: str | None) -> str:
     default=1,
     show_default=True,
     metavar="N",
-    help="Worker processes of this instance.",
+    help="Worker processes of this instance, each with a device of its own.",
+)
+@click.option(
+    "--parallel",
+    metavar="MODE[=N],…",
+    help="How the ranks of a denoiser divide a forward; the numbers multiply to --ranks, and one "
+    "may be left out. guidance: its samples, such as branches of guidance; any model. ulysses, "
+    "ring: the tokens of each sample; models with a plan in diffusers; changes the pixels by "
+    "rounding. [default: guidance]",
 )
 @click.option(
     "--threads",
@@ -260,6 +270,7 @@ def orchestrator_options(flags: dict[str, Any]) -> "OrchestratorOptions":
 def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions":
     from roles.options import RoleOptions
 
+    parallel = _parallel(flags["parallel"], flags["ranks"], roles)
     if not flags["model"]:
         raise click.UsageError(f"--model is missing: {','.join(roles)} needs a model")
     endpoint = flags["endpoint"]
@@ -275,6 +286,7 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
         quantize=flags["quantize"],
         step_cache=flags["step_cache"],
         ranks=flags["ranks"],
+        parallel=parallel,
         transfer=flags["transfer"],
         slots=flags["slots"],
         slot_bytes=flags["slot_bytes"],
@@ -292,6 +304,18 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
         cores=flags["cores"] or 0,
         cores_file=flags["cores_file"],
     )
+
+
+def _parallel(text: str | None, ranks: int, roles: tuple[str, ...]) -> str | None:
+    """Checked here, where the mistake is; written as it was. A file that several roles share may
+    say it for those that denoise."""
+    if not DENOISES & set(roles):
+        return None
+    try:
+        divide(text, ranks)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    return text
 
 
 def _attention(backend: str | None) -> str | None:

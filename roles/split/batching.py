@@ -53,7 +53,7 @@ def key_of(call: TransformerCall) -> str | None:
     """
     if call not in _keys:
         try:
-            _keys[call] = _Form(call).key()
+            _keys[call] = Form(call).key()
         except Unmergeable:
             _keys[call] = None
     return _keys[call]
@@ -61,7 +61,7 @@ def key_of(call: TransformerCall) -> str | None:
 
 def merge(calls: Sequence[TransformerCall]) -> tuple[TransformerCall, list[int]]:
     """One call for several with equal keys, and the number of samples of each."""
-    forms = [_Form(call) for call in calls]
+    forms = [Form(call) for call in calls]
     named = _padded(forms)
     first = calls[0]
     if any(call.module is not first.module for call in calls):
@@ -90,7 +90,7 @@ def split(output: Any, counts: Sequence[int]) -> list[Any]:
     raise Unmergeable(f"a result with a {type(output).__name__} that does not count the samples")
 
 
-class _Form:
+class Form:
     """How the arguments of one call divide into samples. Raises `Unmergeable`."""
 
     def __init__(self, call: TransformerCall) -> None:
@@ -196,7 +196,7 @@ class _Form:
         form += parts
 
 
-def _join(forms: list[_Form], name: str, values: list[Any]) -> Any:
+def _join(forms: list[Form], name: str, values: list[Any]) -> Any:
     """One argument of several calls, as one."""
     form, first = forms[0], values[0]
     if isinstance(first, torch.Tensor):
@@ -216,7 +216,7 @@ def _join(forms: list[_Form], name: str, values: list[Any]) -> Any:
     return first
 
 
-def _spread_numbers(form: _Form, values: list[Any]) -> torch.Tensor:
+def _spread_numbers(form: Form, values: list[Any]) -> torch.Tensor:
     """As the models make a tensor of one number."""
     latents = form.named[form.latents]
     dtype = torch.float64 if isinstance(values[0], float) else torch.int64
@@ -224,7 +224,7 @@ def _spread_numbers(form: _Form, values: list[Any]) -> torch.Tensor:
     return each.repeat_interleave(form.count)
 
 
-def _padded(forms: list[_Form]) -> list[dict[str, Any]]:
+def _padded(forms: list[Form]) -> list[dict[str, Any]]:
     """The calls' arguments, in which texts have the same length where a model knows masks."""
     padding = forms[0].padding
     if padding is None:

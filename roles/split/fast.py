@@ -21,7 +21,8 @@ class Fast:
     def __init__(self, pipeline: Any, denoisers: Mapping[str, Any], speed: Speed | None) -> None:
         self._speed = speed
         self._caches: dict[str, list[StepCacheType]] = {}
-        if speed is not None:
+        # ranks with some of the tokens each would not skip the same steps
+        if speed is not None and speed.context is None:
             self._caches = {name: supported(pipeline, part) for name, part in denoisers.items()}
             self._check(speed.step_cache)
 

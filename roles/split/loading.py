@@ -3,7 +3,7 @@
 import inspect
 import os
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import diffusers
 import torch
@@ -14,11 +14,15 @@ from roles.split.attention import set_backend
 from roles.split.classic import ClassicProgram
 from roles.split.compiling import compile_blocks
 from roles.split.components import DType, Loader, brief, component_class, is_module, part_of
+from roles.split.context import divide_tokens
 from roles.split.fingerprint import fingerprint
 from roles.split.folder import Folder, find
 from roles.split.program import ModelError, Program, Unsplittable
 from roles.split.view import Pipeline
 from transfer.messages import DENOISES, Role, Speed
+
+if TYPE_CHECKING:
+    from roles.world import World
 
 
 def load(
@@ -27,12 +31,14 @@ def load(
     dtype: DType = "auto",
     device: str | torch.device = "cpu",
     speed: Speed | None = None,
+    world: "World | None" = None,
 ) -> Program:
     """Loads what these roles compute with, and stand-ins without weights for the rest.
 
     `dtype` auto is the dtype of a plain `DiffusionPipeline.from_pretrained(model)`, for each
     component; any other that of `from_pretrained(model, dtype=...)`. `speed`: how a transformer
-    that is loaded here is to run; None: as in the plain pipeline. Raises ModelError with one
+    that is loaded here is to run; None: as in the plain pipeline. `world`: the ranks with which it
+    divides the tokens of a forward, where `speed.context` says so. Raises ModelError with one
     sentence for people; Unsplittable if the model runs, but not in these roles.
 
     Turns off gradients in this thread for good: pipelines of several requests take turns here, and
@@ -41,7 +47,7 @@ def load(
     torch.set_grad_enabled(False)
     _quiet()
     try:
-        return _load(find(model), roles, dtype, torch.device(device), speed)
+        return _load(find(model), roles, dtype, torch.device(device), speed, world)
     except OSError as error:
         raise ModelError(f"{os.fspath(model)} cannot be read: {brief(error)}") from error
 
@@ -52,6 +58,7 @@ def _load(
     dtype: DType,
     device: torch.device,
     speed: Speed | None,
+    world: "World | None",
 ) -> ClassicProgram:
     reason = why_not(folder)
     if reason is not None and "monolithic" not in roles:
@@ -60,11 +67,11 @@ def _load(
     loader = Loader(folder, dtype, device, speed.quantize if speed else None)
     pipeline = _pipeline(folder, roles, loader)
     if speed is not None:
-        _prepare(pipeline, speed, device)
+        _prepare(pipeline, speed, device, world)
     return ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, reason, speed)
 
 
-def _prepare(pipeline: Pipeline, speed: Speed, device: torch.device) -> None:
+def _prepare(pipeline: Pipeline, speed: Speed, device: torch.device, world: "World | None") -> None:
     """The switches of a transformer that has been loaded. Raises ModelError."""
     parts = {
         name: part
@@ -75,6 +82,8 @@ def _prepare(pipeline: Pipeline, speed: Speed, device: torch.device) -> None:
         set_backend(parts, speed.attention)
     if speed.compile:
         compile_blocks(parts, device)
+    if speed.context is not None and world is not None:
+        divide_tokens(parts, speed, world)
 
 
 def why_not(folder: Folder) -> str | None:

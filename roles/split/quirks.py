@@ -58,3 +58,12 @@ PADDED = {
 # Blocks whose latents are the argument of this place, where diffusers' step caches look for one
 #   that is called hidden_states.
 CACHED_INPUTS = {"ZImageTransformerBlock": 0}
+
+
+# ---------------------------------------------------------------- ranks, by class
+
+# Models whose tokens cannot be divided, although diffusers has a plan for it.
+NOT_DIVIDED = {
+    "LTXVideoTransformer3DModel": "diffusers' plan leaves the rotary embeddings of "
+    "LTXVideoTransformer3DModel whole, which then do not fit",
+}

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from roles.split.across import Across
 from roles.split.batching import merge, split, tensors
 from roles.split.program import TransformerCall
 
@@ -45,26 +46,56 @@ class Together:
 
     Out of memory, the calls are halved, and both halves run. After any other error each call runs
     alone once: so a request with a bad value ends by itself.
+
+    `across`: the ranks that divide such a forward. For them the batch of a single call is as good
+    as several calls. All of them try, halve and prove the same, because a forward fails in all of
+    them or in none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, across: Across | None = None) -> None:
+        self._across = across
         self._proven: OrderedDict[str, None] = OrderedDict()
+        self._whole: OrderedDict[str, None] = OrderedDict()  # single calls that are not divided
 
     def run(self, calls: Sequence[TransformerCall], key: str) -> Shared:
-        """Never raises. `key` is that of all calls (`batching.key_of`)."""
-        if len(calls) == 1:
-            return _alone(calls)
+        """Never raises. `key` is that of all calls (`batching.key_of`); empty: each runs by itself,
+        as in the plain pipeline."""
+        if len(calls) == 1 and not self._divides(calls[0], key):
+            return self._alone(calls)
         no_memory, reason = False, ""
         try:
-            results = _batched(calls)
+            results = self._batched(calls)
         except Exception as error:  # let go of before the next try: its frames hold tensors
             no_memory, reason = is_out_of_memory(error), f"{type(error).__name__}: {error}"
         else:
             return self._checked(calls, results, key.partition(":")[0])
-        return self._halved(calls, key) if no_memory else _isolated(calls, reason)
+        return self._halved(calls, key) if no_memory else self._isolated(calls, key, reason)
+
+    def _divides(self, call: TransformerCall, key: str) -> bool:
+        form = key.partition(":")[0]
+        return bool(
+            self._across and form and form not in self._whole and self._across.divides(call)
+        )
+
+    def _batched(self, calls: Sequence[TransformerCall]) -> list[Any]:
+        if self._across is not None:
+            return self._across.run(calls)
+        merged, counts = merge(calls)
+        return split(merged.run(), counts)
+
+    def _alone(self, calls: Sequence[TransformerCall]) -> Shared:
+        results: list[Any] = []
+        for call in calls:
+            try:
+                results.append(self._across.whole(call) if self._across else call.run())
+            except Exception as error:
+                results.append(error)
+        return Shared(results, 1)
 
     def _halved(self, calls: Sequence[TransformerCall], key: str) -> Shared:
         free_memory()
+        if len(calls) == 1:  # all ranks together had no room for it
+            return self._alone(calls)
         middle = (len(calls) + 1) // 2
         log.warning("out of memory with %d requests in one forward; halved", len(calls))
         one, other = self.run(calls[:middle], key), self.run(calls[middle:], key)
@@ -76,38 +107,29 @@ class Together:
         if form in self._proven:
             self._proven.move_to_end(form)
             return Shared(results, len(calls))
-        alone = _alone(calls[-1:]).results[0]
+        alone = self._alone(calls[-1:]).results[0]
         if not isinstance(alone, Exception) and close(results[-1], alone):
-            self._proven[form] = None
-            if len(self._proven) > MAX_PROVEN:
-                self._proven.popitem(last=False)
+            _remember(self._proven, form)
             return Shared(results, len(calls), trial=True)
-        return _isolated(calls, "one request's result is not what it is alone")
+        return self._isolated(calls, form, "one request's result is not what it is alone")
+
+    def _isolated(self, calls: Sequence[TransformerCall], key: str, reason: str) -> Shared:
+        """Each alone. If all of them can be, it is the sharing that cannot."""
+        results = self._alone(calls).results
+        if any(isinstance(result, Exception) for result in results):
+            return Shared(results, 1, trial=True)
+        kind, doing = type(calls[0].module).__name__, "shared"
+        if len(calls) == 1:
+            doing = "divided"
+            _remember(self._whole, key.partition(":")[0])
+        log.warning("forwards of %s like these are not %s any more: %s", kind, doing, reason)
+        return Shared(results, 1, most=1 if len(calls) > 1 else None, trial=True)
 
 
-def _batched(calls: Sequence[TransformerCall]) -> list[Any]:
-    merged, counts = merge(calls)
-    return split(merged.run(), counts)
-
-
-def _alone(calls: Sequence[TransformerCall]) -> Shared:
-    results: list[Any] = []
-    for call in calls:
-        try:
-            results.append(call.run())
-        except Exception as error:
-            results.append(error)
-    return Shared(results, 1)
-
-
-def _isolated(calls: Sequence[TransformerCall], reason: str) -> Shared:
-    """Each alone. If all of them can be, it is the sharing that cannot."""
-    results = _alone(calls).results
-    if any(isinstance(result, Exception) for result in results):
-        return Shared(results, 1, trial=True)
-    kind = type(calls[0].module).__name__
-    log.warning("forwards of %s like these are not shared any more: %s", kind, reason)
-    return Shared(results, 1, most=1, trial=True)
+def _remember(forms: OrderedDict[str, None], form: str) -> None:
+    forms[form] = None
+    if len(forms) > MAX_PROVEN:
+        forms.popitem(last=False)
 
 
 def is_out_of_memory(error: Exception) -> bool:

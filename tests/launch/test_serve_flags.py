@@ -104,6 +104,12 @@ def test_flags_arrive_in_the_units_of_the_options(model: str, tmp_path: Path) ->
         (["--disagg-role", "encoder"], 2, "--model is missing: encoder needs a model"),
         (["--disagg-role", "encoder", "--http", "x:1"], 2, "--http is no flag of --disagg-role en"),
         (["--disagg-role", "orchestrator", "--ranks", "2"], 2, "--ranks is no flag of"),
+        (["--disagg-role", "decoder", "--parallel", "ring"], 2, "--parallel is no flag of"),
+        (
+            ["--disagg-role", "denoiser", "--ranks", "2", "--parallel", "ulysses=4"],
+            2,
+            "--parallel ulysses=4 is for 4 ranks, and --ranks is 2",
+        ),
         (["--disagg-role", "orchestrator", "--bind", "here"], 2, "write tcp://HOST:PORT"),
         (["--disagg-role", "orchestrator", "--encoders", "a:1"], 2, "write tcp://HOST:PORT"),
         (["--disagg-role", "decoder", "--model", "/no/such"], 1, "no model folder /no/such"),

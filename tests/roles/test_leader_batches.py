@@ -94,7 +94,10 @@ async def test_a_bad_value_ends_its_own_request_only(
         assert "not shared any more" not in await logged(them, us)
 
 
-async def test_several_ranks_share_no_forwards(them: ScriptedOrchestrator, tmp_path: Path) -> None:
+async def test_several_ranks_divide_what_requests_share(
+    them: ScriptedOrchestrator, tmp_path: Path
+) -> None:
+    """Each has room for one request, and so two ranks for two."""
     settings = {"roles": ("monolithic",), "name": "box", "max_batch": 4, "model": "room:1"}
     async with leader(them.endpoint, program=PROGRAM, ranks=2, **settings) as us:
         ends = await overlap(them, tmp_path, second={})

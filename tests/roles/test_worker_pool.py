@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from roles.calls import Drop, Meanwhile, Stored
-from roles.pool import PoolResult, WorkerPool
+from roles.pool import WorkerPool
 from roles.process import RankCommand, cause_of_death
+from transfer.results import ECHO, PoolResult, RankError, RankResult
 
 ROOT = Path(__file__).parents[2]
 SOON_S = 20.0
@@ -218,6 +219,19 @@ async def test_ranks_that_cannot_start_leave_nothing_behind() -> None:
         await ranks.start()
     assert ranks.state == "closed"
     assert not alive(ranks.pids[0])
+
+
+def test_the_rank_that_is_the_reason_comes_before_those_that_repeat_it() -> None:
+    errors = [
+        RankError("closed", "PoolClosed", "was given up"),
+        RankError("raised", ECHO, "rank 2: ValueError: no"),
+        RankError("raised", "ValueError", "no", "Traceback: scripted"),
+        None,
+    ]
+    result = PoolResult(
+        tuple(RankResult(rank, 7, error is None, error=error) for rank, error in enumerate(errors))
+    )
+    assert [each.rank for each in result.failures] == [2, 1, 0]
 
 
 @pytest.mark.parametrize(

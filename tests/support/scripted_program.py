@@ -5,7 +5,7 @@ imported by the tests themselves but the parameters' names.
 
 Parameters of a request, all optional: prompt, steps (default 3), size (floats in the payload),
 raise_at, bad_input_at, kill_at, exit_at (a stage: "encode", "decode", or "3": the third forward),
-gate and gate_at (a path; that stage waits until the file is there).
+gate and gate_at (a path; that stage waits until the file is there), in_rank (only there).
 Models: "fine", "missing" (ModelError), "broken" (any other error), "crash" (the process ends),
 "endless:PATH" (says that it loads, by that file, and never ends), "warm:PATH" (its warm-up waits
 until the file is there), "cold" (its warm-up fails).
@@ -13,6 +13,7 @@ until the file is there), "cold" (its warm-up fails).
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ from roles.split.program import (
 )
 from transfer.messages import ModelInfo, Speed
 
+RANK = next((int(a.removeprefix("--rank=")) for a in sys.argv if a.startswith("--rank=")), 0)
 INFO = ModelInfo("scripted", "ScriptedPipeline", "fingerprint", "image", [])
 
 
@@ -159,6 +161,8 @@ def _picture(call: Call, latents: torch.Tensor) -> Image:
 
 def _act(call: Call, stage: str) -> None:
     params = call.inputs.params
+    if params.get("in_rank", RANK) != RANK:
+        return
     if params.get("gate_at") == stage:
         while not Path(str(params["gate"])).exists():
             time.sleep(0.002)
