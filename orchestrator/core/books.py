@@ -27,9 +27,10 @@ class Books:
     """`now` is the time of the event that is being handled. `stirred` are the instances whose
     load, slots or state have changed, `calls` the roles whose line should be looked at again:
     `dispatch.settle` empties both at the end of each event. `heard` has the live instances, the
-    one that has been silent for longest first. `questions` are those that instances
-    are asked, by number; `changes` of adapters are in line. `adapters` are those that all denoisers
-    are to have, of which one may be `leaving`."""
+    one that has been silent for longest first. `copiers` are those of which a checkpoint may
+    have to be copied. `questions` are those that instances are asked, by number; `changes` of
+    adapters are in line. `adapters` are those that all denoisers are to have, of which one may be
+    `leaving`."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -46,6 +47,7 @@ class Books:
         self.commands: list[Command] = []
         self.stirred: dict[Instance, None] = {}
         self.calls: dict[Role, None] = {}
+        self.copiers: dict[Instance, None] = {}
         self.heard: OrderedDict[Instance, float] = OrderedDict()
         self._releases: dict[Instance, list[tuple[Shelf, str, int]]] = {}
         self.unchecked = False  # something has changed since the last integrity check

@@ -7,6 +7,7 @@ from orchestrator.core import (
     admission,
     asking,
     changes,
+    copies,
     dispatch,
     ending,
     integrity,
@@ -70,6 +71,8 @@ class Machine:
         self._dispatch(event)
         dispatch.settle(books)
         while previews.begin_one(books):
+            dispatch.settle(books)
+        while copies.begin(books):
             dispatch.settle(books)
         commands, books.commands = books.commands, []
         return commands

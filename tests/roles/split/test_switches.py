@@ -137,7 +137,7 @@ def test_a_model_whose_request_cannot_be_made_up_starts_without(folder, caplog, 
 def test_a_denoiser_alone_makes_up_its_first_forwards(name, folder, monkeypatch, program):
     """Without the text encoders' weights, of the very form that real requests have."""
     seen = []
-    monkeypatch.setattr("roles.split.warming._run", lambda info, calls: seen.append(calls[0]))
+    monkeypatch.setattr("roles.split.warming._run", lambda info, calls, half: seen.append(calls[0]))
     program(name, "denoiser").warm()
     asked = request(name)
     denoising = program(name, "denoiser").denoise(asked, program(name, "encoder").encode(asked))
