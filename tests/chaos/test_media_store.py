@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tests.support.directed_program import Directions
-from tests.support.troupe import Book, picture, troupe
+from tests.support.troupe import Book, eventually, picture, troupe
 
 NAMES = ("encoder-0", "denoiser-0", "decoder-0")
 
@@ -63,6 +63,11 @@ async def test_f3_f19_a_hung_rank_and_a_store_that_is_no_folder(
         hung, after = book.pids("2")
         assert hung != after
         assert not psutil.pid_exists(hung)
+
+        async def is_empty() -> bool:  # what was fetched is deleted after the reply
+            return not any(store.iterdir())
+
+        await eventually(is_empty)
         store.rmdir()
         store.touch()
         reply = await them.post(2)
