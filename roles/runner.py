@@ -171,7 +171,7 @@ class Runner:
         if self._world is None:
             self._program.warm(settled)
         else:
-            self._world.together(lambda: self._program.warm(settled))
+            self._world.together(lambda: self._program.warm(settled), forward=True)
 
     def begin(self, call: Begin) -> Outcomes:
         key = (call.request, call.attempt)
