@@ -62,6 +62,7 @@ bench: $(READY)
 	@$(PYTHON_IN) -m benchmarks.control_plane
 	@$(PYTHON_IN) -m benchmarks.core
 	@$(PYTHON_IN) -m benchmarks.recovery
+	@$(PYTHON_IN) -m benchmarks.portable
 	@$(PYTHON_IN) -m benchmarks.overload
 	@$(PYTHON_IN) -m benchmarks.batching
 	@$(PYTHON_IN) -m benchmarks.pool_overhead

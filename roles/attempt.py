@@ -41,6 +41,7 @@ class Attempt:
         self.forgotten: asyncio.Future[None] = loop.create_future()
         self.shelf: Shelf = shelf or work.role  # where its payload lies in the outbox
         self.slots: list[int] = []  # of the outbox
+        self.copy = False  # nothing of it is kept, for it is a copy of something that is
         self.marked = False  # a checkpoint is to be made of it
         self.computing = True  # takes one of the places that `Register.capacity` told of
         self.in_ranks = False  # ranks hold something of it

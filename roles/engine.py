@@ -215,7 +215,7 @@ class Engine:
         if attempt is not None and waiting is not None and not waiting.done():
             attempt.receive(push.grant)  # from now on it must be given back, whatever comes next
             waiting.set_result(push.grant)
-        elif attempt is None and (kept := self._outbox.take(_shelf(push), _held(push))) is not None:
+        elif attempt is None and (kept := self._find(push)) is not None:
             self._revive(kept, push, epoch)
         elif attempt is None or attempt.grant != push.grant:
             self.counters["stray_push"] += 1
@@ -277,8 +277,25 @@ class Engine:
             grant=push.grant,
         )
         attempt = Attempt(work, epoch, _shelf(push))
-        attempt.slots, attempt.computing = kept.slots, False
-        self._begin(attempt, self._handover.deliver(attempt, kept.nbytes, kept.checksum))
+        attempt.slots, attempt.computing, attempt.copy = kept.slots, False, push.copy
+        delivering = self._handover.deliver(attempt, kept.nbytes, kept.checksum)
+        self._begin(attempt, self._copy(attempt, kept, delivering) if push.copy else delivering)
+
+    def _find(self, push: Push) -> Kept | None:
+        """What was kept, which belongs to the push from now on, unless it asks for a copy."""
+        if push.copy:
+            return self._outbox.lend(_held(push))
+        return self._outbox.take(_shelf(push), _held(push))
+
+    async def _copy(
+        self, attempt: Attempt, kept: Kept, delivering: Coroutine[Any, Any, Message]
+    ) -> Message:
+        """The slots are lent: they are not the attempt's to keep, nor to give back."""
+        try:
+            return await delivering
+        finally:
+            attempt.slots = []
+            self._outbox.take_back(kept)
 
     async def _attend(self, attempt: Attempt, serving: Coroutine[Any, Any, Message]) -> None:
         """From `Work`, or the `Push` of something kept, to the last message."""
@@ -335,7 +352,8 @@ class Engine:
         self._checkpoints.forget(attempt)
         if self._scheduled(attempt):
             self._scheduler.handle(Ended(attempt.key))
-        wanted = not (attempt.aborted or attempt.forgotten.done() or is_look(attempt.work))
+        unwanted = attempt.aborted or attempt.forgotten.done() or attempt.copy
+        wanted = not (unwanted or is_look(attempt.work))
         if isinstance(last, Delivered) and wanted:
             self._outbox.keep(attempt, last.nbytes, last.checksum)
         self._outbox.leave(attempt)

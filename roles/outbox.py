@@ -1,7 +1,7 @@
 """Room for computed payloads: whoever finds the outbox full waits in line."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -41,7 +41,8 @@ class OutboxLine:
     A payload that waits stays in the memory of its ranks, and its attempt keeps its place there:
     so a full outbox slows the computing down instead of growing. Payloads that are only kept make
     room at once: first checkpoints, which take half of their outbox at most, then what was
-    delivered, the oldest first.
+    delivered, the oldest first. A checkpoint that is lent, because a copy of it is being written,
+    keeps its slots until that has ended, whatever becomes of it.
     """
 
     def __init__(self, outboxes: Mapping[Role, Outbox]) -> None:
@@ -51,6 +52,8 @@ class OutboxLine:
         }
         self._kept: dict[Shelf, dict[Key, Kept]] = {"checkpoint": {}}
         self._kept |= {role: {} for role in outboxes}
+        self._lent: Counter[int] = Counter()  # first slot → how many copies are written from there
+        self._late: dict[int, list[int]] = {}  # lent, and not kept any more
 
     def reserve(self, attempt: Attempt, nbytes: int) -> "asyncio.Future[None]":
         """Done when `attempt.slots` has room for a payload of `nbytes`.
@@ -77,7 +80,7 @@ class OutboxLine:
             return  # one that sends nothing
         self._lines[role] = deque(entry for entry in self._lines[role] if entry[0] is not attempt)
         if attempt.slots:
-            self._outboxes[role].free(attempt.slots)
+            self._give_up(role, attempt.slots)
             attempt.slots = []
         self._serve(role)
 
@@ -113,6 +116,7 @@ class OutboxLine:
         """Slots for a checkpoint; None if there is no room that nobody else needs."""
         outbox = self._outboxes[OF_CHECKPOINTS]
         taken = sum(len(kept.slots) for kept in self._kept["checkpoint"].values())
+        taken += sum(map(len, self._late.values()))
         total = outbox.need(outbox.limit)
         if self._lines[OF_CHECKPOINTS] or 2 * (taken + outbox.need(nbytes)) > total:
             return None
@@ -129,6 +133,22 @@ class OutboxLine:
         self.release("checkpoint", attempt.key)
         self._put("checkpoint", attempt, slots, nbytes, checksum)
 
+    def lend(self, key: Key) -> Kept | None:
+        """A checkpoint that stays where it is while a copy of it is written; `take_back` follows.
+        None if it is not there any more."""
+        kept = self._kept["checkpoint"].get(key)
+        if kept is not None:
+            self._lent[kept.slots[0]] += 1
+        return kept
+
+    def take_back(self, kept: Kept) -> None:
+        """Nothing is written from these slots for that copy any more."""
+        first = kept.slots[0]
+        self._lent[first] -= 1
+        if not self._lent[first]:
+            del self._lent[first]
+            self._free("checkpoint", self._late.pop(first, []))
+
     def _put(
         self, shelf: Shelf, attempt: Attempt, slots: list[int], nbytes: int, checksum: int
     ) -> None:
@@ -136,8 +156,15 @@ class OutboxLine:
         self._serve(_box(shelf))
 
     def _free(self, shelf: Shelf, slots: list[int]) -> None:
-        self._outboxes[_box(shelf)].free(slots)
+        self._give_up(_box(shelf), slots)
         self._serve(_box(shelf))
+
+    def _give_up(self, role: Role, slots: list[int]) -> None:
+        """They are free, now or when they are not lent any more."""
+        if slots and slots[0] in self._lent:
+            self._late[slots[0]] = slots
+        else:
+            self._outboxes[role].free(slots)
 
     def _serve(self, role: Role) -> None:
         line = self._lines[role]
@@ -154,7 +181,7 @@ class OutboxLine:
         outbox, shelves = self._outboxes[role], [self._kept[role]]
         if role == OF_CHECKPOINTS:
             shelves.insert(0, self._kept["checkpoint"])
-        kept = [(shelf, key) for shelf in shelves for key in shelf]
+        kept = [(shelf, key) for shelf in shelves for key in shelf if not self._is_lent(shelf[key])]
         room = outbox.free_slots + sum(len(shelf[key].slots) for shelf, key in kept)
         if outbox.need(nbytes) > room:
             return None
@@ -162,6 +189,9 @@ class OutboxLine:
             shelf, key = kept.pop(0)
             outbox.free(shelf.pop(key).slots)
         return slots
+
+    def _is_lent(self, kept: Kept) -> bool:
+        return kept.slots[0] in self._lent
 
 
 def _box(shelf: Shelf) -> Role:

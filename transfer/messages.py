@@ -529,6 +529,7 @@ class Push(Message, frozen=True, tag="push"):
     `held`: the attempt under which it lies there: this one, which has staged it, or an earlier one,
     for which it was delivered and kept; from now on it belongs to this attempt. `checkpoint`: it is
     a checkpoint of the role that comes after `role`, and takes the place of what `role` made.
+    `copy`: it is still kept under `held`, and nothing of this attempt is once it is written.
     """
 
     epoch: int
@@ -538,6 +539,7 @@ class Push(Message, frozen=True, tag="push"):
     held: int
     grant: Grant
     checkpoint: bool = False
+    copy: bool = False
 
 
 class Release(Message, frozen=True, tag="release"):

@@ -231,7 +231,8 @@ def compute_flags(function: Wrapped) -> Wrapped:
             show_default=True,
             metavar="SECONDS",
             help="A denoiser keeps the state of a request each time that it has computed on it for "
-            "so long, so that it can go on from there when its rank dies; 0: never.",
+            "so long, so that it can go on from there when its rank dies, and has another denoiser "
+            "keep a copy, where there is room, for when it dies itself; 0: never.",
         ),
         click.option(
             "--rank-timeout",

@@ -68,6 +68,8 @@ class Attempt:
     be written to. `midway`: the payload at `worker` is a checkpoint of the next role, which that
     instance has made in that role. `restored`: it began with a checkpoint, and has made none since.
     `rest_of`: the stage of which it computes only what comes after a checkpoint; -1: of none.
+    `copy`: it is a copy of a checkpoint on its way to another instance, or lies there, and becomes
+    an attempt only if the one that runs is lost (see `core.copies`).
     `cost`: what its stage was predicted to take, in seconds, when it was given to its worker;
     `company`: others of the same shape were there, whose forwards it may have shared.
     """
@@ -75,6 +77,7 @@ class Attempt:
     __slots__ = (
         "blamed",
         "company",
+        "copy",
         "cost",
         "generation",
         "held",
@@ -115,7 +118,7 @@ class Attempt:
         self.pushes = 0  # grants tried for it
         self.origin: tuple[int, str] | None = None
         self.blamed: set[str] = set()
-        self.midway = self.restored = False
+        self.midway = self.restored = self.copy = False
         self.rest_of = -1
         self.step = self.steps = 0
         self.cost = 0.0
@@ -170,7 +173,7 @@ class Attempt:
         if to not in ALLOWED[self.state]:
             move = f"{self}: {self.state} → {to} at {now:.3f}"
             raise InvalidTransition(request.id, f"{move}\n{request.tell()}")
-        if self.state in WAITING:
+        if self.state in WAITING and not self.copy:
             request.queue_s += now - self.since
         request.note(now, f"#{self.number} {to} ({self.role}) {note}")
         self.since = now

@@ -21,7 +21,8 @@ class Books:
     """`now` is the time of the event that is being handled. `stirred` are the instances whose
     load, slots or state have changed, `calls` the roles whose line should be looked at again:
     `dispatch.settle` empties both at the end of each event. `heard` has the live instances, the
-    one that has been silent for longest first."""
+    one that has been silent for longest first. `copiers` are those of which a checkpoint may
+    have to be copied."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -33,6 +34,7 @@ class Books:
         self.commands: list[Command] = []
         self.stirred: dict[Instance, None] = {}
         self.calls: dict[Role, None] = {}
+        self.copiers: dict[Instance, None] = {}
         self.heard: OrderedDict[Instance, float] = OrderedDict()
         self._releases: dict[Instance, list[tuple[Shelf, str, int]]] = {}
         self.unchecked = False  # something has changed since the last integrity check

@@ -303,11 +303,13 @@ def grant(books: Books, attempt: Attempt, post: Post, nbytes: int) -> Grant:
     """Leases slots for a payload of that size to the attempt's worker."""
     sender, receiver = attempt.worker, post.instance
     assert sender is not None
+    count = receiver.slots.need(nbytes)
+    _clear(books, receiver, count)
     lease = receiver.slots.lend(
         books.next_generation(),
         attempt.id,
         attempt.number,
-        receiver.slots.need(nbytes),
+        count,
         sender.borrowed,
     )
     attempt.outgoing, attempt.generation = lease, lease.generation
@@ -322,3 +324,10 @@ def grant(books: Books, attempt: Attempt, post: Post, nbytes: int) -> Grant:
         seconds=max(0.0, attempt.request.deadline - books.now),
         pool=receiver.info.pool,
     )
+
+
+def _clear(books: Books, receiver: Instance, count: int) -> None:
+    """Copies that lie there give way, the oldest first."""
+    lying = [copy for copy in receiver.copies if copy.state is State.DELIVERED]
+    while receiver.slots.empty < count and lying:
+        ending.drop_copy(books, lying.pop(0))

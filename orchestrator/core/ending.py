@@ -33,12 +33,17 @@ def complete(books: Books, attempt: Attempt, media: list[Media]) -> None:
 def fail(books: Books, attempt: Attempt, error: ErrorInfo) -> None:
     """The attempt has failed: another one follows, or the client gets the error now. Whoever still
     works on it is told to stop."""
+    if attempt.copy:
+        drop_copy(books, attempt)
+        return
     if attempt.request.preview_of is not None:
         drop(books, attempt)
         # what made this one fail would do so again
         attempt.request.preview_of.request.previews = 0
         return
     _close(books, attempt, State.FAILED)
+    if attempt.restored and error.kind in retry.SPOILT:
+        forget_copy(books, attempt.request)
     if not retry.again(books, attempt, error):
         fail_for_good(books, attempt.request, error)
 
@@ -69,6 +74,20 @@ def drop(books: Books, preview: Attempt) -> None:
     books.count("previews_dropped")
     _close(books, preview, State.CANCELLED)
     books.ledger.end_preview(preview.request)
+
+
+def drop_copy(books: Books, copy: Attempt) -> None:
+    """Nobody will go on from it; if it is being written, its maker is told to stop."""
+    books.count("copies_dropped")
+    books.ledger.copying.pop(copy, None)
+    copy.request.copy = None
+    _close(books, copy, State.CANCELLED)
+
+
+def forget_copy(books: Books, request: Request) -> None:
+    """Whatever there is of one."""
+    if request.copy is not None:
+        drop_copy(books, request.copy)
 
 
 def confirm(books: Books, attempt: Attempt, released: int | None) -> None:
@@ -107,6 +126,9 @@ def part(books: Books, attempt: Attempt) -> None:
     worker.posts[attempt.post_role].working.pop(attempt, None)
     worker.posts[attempt.post_role].looking.pop(attempt, None)
     worker.outbox.pop(attempt, None)
+    worker.uncopied.pop(attempt, None)
+    if attempt.copy:
+        books.copiers[worker] = None  # has one to send less
     books.stir(worker)
     if attempt.over:
         books.ledger.drop(attempt)
@@ -168,8 +190,8 @@ def _give_up(books: Books, request: Request, state: State, error: ErrorInfo) -> 
 
 def _close(books: Books, attempt: Attempt, state: State) -> None:
     """The attempt is over; its request may go on."""
-    if attempt.request.preview is not None:
-        drop(books, attempt.request.preview)
+    if not attempt.copy:
+        _close_beside(books, attempt.request)
     if attempt.state is State.QUEUED:
         books.ledger.queued -= 1
     elif attempt.state is State.DELIVERED:
@@ -187,12 +209,21 @@ def _close(books: Books, attempt: Attempt, state: State) -> None:
         abort(books, attempt)
 
 
+def _close_beside(books: Books, request: Request) -> None:
+    """What was made of the attempt while it ran. A copy that has arrived is for the next one."""
+    if request.preview is not None:
+        drop(books, request.preview)
+    if request.copy in books.ledger.copying:
+        forget_copy(books, request)
+
+
 def _resolve(books: Books, request: Request, state: State, result: Completed | ErrorInfo) -> None:
     """The client has its answer, and no attempt follows."""
     books.ledger.close(request, state, books.now)
     for stage in list(request.kept):
         retry.let_go(books, request, stage)
     retry.forget_checkpoint(books, request)
+    forget_copy(books, request)
     books.commands.append(Resolve(request.id, result))
 
 

@@ -76,11 +76,18 @@ class Post:
         instance, capacity = self.instance, self.capacity
         if not instance.available:
             return False, False
-        imminent = self.working.count(priority) + self.parked.count(priority)
-        imminent += self.pushing.count(priority)
+        imminent = self._imminent(priority)
         free = instance.slots.free if self.role in RECEIVERS else 2
         ahead = imminent + self.promised.count(priority) < capacity and free > 1
         return imminent < capacity and free > 0, ahead
+
+    def has_place(self, priority: Priority) -> bool:
+        """Has it room for a request of this class, once its payload finds slots?"""
+        return self.instance.available and self._imminent(priority) < self.capacity
+
+    def _imminent(self, priority: Priority) -> int:
+        crowds = (self.working, self.parked, self.pushing)
+        return sum(crowd.count(priority) for crowd in crowds)
 
     def complaints(self) -> list[str]:
         """What does not add up of its seconds."""
@@ -115,6 +122,7 @@ class Post:
 
     def forget(self, attempt: Attempt) -> None:
         """Nothing comes or waits any more; `working` ends only by the instance's word."""
+        self.instance.copies.pop(attempt, None)
         self.parked.pop(attempt, None)
         self.pushing.pop(attempt, None)
         self.promised.pop(attempt, None)
@@ -127,6 +135,10 @@ class Instance:
     may still write into; `outbox` the attempts whose staged payload it has. `heard` is when it last
     said anything. `encodings`: how its encoder's cache stood at its last heartbeat. `warmed`: how
     far its warm-up is.
+
+    `copies` of other instances' checkpoints lie here or are on their way, the oldest first;
+    `uncopied` are attempts here with a checkpoint of which there is no copy yet; `estranged` says
+    until when no copy is sent to somebody to whom one could not be written (`core.copies`).
     """
 
     def __init__(self, info: Register, epoch: int, connection: bytes, slots: SlotTable) -> None:
@@ -139,6 +151,9 @@ class Instance:
         self.slots = slots
         self.borrowed = Borrowed(epoch)
         self.outbox: dict[Attempt, None] = {}
+        self.copies: dict[Attempt, None] = {}
+        self.uncopied: dict[Attempt, None] = {}
+        self.estranged: dict[Key, float] = {}
         self.posts: dict[Role, Post] = {}
         self.ranks: list[RankInfo] = info.ranks
         self.reported: InstanceState = _first_state(info)
@@ -179,7 +194,7 @@ class Instance:
 
     def involved(self) -> list[Attempt]:
         """Every request that it works on, keeps, waits for or was promised, once each."""
-        found = self.outbox.copy()
+        found = self.outbox | self.copies
         for post in self.posts.values():
             found |= post.working | post.looking | post.parked | post.pushing | post.promised
         return list(found)

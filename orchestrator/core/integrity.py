@@ -67,12 +67,17 @@ def _counts(books: Books) -> Iterator[str]:
 def _current(books: Books) -> Iterator[Attempt]:
     ledger = books.ledger
     requests = (*ledger.active.values(), *ledger.previews.values())
-    return (x.attempt for x in requests if x.attempt is not None)
+    found = (each for x in requests for each in (x.attempt, x.copy))
+    return (each for each in found if each is not None)
 
 
 def _instance(books: Books, instance: Instance) -> Iterator[str]:
     for text in instance.slots.complaints():
         yield f"{instance}: {text}"
+    for copy in instance.copies:
+        lease = copy.incoming or copy.outgoing
+        if copy.request.copy is not copy or lease is None or lease.table is not instance.slots:
+            yield f"{instance}: has a copy of {copy}, which does not know of it"
     if instance.slots.owner is not instance:
         yield f"{instance}: its slots belong to {instance.slots.owner}"
     for lease in instance.borrowed.values():
@@ -111,8 +116,20 @@ def _request(books: Books, request: Request) -> Iterator[str]:
     attempt = request.attempt
     if attempt is None or attempt.over:
         yield f"under way, but {attempt} is over"
+    if request.copy is not None:
+        yield from _copy(books, request.copy)
     if request.tries - request.spared > books.config.max_attempts:
         yield f"{request.tries} attempts were made, {books.config.max_attempts} are allowed"
+
+
+def _copy(books: Books, copy: Attempt) -> Iterator[str]:
+    comes, lies = copy.state is State.PUSHING, copy.state is State.DELIVERED
+    if comes == lies or comes != (copy in books.ledger.copying) or not copy.copy:
+        yield f"its copy is {copy.state}"
+    lease = copy.outgoing if comes else copy.incoming
+    owner = None if lease is None else lease.table.owner
+    if lease is None or owner is None or copy not in owner.copies or lease.yields != lies:
+        yield f"its copy lies at {owner}, which does not know of it"
 
 
 def _attempt(attempt: Attempt) -> Iterator[str]:
@@ -146,7 +163,8 @@ def _idle(books: Books) -> Iterator[str]:
         for lease in slots.leases.values():
             if not lease.pinned and lease.sender not in silent:
                 yield f"{instance}: grant {lease.generation} in quarantine for a live sender"
-        if instance.outbox or any(p.load or p.looking for p in instance.posts.values()):
+        held = instance.outbox or instance.copies or instance.uncopied
+        if held or any(p.load or p.looking for p in instance.posts.values()):
             yield f"{instance}: holds requests while idle"
 
 

@@ -25,7 +25,8 @@ class Ledger:
     those that compute or write, and `reminders` of unanswered Aborts are in order of time.
 
     `previews` are requests too, which nobody waits for (see `core.previews`); `due` the attempts of
-    which one is to be made as soon as a decoder has nothing else to do.
+    which one is to be made as soon as a decoder has nothing else to do. `copying` are the copies of
+    checkpoints that are being written (see `core.copies`).
     """
 
     def __init__(self, max_past: int) -> None:
@@ -40,6 +41,7 @@ class Ledger:
         self.stalls: Line[Attempt] = Line()
         self.reminders: Line[Attempt] = Line()
         self.due: Line[Attempt] = Line()
+        self.copying: dict[Attempt, None] = {}
         self.ended = {State.COMPLETED: 0, State.FAILED: 0, State.CANCELLED: 0}
         self.queued = 0
         self._max_past = max_past
@@ -82,8 +84,14 @@ class Ledger:
 
     def again(self, request: Request, now: float) -> Attempt:
         """The next attempt at a request, after the one before is over."""
-        assert request.attempt is not None
-        return self._begin(request, request.attempt.number + 1, now)
+        return self._begin(request, request.numbered + 1, now)
+
+    def copy(self, request: Request, now: float) -> Attempt:
+        """What may become the next attempt."""
+        copy = request.copy = self._new(request, request.numbered + 1, now)
+        copy.copy = True
+        self.copying[copy] = None
+        return copy
 
     def look(self, attempt: Attempt, now: float) -> Attempt:
         """A preview of what the attempt computes at this moment."""
@@ -99,15 +107,20 @@ class Ledger:
         return shown.preview
 
     def _begin(self, request: Request, number: int, now: float) -> Attempt:
+        request.attempt = self._new(request, number, now)
+        return request.attempt
+
+    def _new(self, request: Request, number: int, now: float) -> Attempt:
         self._attempted += 1
-        attempt = Attempt(request, number, self._attempted, now)
-        request.attempt = attempt
-        return attempt
+        request.numbered = number
+        return Attempt(request, number, self._attempted, now)
 
     def find(self, id: str, number: int) -> Attempt | None:
         request = self.active.get(id) or self.previews.get(id)
         if request is not None and request.attempt is not None and request.attempt.number == number:
             return request.attempt
+        if request is not None and request.copy is not None and request.copy.number == number:
+            return request.copy
         return self.lingering.get((id, number))
 
     def step_out(self, attempt: Attempt) -> None:
@@ -127,10 +140,9 @@ class Ledger:
 
     def close(self, request: Request, state: State, now: float) -> None:
         """The client has its answer."""
-        assert request.attempt is not None
         self.deadlines.discard(request.order)
         del self.active[request.id]
-        self._attempts[request.id] = request.attempt.number
+        self._attempts[request.id] = request.numbered
         if len(self._attempts) > self._max_past:
             self._attempts.popitem(last=False)
         self.ended[state] += 1

@@ -5,6 +5,7 @@ from collections import Counter
 
 from orchestrator.core import (
     admission,
+    copies,
     dispatch,
     ending,
     integrity,
@@ -64,6 +65,8 @@ class Machine:
         self._dispatch(event)
         dispatch.settle(books)
         while previews.begin_one(books):
+            dispatch.settle(books)
+        while copies.begin(books):
             dispatch.settle(books)
         commands, books.commands = books.commands, []
         return commands

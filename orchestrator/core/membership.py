@@ -170,7 +170,7 @@ def _bereave(books: Books, attempt: Attempt, instance: Instance, cause: str) -> 
     ending.withdraw(books, attempt)
     if attempt.worker is instance:
         ending.part(books, attempt)
-    elif attempt.worker is not None:
+    elif attempt.worker is not None and not attempt.copy:
         return
     if not attempt.over:
         text = f"instance {instance.name} was lost ({cause}) while the request was {where}"
@@ -190,4 +190,6 @@ def _begin_drain(books: Books, instance: Instance) -> None:
     if not instance.draining:
         books.log("info", f"{instance} drains")
     instance.draining = True
+    for copy in list(instance.copies):
+        ending.drop_copy(books, copy)
     books.stir(instance)

@@ -39,6 +39,9 @@ class Request:
     names of instances at which an attempt failed through their own fault; `history` what became of
     the attempts before this one, a line each.
 
+    `numbered` is the highest number that an attempt at it has had; `copy` the attempt that could go
+    on from a copy of the checkpoint, at another instance than the one that made it.
+
     `previews` are asked for, `previewed` of them are made, under way or too late; `preview` is the
     attempt at the one under way. A preview is a request of its own, of the lowest class;
     `preview_of` is the attempt that it shows.
@@ -49,12 +52,14 @@ class Request:
         "attempt",
         "avoid",
         "checkpoint",
+        "copy",
         "deadline",
         "due",
         "history",
         "id",
         "inputs",
         "kept",
+        "numbered",
         "order",
         "preview",
         "preview_of",
@@ -95,6 +100,8 @@ class Request:
         self.attempt: Attempt | None = None
         self.kept: dict[int, Kept] = {}
         self.checkpoint: tuple[int, Kept] | None = None
+        self.copy: Attempt | None = None
+        self.numbered = 0
         self.avoid: set[str] = set()
         self.history: list[str] = []
         self.queue_s = 0.0

@@ -51,11 +51,12 @@ def elsewhere(books: Books, moved: Attempt) -> None:
 
 
 def _begin(books: Books, request: Request, pause_s: float) -> None:
-    attempt = books.ledger.again(request, books.now)
-    _resume(books, attempt)
-    if attempt.worker is None:
-        books.ledger.queued += 1
-    books.ledger.backoffs.put(books.now + pause_s, attempt.serial, attempt)
+    if not _begin_with_copy(books, request):
+        attempt = books.ledger.again(request, books.now)
+        _resume(books, attempt)
+        if attempt.worker is None:
+            books.ledger.queued += 1
+        books.ledger.backoffs.put(books.now + pause_s, attempt.serial, attempt)
     books.commands.append(Progress(request.id, request.tries + 1, "queued", None, 0, 0))
 
 
@@ -179,9 +180,47 @@ def _resume(books: Books, attempt: Attempt) -> None:
 def _resume_at(
     books: Books, attempt: Attempt, stage: int, kept: Kept, midway: bool = False
 ) -> bool:
-    if not kept.instance.live or kept.instance.drain_sent:
+    if not _is_there(kept):
         return False
     books.count("attempts_restored" if midway else "attempts_resumed")
     attempt.resume(stage, kept.instance, kept.attempt, kept.nbytes, books.now, midway)
     kept.instance.outbox[attempt] = None
     return True
+
+
+def _is_there(kept: Kept) -> bool:
+    """Its maker can still be told to push it."""
+    return kept.instance.live and not kept.instance.drain_sent
+
+
+def _begin_with_copy(books: Books, request: Request) -> bool:
+    """The copy of the checkpoint is the next attempt, if there is nothing later or nearer: it lies
+    where it is needed, so it waits for nothing but a place there."""
+    copy = request.copy
+    receiver = copy.incoming.table.owner if copy is not None and copy.incoming is not None else None
+    if copy is None or receiver is None or not receiver.available:
+        return False
+    if receiver.name in request.avoid or _has_better(request, copy):
+        return False
+    assert copy.incoming is not None
+    books.count("attempts_from_copies")
+    forget_checkpoint(books, request)
+    for stage in [stage for stage in request.kept if stage >= copy.stage]:
+        let_go(books, request, stage)
+    request.attempt, request.copy, copy.copy = copy, None, False
+    request.note(books.now, f"#{copy.number} goes on from the copy at {receiver}")
+    copy.since = books.now
+    copy.incoming.claim()
+    post = receiver.posts[copy.role]
+    post.forget(copy)
+    post.parked.enter(copy, books.forecast.seconds(copy, post))
+    books.stir(receiver)
+    return True
+
+
+def _has_better(request: Request, copy: Attempt) -> bool:
+    """Its checkpoint, or a payload of a later stage, is still there."""
+    better = [kept for stage, kept in request.kept.items() if stage >= copy.stage]
+    if request.checkpoint is not None:
+        better.append(request.checkpoint[1])
+    return any(map(_is_there, better))

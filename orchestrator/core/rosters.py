@@ -149,6 +149,13 @@ class Roster:
         ready = (self.places[order].post for order in self._ready)
         return any(post is not None and fits(post) for post in ready)
 
+    def after(self, order: int) -> Iterator[Post]:
+        """All other live ones in a circle, from the one that comes after that place."""
+        for step in range(1, len(self.places)):
+            place = self.places[(order + step) % len(self.places)]
+            if place.taken and place.post is not None:
+                yield place.post
+
     def posts(self) -> Iterator[Post]:
         """Everyone to be shown, in registered endpoint order."""
         return (place.post for place in self.places if place.post is not None)

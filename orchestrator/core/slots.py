@@ -32,7 +32,7 @@ class Lease:
     granted → quarantined → free: no longer wanted, but the sender has not confirmed yet.
     `pinned`: a write into it failed and may still land, so that not even the sender's word frees
     it, only the end of the sender's process (or of the receiver's). `epoch` is the sender's epoch
-    in which it was granted.
+    in which it was granted. `yields`: what was delivered gives way to whoever needs its slots.
     """
 
     __slots__ = (
@@ -47,6 +47,7 @@ class Lease:
         "slots",
         "state",
         "table",
+        "yields",
     )
 
     def __init__(
@@ -67,6 +68,7 @@ class Lease:
         self.epoch = sender.epoch
         self.state: LeaseState = "granted"
         self.pinned = False
+        self.yields = False
         self.nbytes = 0
         self.checksum = 0
 
@@ -81,6 +83,18 @@ class Lease:
         del self.sender[self.generation]
         self.nbytes, self.checksum = nbytes, checksum
 
+    def offer(self) -> None:
+        """What was delivered may never be read: its slots count as free."""
+        self._move("delivered", "delivered")
+        self.yields = True
+        self.table.yielding += len(self.slots)
+
+    def claim(self) -> None:
+        """What was offered will be read after all."""
+        if self.yields:
+            self.yields = False
+            self.table.yielding -= len(self.slots)
+
     def quarantine(self, pinned: bool = False) -> None:
         """Nobody wants what may come, but the sender may still write it."""
         self.pinned = self.pinned or pinned
@@ -93,6 +107,7 @@ class Lease:
         """The slots are free: the payload was read, or the sender will not write."""
         quarantined = self.state == "quarantined"
         self._move("free", "granted", "delivered", "quarantined")
+        self.claim()
         if quarantined:
             self.table.quarantined -= len(self.slots)
         self.sender.pop(self.generation, None)
@@ -111,15 +126,17 @@ class Lease:
 
 
 class SlotTable:
-    """The slots of one receiver. free + leased + quarantined = total, always.
+    """The slots of one receiver. empty + leased + quarantined = total, always.
 
-    `owner` is the live instance whose memory this is; None while it is lost.
+    `yielding` are leased ones that can be had at once. `owner` is the live instance whose memory
+    this is; None while it is lost.
     """
 
     def __init__(self, total: int, slot_bytes: int) -> None:
         self.total = total
         self.slot_bytes = slot_bytes
         self.quarantined = 0
+        self.yielding = 0
         self.owner: Instance | None = None
         self.leases: dict[int, Lease] = {}
         self._free = list(range(total - 1, -1, -1))
@@ -129,8 +146,14 @@ class SlotTable:
         return self.total * self.slot_bytes
 
     @property
-    def free(self) -> int:
+    def empty(self) -> int:
+        """Those that are lent to nobody."""
         return len(self._free)
+
+    @property
+    def free(self) -> int:
+        """Those that a payload may have: empty ones, and what gives way."""
+        return len(self._free) + self.yielding
 
     @property
     def leased(self) -> int:
@@ -148,7 +171,7 @@ class SlotTable:
     def lend(
         self, generation: int, request: str, attempt: int, count: int, sender: Borrowed
     ) -> Lease:
-        """Leases `count` free slots. Asking for more than are free is a bug of the caller."""
+        """Leases `count` empty slots. Asking for more than there are is a bug of the caller."""
         if not 0 < count <= len(self._free):
             raise SlotError(f"{count} slots for {request}, {len(self._free)} free")
         slots = [self._free.pop() for _ in range(count)]
@@ -168,6 +191,9 @@ class SlotTable:
         found = []
         if sorted(lent + self._free) != list(range(self.total)):
             found.append(f"slots {sorted(lent)} lent and {sorted(self._free)} free of {self.total}")
+        yielding = sum(len(x.slots) for x in self.leases.values() if x.yields)
+        if yielding != self.yielding:
+            found.append(f"{yielding} slots give way, counted {self.yielding}")
         if held != self.quarantined:
             found.append(f"{held} slots quarantined, counted {self.quarantined}")
         return found

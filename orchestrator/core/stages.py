@@ -7,7 +7,7 @@ that is over still listens, for its capacity and slots have to come home.
 
 from collections.abc import Callable
 
-from orchestrator.core import dispatch, ending, previews, retry
+from orchestrator.core import copies, dispatch, ending, previews, retry
 from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Discard, Progress
@@ -73,6 +73,7 @@ def accepted(books: Books, attempt: Attempt, instance: Instance, message: Accept
     ending.release_incoming(books, attempt)
     if not attempt.over:
         retry.superseded(books, attempt)
+        copies.superseded(books, attempt)
         dispatch.watch(books, attempt)
     return True
 
@@ -107,6 +108,8 @@ def checkpointed(books: Books, attempt: Attempt, instance: Instance, message: Ch
     may_move = instance.draining and attempt.request.spared < books.config.max_spared
     if may_move and dispatch.has_room_elsewhere(books, attempt, message.nbytes):
         ending.move(books, attempt)
+    else:
+        copies.consider(books, attempt)
     return True
 
 
@@ -129,6 +132,9 @@ def delivered(books: Books, attempt: Attempt, instance: Instance, message: Deliv
         return _delivered_to_nobody(books, attempt, instance, message)
     lease.deliver(message.nbytes, message.checksum)
     ending.part(books, attempt)
+    if attempt.copy:
+        copies.arrived(books, attempt, lease)
+        return True
     if attempt.request.preview_of is None:  # nobody keeps a preview: it is made once
         retry.keep(books, attempt, instance, message.nbytes)
     attempt.move(State.DELIVERED, books.now, str(lease.table.owner))
@@ -194,8 +200,7 @@ def push_failed(books: Books, attempt: Attempt, instance: Instance, message: Pus
     books.count("pushes_failed")
     if lease is not None and lease.table.owner is not None and message.nbytes > 0:
         # else there was nothing to write any more, which says nothing about the receiver
-        attempt.blamed.add(lease.table.owner.name)
-        attempt.request.avoid.add(lease.table.owner.name)
+        _blame(books, attempt, instance, lease.table.owner)
     error = _signed(message.error, instance)
     if message.nbytes <= 0 or attempt.last:
         ending.fail(books, attempt, error)
@@ -257,7 +262,9 @@ def _wait_for_room(
     books: Books, attempt: Attempt, instance: Instance, error: ErrorInfo | None = None
 ) -> bool:
     """Stands in the next role's line. `error`: why the last write failed."""
-    if attempt.request.preview_of is not None:
+    if attempt.copy:
+        ending.drop_copy(books, attempt)
+    elif attempt.request.preview_of is not None:
         ending.drop(books, attempt)  # it was made for that one place
     elif too_large := dispatch.too_large(books, attempt):
         ending.fail(books, attempt, too_large)
@@ -333,6 +340,15 @@ def _give_back(books: Books, attempt: Attempt) -> None:
     if lease is not None and not lease.pinned:
         attempt.outgoing = None
         ending.free(books, lease)
+
+
+def _blame(books: Books, attempt: Attempt, sender: Instance, receiver: Instance) -> None:
+    """A write there failed. A copy that could not be written speaks against no request's going."""
+    if attempt.copy:
+        copies.failed(books, sender, receiver)
+        return
+    attempt.blamed.add(receiver.name)
+    attempt.request.avoid.add(receiver.name)
 
 
 def _breach(books: Books, attempt: Attempt, instance: Instance, what: str) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -47,19 +48,37 @@ async def test_f1_i6_a_rank_that_dies_costs_the_steps_since_the_checkpoint(
     await eventually(lambda: whole.is_ready("denoiser-1"))
 
 
-async def test_f1_i6_without_its_leader_a_request_begins_again(
+async def test_f1_i6_a_denoiser_that_dies_whole_costs_the_steps_since_the_copy(
     whole: Troupe, tmp_path: Path
 ) -> None:
+    """Leader and ranks, with the checkpoints that they keep, after four fifths of the steps."""
     book, gate = Book(tmp_path / "book"), tmp_path / "gate"
-    directions = Directions(at="6", gate=str(gate), book=str(book.path))
-    asking = whole.asking(20, directions, num_inference_steps=8)
-    await book.until("6")
-    victim = whole.with_rank(book.pids("6")[0])
+    before = await whole.counters()
+    directions = Directions(at="17", gate=str(gate), book=str(book.path))
+    asking = whole.asking(20, directions, num_inference_steps=20)
+    await book.until("17")
+    victim = whole.with_rank(book.pids("17")[0])
+    await eventually(lambda: _copied(whole, before))
+    victim.signal(signal.SIGKILL, ranks=True)
     await whole.kill(victim.name)
     gate.touch()
+    assert await asking == picture(20, steps=20)
+    steps = [place for place in book.places if place.isdigit()]
+    assert (book.places.count("encode"), steps.count("1")) == (1, 1)
+    assert len(steps) - 20 < 16  # done twice: fewer than were done before it was killed
+    assert len({pid for place, pid, _ in book.lines if place.isdigit()}) == 2
+    assert (await _since(whole, before))["attempts_from_copies"] == 1
     await whole.start(victim.name)
-    assert await asking == picture(20, steps=8)
-    assert book.places.count("encode") == 1
+
+
+async def _copied(them: Troupe, before: dict[str, int]) -> bool:
+    """A copy has arrived, and no other one is on its way."""
+    since = await _since(them, before)
+    return since["copies_made"] == since["copies_begun"] > 0
+
+
+async def _since(them: Troupe, before: dict[str, int]) -> Counter[str]:
+    return Counter(await them.counters()) - Counter(before)
 
 
 async def test_f15_a_draining_denoiser_hands_its_work_on(whole: Troupe, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from tests.support.engine_room import EngineRoom
+from roles.attempt import Attempt
+from tests.support.engine_room import SLOT_BYTES, EngineRoom
 from transfer.header import check_header
 from transfer.messages import (
     Abort,
@@ -173,3 +174,72 @@ async def test_checkpoints_take_half_of_the_outbox_at_most() -> None:
         assert room.line.spare(100_000) is None
         room.line.give_back(first)
         await room.at_home()
+
+
+# ---------------------------------------------------------------- copies
+
+
+def _copy(room: EngineRoom, held: int, attempt: int) -> Grant:
+    grant = _grant(room, attempt)
+    push = Push(5, "r", attempt, "encoder", held, grant, checkpoint=True, copy=True)
+    room.engine.push(push, 5)
+    return grant
+
+
+async def test_a_checkpoint_of_which_a_copy_was_made_is_still_kept() -> None:
+    async with EngineRoom(checkpoint_s=2.0) as room:
+        room.ranks.hold, room.ranks.skip = "step", 6
+        await _run(room, steps=20)
+        await room.hear(Checkpointed)
+        await asyncio.wait_for(room.ranks.held.wait(), 10)
+        grant = _copy(room, 1, 2)
+        told = await room.hear(Delivered)
+        assert (told.role, told.attempt, told.nbytes, told.checksum) == ("encoder", 2, 300, 4712)
+        ((slots, nbytes, _),) = room.sender.sent
+        (view,) = room.pool.segments(slots)
+        check_header(view, "r", 2, Delivery(grant.generation, [0], nbytes, 4712))
+        assert room.line.kept == 1
+        room.ranks.die()
+        await room.hear(Failed)
+        _push(room, 1, 3, _grant(room, 3))
+        assert (await room.hear(Delivered)).attempt == 3
+        room.engine.release(Release(5, [("checkpoint", "r", 3)]))
+        assert (room.line.kept, room.free("denoiser")) == (0, 4)
+
+
+async def test_there_is_no_copy_of_what_is_not_kept_any_more() -> None:
+    async with EngineRoom(checkpoint_s=2.0) as room:
+        _copy(room, 1, 2)
+        assert (await room.hear(PushFailed)).nbytes == 0
+        await room.at_home()
+
+
+@pytest.mark.parametrize("end", ["released", "evicted", "aborted"])
+async def test_what_is_being_copied_keeps_its_slots_until_that_has_ended(end: str) -> None:
+    async with EngineRoom() as room:
+        room.engine.move_out()  # one checkpoint, and no other one soon
+        room.ranks.hold, room.ranks.skip = "step", 6
+        await _run(room, steps=20, step_s=0.1)
+        await room.hear(Checkpointed)
+        await asyncio.wait_for(room.ranks.held.wait(), 10)
+        room.sender.go.clear()
+        _copy(room, 1, 2)
+        await asyncio.wait_for(room.sender.writing.wait(), 10)
+        if end == "evicted":
+            other = Attempt(room.work("s", "denoiser"), 5)
+            waiting = room.line.reserve(other, 4 * SLOT_BYTES)
+            assert not waiting.done()
+        room.engine.release(Release(5, [("checkpoint", "r", 1)]))
+        assert (room.line.kept, room.free("denoiser")) == (0, 3)
+        if end == "aborted":
+            room.engine.abort(Abort(5, "r", 2, ""), 5)
+            await asyncio.sleep(0)
+        assert room.free("denoiser") == 3
+        room.sender.go.set()
+        await room.hear(Aborted if end == "aborted" else Delivered)
+        if end == "evicted":
+            assert waiting.done()
+            room.line.leave(other)
+        assert room.free("denoiser") == 4
+        room.ranks.die()
+        await room.hear(Failed)

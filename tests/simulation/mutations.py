@@ -162,8 +162,8 @@ MUTATIONS = [
     Mutation(
         "number the next attempt like the last one",
         f"{CORE}/ledger.py",
-        "request.attempt.number + 1, now)",
-        "request.attempt.number, now)",
+        "return self._begin(request, request.numbered + 1, now)",
+        "return self._begin(request, request.numbered, now)",
     ),
     Mutation(
         "blame those that were beside a request which killed its rank",
@@ -174,7 +174,7 @@ MUTATIONS = [
     Mutation(
         "leave a preview when its request is over",
         f"{CORE}/ending.py",
-        "        drop(books, attempt.request.preview)\n",
+        "        drop(books, request.preview)\n",
         "        pass\n",
     ),
     Mutation(
@@ -182,6 +182,65 @@ MUTATIONS = [
         f"{CORE}/ending.py",
         "    _close(books, preview, State.CANCELLED)\n",
         "    preview.state = State.CANCELLED\n",
+    ),
+    Mutation(
+        "begin with a copy under the number of another attempt",
+        f"{CORE}/retry.py",
+        "    request.attempt, request.copy, copy.copy = copy, None, False\n",
+        "    request.attempt, request.copy, copy.copy = copy, None, False\n"
+        "    request.numbered = copy.number = copy.number + 1\n",
+    ),
+    Mutation(
+        "begin with a copy that has not arrived",
+        f"{CORE}/retry.py",
+        "    receiver = copy.incoming.table.owner if copy is not None and copy.incoming is not None"
+        " else None\n",
+        "    if copy is not None and copy.incoming is None:\n"
+        "        copy.incoming = copy.outgoing\n"
+        "    receiver = copy.incoming.table.owner if copy is not None and copy.incoming is not None"
+        " else None\n",
+        also=(
+            (
+                f"{CORE}/ending.py",
+                "    if request.copy in books.ledger.copying:\n"
+                "        forget_copy(books, request)\n",
+                "",
+            ),
+        ),
+    ),
+    Mutation(
+        "forget the lease of a copy when its request ends",
+        f"{CORE}/ending.py",
+        "    retry.forget_checkpoint(books, request)\n    forget_copy(books, request)\n",
+        "    retry.forget_checkpoint(books, request)\n",
+    ),
+    Mutation(
+        "free the slots of a copy that is being written",
+        f"{CORE}/ending.py",
+        "    copy.request.copy = None\n    _close(books, copy, State.CANCELLED)\n",
+        "    copy.request.copy = None\n    lease = copy.outgoing\n"
+        "    _close(books, copy, State.CANCELLED)\n"
+        "    if lease is not None:\n        free(books, lease)\n",
+    ),
+    Mutation(
+        "leave copies with an instance that drains",
+        f"{CORE}/membership.py",
+        "    for copy in list(instance.copies):\n        ending.drop_copy(books, copy)\n",
+        "",
+        also=(
+            (
+                f"{CORE}/retry.py",
+                "if copy is None or receiver is None or not receiver.available:",
+                "if copy is None or receiver is None:",
+            ),
+        ),
+        rare=True,
+    ),
+    Mutation(
+        "lend the slots of a copy without giving it up",
+        f"{CORE}/dispatch.py",
+        "    _clear(books, receiver, count)\n",
+        "",
     ),
     Mutation(
         "try for ever",
@@ -376,6 +435,20 @@ LEADERS = [
         '        if shelf == "checkpoint" and kept and key not in kept:\n'
         "            key = next(iter(kept))\n"
         "        return kept.pop(key, None)\n",
+        rare=True,
+    ),
+    Mutation(
+        "free a checkpoint while a copy of it is written",
+        f"{ROLES}/outbox.py",
+        "        if slots and slots[0] in self._lent:\n",
+        "        if False:\n",
+        rare=True,
+    ),
+    Mutation(
+        "take a copied checkpoint off its shelf",
+        f"{ROLES}/outbox.py",
+        '        kept = self._kept["checkpoint"].get(key)\n',
+        '        kept = self._kept["checkpoint"].pop(key, None)\n',
         rare=True,
     ),
     Mutation(

@@ -61,6 +61,7 @@ class Job:
     aborted: bool = False
     steps: int = 0
     shelf: Shelf | None = None  # where it was kept, if it was
+    copy: bool = False  # where it still is
 
 
 @dataclass(eq=False)
@@ -96,6 +97,12 @@ class Process:
 
     def __repr__(self) -> str:
         return f"{self.name}/{self.incarnation}@{self.epoch}"
+
+    @property
+    def denoises(self) -> bool:
+        """It has done some steps of something."""
+        jobs = self.jobs.values()
+        return any(job.work.role == "denoiser" and job.computing and job.steps for job in jobs)
 
     # ------------------------------------------------------------ the control channel
 
@@ -179,7 +186,8 @@ class Process:
         computing = [j.work for j in self.jobs.values() if j.computing]
         busy = sum((each.role, each.inputs.priority) == kind for each in computing)
         assert busy < self.capacity, f"{self} is given more than it takes"
-        job = self.jobs[key] = Job(work, self.world.random.randint(0, 4), work.delivery is None)
+        turns = self.world.random.randint(0, 8 if work.role == "denoiser" else 4)
+        job = self.jobs[key] = Job(work, turns, work.delivery is None)
         self._receive(job, work.grant)
 
     def _look(self, work: Work, key: Key) -> None:
@@ -194,11 +202,14 @@ class Process:
     def push(self, push: Push) -> None:
         job = self.jobs.get((push.request, push.attempt))
         shelf: Shelf = "checkpoint" if push.checkpoint else push.role
-        kept = self.kept.pop((shelf, push.request, push.held), None) if job is None else None
+        place = (shelf, push.request, push.held)
+        kept = self.kept.get(place) if job is None else None
         if kept is not None:
+            if not push.copy:
+                del self.kept[place]
             work = replace(kept.work, attempt=push.attempt, role=push.role)
             job = Job(work, 0, read=True, nbytes=kept.nbytes, staged=True, computing=False)
-            job.shelf = shelf
+            job.shelf, job.copy = shelf, push.copy
             self.jobs[push.request, push.attempt] = job
         if job is not None and job.staged and not job.writing and job.grant is None:
             self._receive(job, push.grant)
@@ -239,6 +250,8 @@ class Process:
         delivery = job.work.delivery
         assert delivery is not None
         job.read = True
+        written = self.world.written.get(delivery.generation, self._key(job))
+        assert written == self._key(job), f"{self} begins {self._key(job)} with that of {written}"
         for slot in delivery.slots:
             found = self.memory.get(slot)
             if found == -1 or (found != delivery.generation and self.world.crashes):
@@ -261,7 +274,7 @@ class Process:
         elif job.left > 0:
             job.left -= 1
             job.steps += 1
-            self.say(Progressed(*self._about(job), job.steps, 4))
+            self.say(Progressed(*self._about(job), job.steps, max(4, job.steps + job.left)))
             if job.work.role == "denoiser" and (self.draining or chance > 0.7):
                 self._checkpoint(job)
         elif job.work.last:
@@ -352,7 +365,7 @@ class Process:
             self._end(job, Aborted(self.epoch, *self._key(job), grant.generation))
             return
         about = self._about(job)
-        if job.work.preview_of is None:
+        if job.work.preview_of is None and not job.copy:
             self._keep((job.shelf or job.work.role, *self._key(job)), job)
         self._end(job, Delivered(*about, grant.generation, job.nbytes, 1, self._report(job)))
 

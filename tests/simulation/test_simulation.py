@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.simulation.mutations import MUTATIONS, Mutation, can_be_made, judge
-from tests.simulation.runs import failures, story
+from tests.simulation.runs import failures, live, story
 from tests.simulation.world import World
 
 SEEDS = 2000
@@ -23,6 +23,18 @@ def test_2000_seeds_hold() -> None:
     somebody else's, and nothing is used that was not delivered."""
     for failure in failures(range(SEEDS), len(os.sched_getaffinity(0))):
         pytest.fail(story(failure.seed))
+
+
+def test_what_was_denoised_goes_on_elsewhere_in_some_of_them() -> None:
+    """From a copy when its denoiser is dead, from a checkpoint when it drains."""
+    wanted = {"copies_made", "copies_dropped", "attempts_from_copies", "attempts_moved"}
+    for seed in range(200):
+        world = World(seed, accident_rate=0.03)
+        live(world)
+        wanted -= set(world.orchestrator.machine.counters)
+        if not wanted:
+            return
+    pytest.fail(f"never happened: {wanted}")
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -83,6 +83,7 @@ class World:
         self.asked = 0
         self.crashes = 0
         self.watched: dict[int, tuple[str, int]] = {}  # pid → name and epoch
+        self.written: dict[int, tuple[str, int]] = {}  # generation → what the header names
         self.victims: Counter[tuple[int, str]] = Counter()  # (life, request) → workers it killed
         self._broken: list[bytes] = []
         self._count = 0
@@ -176,6 +177,7 @@ class World:
             assert lease is not None, f"{receiver}: {grant.generation} is written into free slots"
             assert lease.state in LANDS_LATE, f"written while {lease.state}"
         # else an earlier orchestrator granted it: only the payload's check protects the receiver
+        self.written[grant.generation] = (grant.request, grant.attempt)
         corrupt = self.failing and self.random.random() < 0.01
         for slot in grant.slots:
             receiver.memory[slot] = -1 if corrupt else grant.generation
@@ -358,9 +360,11 @@ class World:
             self.crash()
             return
         victim = self.random.choice(self.processes)
-        kinds = [self._repeat, self._repeat, self._break, self.kill, self._stop, self._wake]
+        kinds = [self._repeat, self._repeat, self._break, self._kill, self._stop, self._wake]
         kinds += [self._land_late, self._land_late, self._drain, self._remove, self._swap]
         kinds += [self._join, self._partition, self._heal]
+        if any(process.denoises for process in self.processes):
+            kinds += 3 * [self._kill, self._drain]
         self.random.choice(kinds)(victim)
 
     def crash(self) -> None:
@@ -417,6 +421,14 @@ class World:
         writing = [p for p in self.processes if any(job.writing for job in p.jobs.values())]
         (self.random.choice(writing) if writing else victim).stopped = True
 
+    def _kill(self, victim: Process) -> None:
+        self.kill(self._at_work(victim))
+
+    def _at_work(self, victim: Process) -> Process:
+        """Best one that is in the middle of what could go on elsewhere."""
+        busy = [p for p in self.processes if p.denoises]
+        return self.random.choice(busy) if busy and self.random.random() < 0.8 else victim
+
     def _wake(self, victim: Process) -> None:
         victim.stopped = False
 
@@ -427,6 +439,7 @@ class World:
             self.land(self.random.choice(self.random.choice(unsettled).may_land))
 
     def _drain(self, victim: Process) -> None:
+        victim = self._at_work(victim)
         if self.random.random() < 0.5:
             self.orchestrator.do(DrainInstance(victim.name))
         elif not victim.stopped and victim.epoch:

@@ -22,6 +22,9 @@ from transfer.messages import (
     Work,
 )
 
+SMALL = {"slots": 1}
+"""Room for a request, and none beside it for a copy of a checkpoint."""
+
 
 @pytest.fixture
 def bench() -> Bench:
@@ -60,7 +63,7 @@ def _unused(work: Work) -> int | None:
 
 def test_what_a_rank_lost_goes_on_from_the_checkpoint_at_another_denoiser(bench: Bench) -> None:
     encoder, denoiser, decoder = bench.trio()
-    other = bench.join("denoiser-1", "denoiser")
+    other = bench.join("denoiser-1", "denoiser", **SMALL)
     work = _denoising(bench, encoder, denoiser)
     _checkpoint(denoiser, work)
     denoiser.fails(work, "rank_died", released=_unused(work))
@@ -106,7 +109,7 @@ def test_it_goes_on_where_it_was_if_there_is_no_other_denoiser(bench: Bench) -> 
 
 def test_a_later_checkpoint_elsewhere_takes_the_place_of_the_first(bench: Bench) -> None:
     encoder, denoiser, _ = bench.trio()
-    other = bench.join("denoiser-1", "denoiser")
+    other = bench.join("denoiser-1", "denoiser", **SMALL)
     work = _denoising(bench, encoder, denoiser)
     _checkpoint(denoiser, work)
     denoiser.fails(work, "rank_died", released=_unused(work))
@@ -125,7 +128,7 @@ def test_a_later_checkpoint_elsewhere_takes_the_place_of_the_first(bench: Bench)
 @pytest.mark.parametrize("how", ["dead", "evicted"])
 def test_without_its_checkpoint_it_goes_on_from_the_encoding(how: str, bench: Bench) -> None:
     encoder, denoiser, _ = bench.trio()
-    other = bench.join("denoiser-1", "denoiser")
+    other = bench.join("denoiser-1", "denoiser", **SMALL)
     work = _denoising(bench, encoder, denoiser)
     _checkpoint(denoiser, work)
     if how == "dead":
@@ -145,7 +148,7 @@ def test_without_its_checkpoint_it_goes_on_from_the_encoding(how: str, bench: Be
 @pytest.mark.parametrize("kind", ["rank_failed", "payload", "internal"])
 def test_a_checkpoint_that_cannot_be_gone_on_from_is_let_go(kind: str, bench: Bench) -> None:
     encoder, denoiser, _ = bench.trio()
-    others = [bench.join(f"denoiser-{i}", "denoiser") for i in (1, 2)]
+    others = [bench.join(f"denoiser-{i}", "denoiser", **SMALL) for i in (1, 2)]
     work = _denoising(bench, encoder, denoiser)
     _checkpoint(denoiser, work)
     denoiser.fails(work, "rank_died", released=_unused(work))
@@ -160,7 +163,7 @@ def test_a_checkpoint_that_cannot_be_gone_on_from_is_let_go(kind: str, bench: Be
 
 def test_a_draining_denoiser_s_work_moves_at_its_next_checkpoint(bench: Bench) -> None:
     encoder, denoiser, decoder = bench.trio()
-    other = bench.join("denoiser-1", "denoiser")
+    other = bench.join("denoiser-1", "denoiser", **SMALL)
     work = _denoising(bench, encoder, denoiser)
     bench.drain("denoiser-0")
     assert denoiser.take(Drain).more
@@ -191,14 +194,14 @@ def test_it_stays_where_it_is_if_nobody_has_room(bench: Bench) -> None:
     assert not denoiser.got(Abort)
     assert [message.more for message in denoiser.got(Drain)] == [True]
     # one that comes later takes it, with the next checkpoint
-    bench.join("denoiser-1", "denoiser")
+    bench.join("denoiser-1", "denoiser", **SMALL)
     _checkpoint(denoiser, work, step=7)
     assert denoiser.take(Push).grant.receiver == "denoiser-1"
 
 
 def test_moving_does_not_count_as_a_try(bench: Bench) -> None:
     encoder, denoiser, _ = bench.trio()
-    leaders = [denoiser, *(bench.join(f"denoiser-{i}", "denoiser") for i in range(1, 6))]
+    leaders = [denoiser, *(bench.join(f"denoiser-{i}", "denoiser", **SMALL) for i in range(1, 6))]
     work = _denoising(bench, encoder, denoiser)
     for leader, following in pairwise(leaders):
         for each in leaders:
@@ -228,7 +231,7 @@ def test_a_checkpoint_of_what_is_over_is_released(bench: Bench) -> None:
 def test_a_late_checkpoint_of_a_failed_attempt_stays_with_the_retry(bench: Bench) -> None:
     """It has the place of the one that the next attempt begins with."""
     encoder, denoiser, _ = bench.trio()
-    bench.join("denoiser-1", "denoiser")
+    bench.join("denoiser-1", "denoiser", **SMALL)
     work = _denoising(bench, encoder, denoiser)
     _checkpoint(denoiser, work)
     bench.wait(1.0)
@@ -247,7 +250,7 @@ def test_nonsense_costs_the_request(bench: Bench) -> None:
 
 def test_the_rest_of_a_stage_tells_nothing_of_what_the_whole_takes(bench: Bench) -> None:
     encoder, denoiser, _ = bench.trio()
-    bench.join("denoiser-1", "denoiser")
+    bench.join("denoiser-1", "denoiser", **SMALL)
     work = _denoising(bench, encoder, denoiser)
     shape = bench.machine.books.ledger.active["a"].works["denoiser"].shape
     _checkpoint(denoiser, work)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tests.simulation.engines.world import World
 
 
+LOOKS = 200  # for one that is at work, at most: one every 10 ms
+
+
 class Accidents:
     """One after the other, to any of the leaders that live; now and then to the orchestrator."""
 
@@ -28,8 +31,24 @@ class Accidents:
         while self._world.faults:
             await asyncio.sleep(self._world.dice.expovariate(1.0 / self._world.accident_s))
             victims = self._world.living
-            if victims:
+            if self._world.dice.random() < 0.3:
+                await self._at_work()
+            elif victims:
                 self._one(self._world.dice.choice(victims))
+
+    async def _at_work(self) -> None:
+        """Waits for one that is in the middle of what could go on elsewhere, and ends it there."""
+        dice = self._world.dice
+        kind, copied = dice.choice([(self._drain, False), (self._world.kill, dice.random() < 0.8)])
+        for _ in range(LOOKS):
+            names = self._world.copied() if copied else None
+            busy = [p for p in self._world.living if p.denoises]
+            if busy := [p for p in busy if names is None or p.name in names]:
+                victim = dice.choice(busy)
+                self._world.note(victim, f"{kind.__name__} at work")
+                kind(victim)
+                return
+            await asyncio.sleep(0.01)
 
     def _one(self, victim: "Process") -> None:
         kinds: list[Callable[[Process], None]] = [

@@ -82,6 +82,12 @@ class Process:
         return self.life.alive
 
     @property
+    def denoises(self) -> bool:
+        """It has done more than a step of something."""
+        attempts = self.leader.engine._attempts.values() if self.leader else ()
+        return any(each.step > 1 and each.work.role == "denoiser" for each in attempts)
+
+    @property
     def at_rest(self) -> bool:
         """It is registered, or still loads its model, and nothing is under way in it."""
         leader = self.leader

@@ -23,6 +23,19 @@ def test_40_seeds_hold() -> None:
         pytest.fail(story(failure.seed))
 
 
+def test_what_was_denoised_goes_on_elsewhere_in_some_of_them() -> None:
+    """From a copy when its denoiser is dead, from a checkpoint when it drains."""
+    wanted = {"copies_made", "copies_dropped", "attempts_from_copies", "attempts_moved"}
+    for seed in range(100):
+        world = World(seed, weather=1.0)
+        live(world)
+        assert world.orchestrator is not None
+        wanted -= set(world.orchestrator.machine.counters)
+        if not wanted:
+            return
+    pytest.fail(f"never happened: {wanted}")
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_without_faults_everything_is_completed(seed: int) -> None:
     world = World(seed, weather=0.0)

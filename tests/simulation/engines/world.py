@@ -220,6 +220,17 @@ class World:
         if self.orchestrator is not None and not self.over:
             self.orchestrator.do(event)
 
+    def copied(self) -> set[str]:
+        """The instances that compute what could go on from a copy."""
+        core = self.orchestrator
+        requests = () if core is None else core.machine.books.ledger.active.values()
+        running = [
+            r.attempt for r in requests if r.copy is not None and r.copy.incoming is not None
+        ]
+        return {
+            each.worker.name for each in running if each is not None and each.worker is not None
+        }
+
     def hear(self, identity: bytes, frame: bytes) -> None:
         self.post(Received(identity, from_instance.decode(frame)))  # type: ignore[arg-type]
 
@@ -354,15 +365,21 @@ class World:
         self.accidents.heal()
         for role in SPLIT_ROUTE:
             self.start(f"fresh-{role}", (role,))
+        self._prove_the_dead()
         await self._until(lambda: self._quiet(), "what was accepted does not end")
+        self._prove_the_dead()
         await self._canaries()
         await asyncio.sleep(SETTLED_S)
-        for pid in [pid for pid in self._watched if not self.processes[pid].alive]:
-            self._prove(pid)
+        self._prove_the_dead()
         complaints = self._complaints()
         if complaints:
             self.wrong("\n".join(complaints))
             await asyncio.sleep(0)
+
+    def _prove_the_dead(self) -> None:
+        """What they may still write to stays shut for ever otherwise, in pools of a few slots."""
+        for pid in [pid for pid in self._watched if not self.processes[pid].alive]:
+            self._prove(pid)
 
     async def _canaries(self) -> None:
         """What is asked for now has to be completed."""
