@@ -177,7 +177,7 @@ class Runner:
         if self._world is None:
             self.program.warm(settled)
         else:
-            self._world.together(lambda: self.program.warm(settled))
+            self._world.together(lambda: self.program.warm(settled), forward=True)
 
     def begin(self, call: Begin) -> Outcomes:
         key = (call.request, call.attempt)

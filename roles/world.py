@@ -86,14 +86,15 @@ class World:
 
     # ------------------------------------------------------------ agreements
 
-    def agree(self, error: Exception | None, token: int = 0) -> None:
-        """All ranks have done their part of something, or one of them has failed.
+    def agree(self, error: Exception | None, token: int = 0, forward: bool = False) -> None:
+        """All ranks have done their part of something, or one of them has failed. `forward`: it was
+        one of the transformer, in which others may be waiting for this rank's tokens.
 
         Raises this rank's own `error`; `RankFailed` if only others failed, or if their `token`, a
         checksum of what it was done with, is another one; and `RanksApart`.
         """
         text = "" if error is None else f"{type(error).__name__}: {error}"
-        amid = error is not None and self.parallel.tokens > 1
+        amid = error is not None and forward and self.parallel.tokens > 1
         try:
             words = self._exchange(error is not None, token, text, GRACE_S if amid else None)
         except RanksApart as apart:
@@ -116,13 +117,13 @@ class World:
         """Whether all ranks say yes."""
         return not any(no for no, _, _ in self._exchange(not mine, 0, ""))
 
-    def together(self, work: Callable[[], T]) -> T:
+    def together(self, work: Callable[[], T], forward: bool = False) -> T:
         """What `work` gives, if it succeeds in all ranks. Raises what `agree` raises."""
         try:
             result, error = work(), None
         except Exception as reason:
             error = reason
-        self.agree(error)
+        self.agree(error, forward=forward)
         return result
 
     def gather(self, part: torch.Tensor) -> list[torch.Tensor]:

@@ -51,7 +51,7 @@ class Across:
             output = compute()
         except Exception as reason:
             error = reason
-        self._world.agree(error, _digest(calls))
+        self._world.agree(error, _digest(calls), forward=True)
         return output
 
     def _gathered(self, output: Any, counts: Sequence[int]) -> Any:

@@ -23,6 +23,8 @@ DIVIDED = [
 ]
 ROUNDING = 1e-5
 
+pytestmark = pytest.mark.timeout(900)  # a machine that has much else to do
+
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[Any, ...], list[Any]]:

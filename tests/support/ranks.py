@@ -23,7 +23,7 @@ from typing import Any
 from roles.meeting import Meeting
 
 ROOT = Path(__file__).parents[2]
-LONG_S = 300  # no case takes so long; then it is hung
+LONG_S = 800  # no case takes so long; then it is hung
 Case = tuple[str, str, int, list[Any]]
 
 
