@@ -56,8 +56,8 @@ install_libraries() {
 
 # Python compiles what it imports by itself; to do so for all of these packages takes a minute.
 pip_install() {
-    .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --root-user-action=ignore \
-        -c constraints.txt -e ".[$1]"
+    .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check \
+        --root-user-action=ignore -c constraints.txt -e ".[$1]"
 }
 
 install_packages() {
