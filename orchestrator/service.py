@@ -1,7 +1,7 @@
 """What the front door may ask of the orchestrator. It talks to nothing else."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,7 @@ class NotReady(Exception):
     """Nothing was accepted: the roles in `missing` have no ready instance; of those in `asleep`,
     one sleeps."""
 
-    def __init__(self, missing: list[Role], asleep: list[Role]) -> None:
+    def __init__(self, missing: list[Role], asleep: Sequence[Role] = ()) -> None:
         super().__init__(f"no ready instance of: {', '.join(missing)}")
         self.missing, self.asleep = missing, asleep
 
