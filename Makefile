@@ -38,7 +38,7 @@ test: $(READY)
 	@$(PYTHON_IN) -m pytest -q --numprocesses=2 --dist=loadfile tests
 
 chaos: $(READY)
-	@CHAOS=all $(PYTHON_IN) -m pytest -q tests/chaos tests/e2e tests/roles/test_divided_pipelines.py
+	@CHAOS=all $(PYTHON_IN) -m pytest -q tests/chaos tests/e2e tests/e2e/test_divided_pipelines.py
 
 simulate: $(READY)
 	@$(PYTHON_IN) -m tests.simulation --seeds $(SEEDS)

@@ -20,6 +20,7 @@ ON_THE_WAY_S = 0.5  # and no more than this
 
 Replies = dict[str, InstanceAnswer]
 Then = Callable[[Books, Replies], None]
+Heard = Callable[[Books, Instance, InstanceAnswer], None]
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Question:
     seconds: float
     asked_at: float
     then: Then
+    heard: Heard | None = None
     waiting: dict[str, Instance] = field(default_factory=dict)
     answers: dict[str, InstanceAnswer] = field(default_factory=dict)
 
@@ -44,10 +46,18 @@ def ask(books: Books, event: AskInstances) -> None:
     pose(books, event.names, event.action, event.seconds, tell)
 
 
-def pose(books: Books, names: Sequence[str], action: Action, seconds: float, then: Then) -> None:
+def pose(
+    books: Books,
+    names: Sequence[str],
+    action: Action,
+    seconds: float,
+    then: Then,
+    heard: Heard | None = None,
+) -> None:
     """Asks the live instances of these names; of others it is told that they are not there. `then`
-    is called once, with all answers."""
-    question = Question(books.next_question(), names, seconds, books.now, then)
+    is called once, with all answers; `heard` with each, while it is the last that is known of its
+    instance."""
+    question = Question(books.next_question(), names, seconds, books.now, then, heard)
     for name in names:
         instance = books.registry.by_name.get(name)
         if instance is None:
@@ -69,7 +79,10 @@ def answered(books: Books, instance: Instance, message: Answered) -> None:
         books.count("dropped_late_answers")
         return
     del question.waiting[instance.name]
-    question.answers[instance.name] = InstanceAnswer(instance.state, message.result)
+    answer = InstanceAnswer(instance.state, message.result)
+    question.answers[instance.name] = answer
+    if question.heard is not None:
+        question.heard(books, instance, answer)
     _settle(books, question)
 
 

@@ -68,7 +68,8 @@ def go_on(books: Books) -> None:
         head.begun = True
         head.names = [x.name for x in _denoisers(books) if x.reported == "ready"] or head.names
         seconds = max(0.0, head.due - books.now)
-        asking.pose(books, head.names, head.action, seconds, partial(_made, head))
+        made, note = partial(_made, head), partial(_note, head.action)
+        asking.pose(books, head.names, head.action, seconds, made, note)
 
 
 def offered(books: Books) -> dict[str, Adapter]:
@@ -118,10 +119,9 @@ def equip(books: Books, instance: Instance) -> None:
             instance.equip_at = books.now + EQUIP_AGAIN_S
             text = f"{instance} cannot be given the others' adapters ({name}): {_why(answer)}"
             books.log("error", f"{text}; it gets no work while it lacks any")
-        _note(books, action, told)
 
     instance.equipping = True
-    asking.pose(books, [instance.name], action, EQUIP_S, then)
+    asking.pose(books, [instance.name], action, EQUIP_S, then, partial(_note, action))
 
 
 def equip_all(books: Books) -> None:
@@ -135,7 +135,6 @@ def equip_all(books: Books) -> None:
 
 def _made(change: Change, books: Books, told: Replies) -> None:
     """Every instance has answered, was lost, or is late."""
-    _note(books, change.action, told)
     told = change.answers = _compared(change.action, told)
     if all(x.ok for x in told.values()) and (adapter := _same(change.action, told)) is not None:
         _commit(books, change.action, adapter)
@@ -154,14 +153,13 @@ def _made(change: Change, books: Books, told: Replies) -> None:
         _tell(books, change, told)  # how the undoing ends is in the log
 
     def then(books: Books, undone: Replies) -> None:
-        _note(books, back, undone)
         stuck = [name for name, x in undone.items() if not x.ok]
         for name in stuck:
             diverge(books, name, f"{change.action.name}: {_why(undone[name])}")
         _tell(books, change, told, undone=not stuck)
         _end(books, change)
 
-    asking.pose(books, changed, back, UNDO_S, then)
+    asking.pose(books, changed, back, UNDO_S, then, partial(_note, back))
 
 
 def _commit(books: Books, action: LoadLora | UnloadLora, adapter: Adapter) -> None:
@@ -246,18 +244,19 @@ def diverge(books: Books, name: str, cause: str) -> None:
 # ---------------------------------------------------------------- instances and requests
 
 
-def _note(books: Books, action: LoadLora | UnloadLora, told: Replies) -> None:
-    """What those that did it have now."""
-    for name, answer in told.items():
-        instance = books.registry.by_name.get(name)
-        if instance is None or not answer.ok:
-            continue
-        value = answer.result.first.value
-        if isinstance(action, LoadLora) and isinstance(value, LoraLoaded):
-            instance.holds[action.name] = value.lora.digest
-        else:
-            instance.holds.pop(action.name, None)
-        look(books, instance)
+def _note(
+    action: LoadLora | UnloadLora, books: Books, instance: Instance, answer: InstanceAnswer
+) -> None:
+    """What it has now, if it did it. Noted at once: until the others have answered, it may have got
+    new ranks, or be another process of the same name."""
+    if not answer.ok:
+        return
+    value = answer.result.first.value
+    if isinstance(action, LoadLora) and isinstance(value, LoraLoaded):
+        instance.holds[action.name] = value.lora.digest
+    else:
+        instance.holds.pop(action.name, None)
+    look(books, instance)
 
 
 def _wanted(books: Books) -> list[Adapter]:

@@ -10,8 +10,16 @@ from launch import Cluster
 from tests.support.local_cluster import small_cluster
 
 HERE = Path(__file__).parent
-LONG = {"test_encoder_cache.py", "test_faults.py", "test_placement.py", "test_step_cache.py"}
-"""Several clusters each: `make chaos` runs them, `make test` the tests of their parts."""
+LONG = {
+    "test_divided_pipelines.py",
+    "test_documented_examples.py",
+    "test_encoder_cache.py",
+    "test_faults.py",
+    "test_placement.py",
+    "test_step_cache.py",
+}
+"""Several clusters or whole pipelines each: `make chaos` runs them, `make test` those of their
+parts."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -158,6 +158,7 @@ MUTATIONS = [
         f"{CORE}/ending.py",
         "        if lease.generation == released and not lease.pinned:",
         "        if not lease.pinned:",
+        rare=True,
     ),
     Mutation(
         "number the next attempt like the last one",
@@ -514,6 +515,7 @@ LEADERS = [
         f"{ROLES}/asked.py",
         "                await self._undo(action)\n",
         "                pass\n",
+        rare=True,
     ),
 ]
 EVERY = [*MUTATIONS, *LEADERS]

@@ -80,6 +80,7 @@ class Orchestrator:
         if not any(isinstance(command, Reject) for command in commands):
             assert event.request not in self.open, f"{event.request} is under way twice"
             self.open.add(event.request)
+            self.world.begun(event.request)
 
     def _carry_out(self, command: Command) -> None:
         match command:

@@ -161,6 +161,10 @@ class World:
             self.orchestrator.do(SenderGone(*self.watched[victim.pid]))
         self.start(victim.name, victim.roles)
 
+    def begun(self, request: str) -> None:
+        """A new request, though one that is over may have had its id."""
+        self.victims.pop((self.crashes, request), None)
+
     def poisoned(self, request: str) -> None:
         """I8: the request has killed this worker."""
         self.victims[self.crashes, request] += 1

@@ -2,9 +2,11 @@
 
 import importlib.util
 import logging
+from collections.abc import Iterator
 
 import pytest
 import torch
+from diffusers.models import attention_dispatch as dispatch
 from torch._dynamo.utils import counters
 
 from roles.split.batching import key_of, merge
@@ -26,6 +28,14 @@ def request(name, seed=1, **more):
 
 def latents(denoiser, encoder, asked):
     return drive(denoiser.denoise(asked, encoder.encode(asked)))["decodes"][0][1][0]
+
+
+@pytest.fixture(autouse=True)
+def attention() -> Iterator[None]:
+    """diffusers makes the backend of one model that of all in its process."""
+    before = dispatch._AttentionBackendRegistry._active_backend
+    yield
+    dispatch._AttentionBackendRegistry._active_backend = before
 
 
 @pytest.fixture
