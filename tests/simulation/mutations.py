@@ -312,7 +312,7 @@ MUTATIONS = [
     Mutation(
         "give an instance that comes none of the adapters",
         f"{CORE}/changes.py",
-        "    asking.pose(books, [instance.name], action, EQUIP_S, then)\n",
+        "    asking.pose(books, [instance.name], action, EQUIP_S, then, partial(_note, action))\n",
         "    books.registry.lay(instance)\n",
     ),
     Mutation(
