@@ -34,7 +34,7 @@ VALUES: dict[type[Action], type[Told]] = {
 }
 
 
-class Asleep(Exception):
+class Asleep(RuntimeError):
     """A scripted rank was asked for what it cannot do now."""
 
 
