@@ -54,8 +54,9 @@ install_libraries() {
     say "same, roles on several hosts do not work. On Debian: apt-get install $LIBRARIES"
 }
 
+# Python compiles what it imports by itself; to do so for all of these packages takes a minute.
 pip_install() {
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+    .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --root-user-action=ignore \
         -c constraints.txt -e ".[$1]"
 }
 
