@@ -1,7 +1,7 @@
 """What the front door may ask of the orchestrator. It talks to nothing else."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,11 +56,12 @@ class Busy(Exception):
 
 
 class NotReady(Exception):
-    """Nothing was accepted: the roles in `missing` have no ready instance."""
+    """Nothing was accepted: the roles in `missing` have no ready instance; of those in `asleep`,
+    one sleeps."""
 
-    def __init__(self, missing: list[Role]) -> None:
+    def __init__(self, missing: list[Role], asleep: Sequence[Role] = ()) -> None:
         super().__init__(f"no ready instance of: {', '.join(missing)}")
-        self.missing = missing
+        self.missing, self.asleep = missing, asleep
 
 
 class Duplicate(Exception):
@@ -164,6 +165,10 @@ class Service:
         """The roles of the route that have no ready instance; empty means ready."""
         return self._machine.missing()
 
+    def asleep(self) -> list[Role]:
+        """Those of them of which an instance sleeps."""
+        return self._machine.asleep()
+
     def adapters(self) -> dict[str, Adapter]:
         """Those that requests may have on, in the order in which they were loaded."""
         return self._machine.adapters()
@@ -243,7 +248,7 @@ def _refused(outcome: Reject) -> Exception:
     match outcome.refusal:
         case QueueFull(retry_after_s=seconds):
             return Busy(seconds)
-        case NoRoute(missing=missing):
-            return NotReady(missing)
+        case NoRoute(missing=missing, asleep=asleep):
+            return NotReady(missing, asleep)
         case DuplicateId():
             return Duplicate(outcome.request)

@@ -10,14 +10,20 @@ from roles.calls import Act, Value
 from roles.door import Door
 from roles.fittings import Fittings
 from roles.pool import HOST, Results
-from transfer.actions import LoadLora, LoraLoaded, UnloadLora
+from transfer.actions import Change, LoadLora, LoraLoaded, Sleep, UnloadLora, Wake, method_of
 from transfer.codec import Message
 from transfer.messages import Answered, Ask, RankInfo
 from transfer.results import PoolResult, RankError, RankResult
 
 UNDO_S = 30.0  # for the ranks to go back
 
-Change = LoadLora | UnloadLora
+
+_CAUSE = {
+    LoadLora: "its adapters",
+    UnloadLora: "its adapters",
+    Sleep: "it was asked to sleep",
+    Wake: "it was asked to wake",
+}
 
 
 class Asked:
@@ -30,7 +36,8 @@ class Asked:
     Changes are made one after the other, and by all ranks or none: if some did and others did not,
     or did not say, it is undone in all of them, which may go on after the answer. If that fails
     too, `diverged` is called with the rank and why: these ranks are not one instance any more.
-    `changed` is called after each change, whatever came of it.
+    `changed` is called after each change, whatever came of it, and before the ranks fall asleep or
+    wake up.
     """
 
     def __init__(
@@ -39,7 +46,7 @@ class Asked:
         fittings: Fittings,
         send: Callable[[Message], None],
         ranks: Callable[[], list[RankInfo]],
-        changed: Callable[[], None],
+        changed: Callable[[str], None],
         diverged: Callable[[int, str], None],
     ) -> None:
         self._door = door
@@ -95,7 +102,7 @@ class Asked:
         self, action: Change, until: float, made: "asyncio.Future[Results | None]"
     ) -> None:
         """`made` is what the ranks made of it, by then; what follows goes on."""
-        async with self._changing(action.name):
+        async with self._changing(action):
             try:
                 result = await self._do(action, until)
             except BaseException:
@@ -110,19 +117,20 @@ class Asked:
                 await self._undo(action)
 
     @contextlib.asynccontextmanager
-    async def _changing(self, name: str) -> AsyncIterator[None]:
-        self._fittings.changing = name
+    async def _changing(self, action: Change) -> AsyncIterator[None]:
+        self._fittings.changing = action
+        if isinstance(action, Sleep | Wake):
+            self._changed(f"it was asked to {method_of(action)}")
         try:
             yield
         finally:
             self._fittings.changing = None
             self._turn.release()
-            self._changed()
+            self._changed(_CAUSE[type(action)])
 
     async def _do(self, action: Change, until: float) -> Results | None:
         loop = asyncio.get_running_loop()
-        known = self._fittings.find(action.name)
-        if isinstance(action, LoadLora) and (known is None or known.path != action.path):
+        if isinstance(action, LoadLora) and not self._fittings.has(action):
             # what a change left behind whose end nobody waited for
             clear = UnloadLora(action.name)
             cleared = await self._door.ask(Act(clear), until - loop.time())
@@ -133,17 +141,14 @@ class Asked:
         return None if result is None else _compared(result)
 
     async def _undo(self, action: Change) -> None:
-        before = self._fittings.find(action.name)
-        if isinstance(action, LoadLora) and before is not None:
-            return  # it was there, and is
-        back: Change = UnloadLora(action.name)
-        if before is not None:
-            back = LoadLora(before.name, before.path, before.scale)
+        back = self._fittings.back(action)
+        if back is None:
+            return  # it was so before, and is
         result = await self._door.ask(Act(back), UNDO_S)
         if result is None or result.ok or _began_anew(result):
             return
         worst = result.failures[0]
-        self._diverged(worst.rank, f"cannot go back with adapter {action.name}: {worst}")
+        self._diverged(worst.rank, f"cannot go back from {action}: {worst}")
 
     def _all(self, kind: str, type: str, text: str) -> Results:
         """There are no ranks to be asked at this moment."""

@@ -1,35 +1,62 @@
-"""The adapters that all ranks of an instance have, and how new ranks come by them."""
+"""What all ranks of an instance have, adapters or sleep, and how new ranks come by it."""
 
 import logging
 from collections.abc import Awaitable, Callable
 
 from roles.calls import Act, Call
 from roles.pool import Results
-from transfer.actions import Adapter, LoadLora, LoraLoaded, UnloadLora
+from transfer.actions import Adapter, Change, LoadLora, LoraLoaded, Sleep, UnloadLora, Wake
 
 log = logging.getLogger(__name__)
 
 LOAD_S = 300.0  # for one adapter
+SLEEP_S = 300.0
 
 
 class Fittings:
-    """What the orchestrator is told of: of an adapter that is `changing`, nothing."""
+    """What the orchestrator is told of: of an adapter that is `changing`, nothing; ranks that fall
+    asleep or wake up sleep. `asleep`: the level at which they do; 0: they are awake."""
 
     def __init__(self) -> None:
-        self.changing: str | None = None
+        self.changing: Change | None = None
+        self.asleep = 0
         self._held: dict[str, Adapter] = {}
 
     @property
     def adapters(self) -> list[Adapter]:
-        return [each for each in self._held.values() if each.name != self.changing]
+        loading = isinstance(self.changing, LoadLora | UnloadLora)
+        name = self.changing.name if loading else None  # type: ignore[union-attr]
+        return [each for each in self._held.values() if each.name != name]
 
-    def find(self, name: str) -> Adapter | None:
-        return self._held.get(name)
+    @property
+    def sleeps(self) -> bool:
+        return self.asleep > 0 or isinstance(self.changing, Sleep | Wake)
 
-    def note(self, action: LoadLora | UnloadLora, result: Results) -> None:
+    def has(self, action: LoadLora) -> bool:
+        """This very one is loaded."""
+        known = self._held.get(action.name)
+        return known is not None and known.path == action.path
+
+    def back(self, action: Change) -> Change | None:
+        """What undoes it in ranks of which some have done it; None if it was so before."""
+        match action:
+            case Sleep():
+                return None if self.asleep else Wake()
+            case Wake():
+                return Sleep(2 if self.asleep == 2 else 1) if self.asleep else None
+        before = self._held.get(action.name)
+        if before is None:
+            return UnloadLora(action.name)
+        if isinstance(action, LoadLora):
+            return None
+        return LoadLora(before.name, before.path, before.scale)
+
+    def note(self, action: Change, result: Results) -> None:
         """All ranks did it."""
         value = result.first.value
-        if isinstance(action, LoadLora) and isinstance(value, LoraLoaded):
+        if isinstance(action, Sleep | Wake):
+            self.asleep = action.level if isinstance(action, Sleep) else 0
+        elif isinstance(action, LoadLora) and isinstance(value, LoraLoaded):
             held = Adapter(action.name, action.path, action.scale, value.lora.digest)
             self._held[action.name] = held
         else:
@@ -38,6 +65,7 @@ class Fittings:
     def clear(self) -> None:
         """New ranks shall come with nothing."""
         self._held.clear()
+        self.asleep = 0
 
     async def refit(self, call: Callable[[Call, float], Awaitable[Results]]) -> None:
         """Gives ranks that are new what those before them had. What they cannot load, they are
@@ -47,3 +75,13 @@ class Fittings:
             if not result.ok:
                 log.error("the new ranks are without adapter %s: %s", held.name, result)
                 self._held.pop(held.name, None)
+
+    async def rest(self, call: Callable[[Call, float], Awaitable[Results]]) -> Results | None:
+        """Has ranks that are new sleep as those before them did; None: they were awake. From ranks
+        that cannot, nobody knows which do: they have to go, and the next ones come awake."""
+        if not self.asleep:
+            return None
+        result = await call(Act(Sleep(2 if self.asleep == 2 else 1)), SLEEP_S)
+        if not result.ok:
+            self.asleep = 0
+        return result

@@ -38,7 +38,7 @@ class Keeper:
 
     `await start()` brings up the first pool, or raises `CannotLoad`. Then `run()` warms it up,
     where that is needed, waits for its end, closes what is left of it, and makes another after 0.5,
-    1, 2 … 30 s, each given to the engine's `door` as soon as its ranks have loaded the model.
+    1, 2 … 30 s, each given to the engine's `door` once its ranks are what those before them were.
     `on_ready` is called when ranks are ready that were not at the start, `on_warmed` when `warmed`
     has changed: forwards of the warm-up that are behind it, and how many there are. All ranks go
     together: those that survived wait for answers of the dead one.
@@ -69,6 +69,11 @@ class Keeper:
 
     async def start(self) -> ModelInfo:
         """Brings up ranks that have loaded the model. Raises `CannotLoad`."""
+        info = await self._load()
+        self._door.attach(self._pool)
+        return info
+
+    async def _load(self) -> ModelInfo:
         began = time.monotonic()
         try:
             await self._pool.start()
@@ -87,7 +92,6 @@ class Keeper:
         self._loaded, self._ready = True, not self.warms
         log.info("%s loaded in %.1f s", info.name, time.monotonic() - began)
         await self.fittings.refit(self._pool.call)
-        self._door.attach(self._pool)
         return info
 
     async def run(self) -> None:
@@ -148,7 +152,8 @@ class Keeper:
 
     def ranks(self) -> list[RankInfo]:
         """What the orchestrator is told of the ranks."""
-        alive: RankState = "ready" if self._ready else "starting"
+        awake: RankState = "sleeping" if self.fittings.sleeps else "ready"
+        alive: RankState = awake if self._ready else "starting"
         return [
             RankInfo(rank, pid, "dead" if dead else alive, self._options.rank_device(rank))
             for rank, pid, dead in zip(
@@ -161,15 +166,23 @@ class Keeper:
             await asyncio.sleep(self._backoff.next())
             self._pool = self._new_pool()
             try:
-                await self.start()
+                await self._load()
                 if self.warms:
                     await self._warm()
+                await self._rest()
+                self._door.attach(self._pool)
                 return
             except CannotLoad as error:
                 await self._pool.kill()
                 if self._backoff.failures >= MAX_RESTARTS:
                     raise
                 log.error("%s; trying again", error)
+
+    async def _rest(self) -> None:
+        """Raises `CannotLoad` of new ranks that cannot sleep as the old ones did."""
+        result = await self.fittings.rest(self._pool.call)
+        if result is not None and not result.ok:
+            raise CannotLoad(f"the new ranks cannot go to sleep: {result}")
 
     def _new_pool(self) -> WorkerPool:
         """Ranks that have not met any others yet."""

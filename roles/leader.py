@@ -107,7 +107,7 @@ class Leader:
 
     States: starting (ranks are being restarted), divergent (they are about to be, because they do
     not agree), warming (they run the model for the first time),
-    ready, draining. What ends it sets `_exit`: an
+    ready, sleeping, draining. What ends it sets `_exit`: an
     order to close, the end of draining, a second SIGTERM. A part that stops by itself is a crash,
     and ends it too.
     """
@@ -151,7 +151,7 @@ class Leader:
             self.keeper.fittings,
             self.control.send,
             self.keeper.ranks,
-            lambda: self._tell("its adapters"),
+            self._changed,
             self._diverge,
         )
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -270,8 +270,16 @@ class Leader:
         self.engine.door.condemn(rank, cause)
 
     def _ready_again(self) -> None:
-        self._change("ready", "the ranks are there")
+        self._change(self._at_rest, "the ranks are there")
         self._announce()
+
+    @property
+    def _at_rest(self) -> InstanceState:
+        return "sleeping" if self.keeper.fittings.sleeps else "ready"
+
+    def _changed(self, cause: str) -> None:
+        """Something that all ranks have has changed, or may have."""
+        self._change(self._at_rest if self.state in ("ready", "sleeping") else self.state, cause)
 
     def _warmed(self) -> None:
         self._tell("it warms up")

@@ -27,6 +27,7 @@ from roles.cores import Cores, OwnCores
 from roles.finisher import Finisher, Pending
 from roles.media import Encoded, Unencodable, encode
 from roles.provenance import Making
+from roles.refusals import Unsupported
 from roles.samples import Sample
 from roles.scheduler import SINGLE_UNIT
 from roles.split.adapters import AdapterGone
@@ -42,9 +43,11 @@ from roles.split.program import (
     Unavailable,
     Unsplittable,
 )
+from roles.split.sleeper import Asleep, Sleeper
 from roles.split.sparing import NoRoom
 from roles.stepping import Stepper, Turn
 from roles.telling import Telling
+from transfer.actions import Slept, Woken
 from transfer.errors import PayloadError
 from transfer.messages import Delivery, ErrorInfo, Inputs, Output, Role
 from transfer.payload import Packed, pack, unpack
@@ -167,6 +170,32 @@ class Runner:
         """How many are in this rank's memory."""
         return len(self._live)
 
+    def sleep(self, level: int) -> Slept:
+        """Frees the device. Raises RuntimeError while a request is amid its steps, and what
+        `Sleeper.sleep` does."""
+        amid = sum(live.denoising is not None for live in self._live.values())
+        if amid:
+            raise RuntimeError(f"{amid} requests are being denoised")
+        if self.program.encodings is not None:
+            self.program.encodings.clear()
+        return self._sleeper.sleep(level)
+
+    def wake(self) -> Woken:
+        """Raises what `Sleeper.wake` does."""
+        return self._sleeper.wake()
+
+    @property
+    def _sleeper(self) -> Sleeper:
+        if self.program.sleeper is None:
+            raise Unsupported("the weights of this model stay where they are")
+        return self.program.sleeper
+
+    def check_awake(self) -> None:
+        """Raises `Asleep`."""
+        sleeper = self.program.sleeper
+        if sleeper is not None and sleeper.level:
+            raise Asleep("it sleeps; wake it first")
+
     def warm(self, ran: Callable[[int, int], None]) -> None:
         """`ran` gets how many forwards have run, of how many."""
 
@@ -181,6 +210,7 @@ class Runner:
 
     def begin(self, call: Begin) -> Outcomes:
         key = (call.request, call.attempt)
+        self.check_awake()
         if key in self._live:
             raise RuntimeError(f"{key} has begun already")
         inner = Call(call.request, call.inputs)

@@ -198,6 +198,8 @@ class Worker:
 
     def _act(self, action: actions.Action) -> actions.Told:
         runner = self._ready()
+        if isinstance(action, actions.LoadLora | actions.UnloadLora):
+            runner.check_awake()
         match action:
             case actions.Health():
                 return self._health.report(runner.requests)
@@ -207,6 +209,10 @@ class Worker:
                 return self._adapters().unload(name)
             case actions.ListLoras():
                 return self._adapters().loaded
+            case actions.Sleep(level):
+                return runner.sleep(level)
+            case actions.Wake():
+                return runner.wake()
 
     def _adapters(self) -> Adapters:
         adapters = self._ready().program.adapters

@@ -4,7 +4,7 @@ The same Struct goes from the front door to the orchestrator, to the leaders, an
 Units: bytes, seconds.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -50,13 +50,28 @@ class ListLoras(Record, frozen=True, tag="list_loras"):
     """The adapters that each rank has loaded."""
 
 
-Action = Health | LoadLora | UnloadLora | ListLoras
+class Sleep(Record, frozen=True, tag="sleep"):
+    """Once nothing is under way there: free the device, and take no work until `Wake`. `level` 1
+    moves the weights to the host's memory, 2 drops them: they are read from disk again."""
+
+    level: Literal[1, 2] = 1
+
+
+class Wake(Record, frozen=True, tag="wake"):
+    """Take the weights back, and work again."""
+
+
+Action = Health | LoadLora | UnloadLora | ListLoras | Sleep | Wake
+Change = LoadLora | UnloadLora | Sleep | Wake
+"""What all ranks do, or none."""
 
 METHODS: dict[str, type[Action]] = {
     "health": Health,
     "load_lora": LoadLora,
     "unload_lora": UnloadLora,
     "list_loras": ListLoras,
+    "sleep": Sleep,
+    "wake": Wake,
 }
 """By name, as on the wire and in HTTP."""
 
@@ -107,7 +122,24 @@ class Loras(Record, frozen=True, tag="loras"):
     loras: list[LoraFile]
 
 
-Told = HealthReport | LoraLoaded | LoraUnloaded | Loras
+class Slept(Record, frozen=True, tag="slept"):
+    """`fresh`: it was awake. `device_bytes` were freed on its device, 0 on a CPU; `host_bytes` in
+    the memory of its process, negative where weights have moved there. Both are measured."""
+
+    level: int
+    fresh: bool
+    device_bytes: int
+    host_bytes: int
+
+
+class Woken(Record, frozen=True, tag="woken"):
+    """`level`: at which it slept; 0: it was awake. `device_bytes`: what it took of its device."""
+
+    level: int
+    device_bytes: int
+
+
+Told = HealthReport | LoraLoaded | LoraUnloaded | Loras | Slept | Woken
 
 
 def method_of(action: Action) -> str:

@@ -41,7 +41,7 @@ InstanceState = Literal[
     "closed",
     "failed",
 ]
-RankState = Literal["starting", "ready", "dead"]
+RankState = Literal["starting", "ready", "sleeping", "dead"]
 
 
 # ---------------------------------------------------------------- what a request is

@@ -55,12 +55,19 @@ def missing(books: Books) -> list[Role]:
     return [role for role in route(books) if not books.registry.rosters[role].available]
 
 
+def asleep(books: Books) -> list[Role]:
+    """Those of them that have an instance which sleeps, and could be woken."""
+    live = books.registry.live.values()
+    roles = {role for x in live if x.state == "sleeping" for role in x.info.roles}
+    return [role for role in missing(books) if role in roles]
+
+
 def _refusal(books: Books, event: Submit) -> Refusal | None:
     ledger = books.ledger
     if event.request in ledger.active:
         return DuplicateId()
     if lacking := missing(books):
-        return NoRoute(lacking)
+        return NoRoute(lacking, asleep(books))
     first = route(books)[0]
     if ledger.queued >= books.config.max_queue:
         priority = event.inputs.priority

@@ -18,6 +18,7 @@ from transfer.messages import ROLES, FromOrchestrator, Release, Role, Shelf
 if TYPE_CHECKING:
     from orchestrator.core.asking import Question
     from orchestrator.core.changes import Change
+    from orchestrator.core.sleeping import Rest
 
 RECENT = 32
 RELEASES = 64  # kept payloads that are released in one message
@@ -29,8 +30,8 @@ class Books:
     `dispatch.settle` empties both at the end of each event. `heard` has the live instances, the
     one that has been silent for longest first. `copiers` are those of which a checkpoint may
     have to be copied. `questions` are those that instances are asked, by number; `changes` of
-    adapters are in line. `adapters` are those that all denoisers are to have, of which one may be
-    `leaving`."""
+    adapters are in line, and `rests` of those who are to sleep or to wake. `adapters` are those
+    that all denoisers are to have, of which one may be `leaving`."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -39,6 +40,7 @@ class Books:
         self.ledger = Ledger(config.max_past)
         self.questions: dict[int, Question] = {}
         self.changes: deque[Change] = deque()
+        self.rests: deque[Rest] = deque()
         self.adapters: dict[str, Adapter] = {}
         self.adapters_changed = False  # by an operator, in this life
         self.leaving: str | None = None

@@ -58,6 +58,8 @@ def go_on(books: Books) -> None:
     """Whatever time, or the end of requests, has made possible."""
     for change in [x for x in books.changes if not x.told and x.due <= books.now]:
         _overdue(books, change)
+    if books.rests and books.rests[0].begun:
+        return  # who falls asleep, or wakes up, loads nothing
     while books.changes and not (head := books.changes[0]).begun:
         if isinstance(head.action, UnloadLora):
             books.leaving = head.action.name
@@ -98,7 +100,8 @@ def look(books: Books, instance: Instance) -> None:
 
 def equip(books: Books, instance: Instance) -> None:
     """Gives an instance the next adapter that it lacks, or takes one from it that nobody has."""
-    ready = instance.live and instance.reported == "ready" and not instance.equipping
+    awake = instance.live and instance.reported == "ready" and not instance.resting
+    ready = awake and not instance.equipping
     if instance.tidy or not ready or instance.equip_at > books.now:
         return
     lacking = [x for x in _wanted(books) if instance.holds.get(x.name) != x.digest]
@@ -152,7 +155,7 @@ def _made(change: Change, books: Books, told: Replies) -> None:
     def then(books: Books, undone: Replies) -> None:
         stuck = [name for name, x in undone.items() if not x.ok]
         for name in stuck:
-            _diverge(books, name, f"{change.action.name}: {_why(undone[name])}")
+            diverge(books, name, f"{change.action.name}: {_why(undone[name])}")
         _tell(books, change, told, undone=not stuck)
         _end(books, change)
 
@@ -226,7 +229,8 @@ def _compared(action: LoadLora | UnloadLora, told: Replies) -> Replies:
     return {name: replace(answer, error=error) for name, answer in told.items()}
 
 
-def _diverge(books: Books, name: str, cause: str) -> None:
+def diverge(books: Books, name: str, cause: str) -> None:
+    """Its ranks are not what they should be: others take their place."""
     instance = books.registry.by_name.get(name)
     if instance is None:
         return

@@ -48,9 +48,10 @@ class QueueFull(Record, frozen=True):
 
 
 class NoRoute(Record, frozen=True):
-    """Some roles of the route have no ready instance."""
+    """Some roles of the route have no ready instance; of those that are `asleep`, one sleeps."""
 
     missing: list[Role]
+    asleep: list[Role] = []  # noqa: RUF012  # msgspec copies it
 
 
 class DuplicateId(Record, frozen=True):

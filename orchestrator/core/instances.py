@@ -142,7 +142,7 @@ class Instance:
 
     `holds`: the adapters of its ranks, name and digest; `equipped` if all that the others have is
     among them, `tidy` if nothing else is; `equipping` while that is mended, which is tried again at
-    `equip_at`.
+    `equip_at`. `resting`: it is about to sleep, and finishes what it has (`core.sleeping`).
     """
 
     def __init__(self, info: Register, epoch: int, connection: bytes, slots: SlotTable) -> None:
@@ -170,6 +170,7 @@ class Instance:
         self.holds: dict[str, str] = {}
         self.equipped = self.tidy = True
         self.equipping, self.equip_at = False, 0.0
+        self.resting = False
 
     def __repr__(self) -> str:
         return f"{self.name} (epoch {self.epoch})"
@@ -177,7 +178,7 @@ class Instance:
     @property
     def available(self) -> bool:
         """May be given work."""
-        ready = self.reported == "ready" and self.equipped
+        ready = self.reported == "ready" and self.equipped and not self.resting
         return self.live and not self.draining and ready
 
     @property
@@ -186,6 +187,8 @@ class Instance:
             return "failed"
         if self.draining and self.reported in ("starting", "warming", "ready", "sleeping"):
             return "draining"
+        if self.reported == "ready" and self.resting:
+            return "sleeping"
         if self.reported == "ready" and not self.equipped:
             return "warming"
         return self.reported
@@ -202,6 +205,11 @@ class Instance:
         """It works on what may go on elsewhere."""
         return any(post.working for role, post in self.posts.items() if role in PORTABLE)
 
+    @property
+    def busy(self) -> int:
+        """How many requests its ranks are at work on, or will be."""
+        return sum(post.load + len(post.looking) for post in self.posts.values())
+
     def involved(self) -> list[Attempt]:
         """Every request that it works on, keeps, waits for or was promised, once each."""
         found = self.outbox | self.copies
@@ -211,5 +219,7 @@ class Instance:
 
 
 def _first_state(info: Register) -> InstanceState:
+    if any(rank.state == "sleeping" for rank in info.ranks):
+        return "sleeping"
     ready = all(rank.state == "ready" for rank in info.ranks)
     return "ready" if ready else "starting"

@@ -65,6 +65,10 @@ def _counts(books: Books) -> Iterator[str]:
         lost = [str(x) for x in question.waiting.values() if not x.live]
         if lost or not question.waiting:
             yield f"question {question.number} waits for {lost or 'nobody'}"
+    for instance in books.registry.live.values():
+        head = books.rests[0] if books.rests else None
+        if instance.resting and (head is None or instance.name not in head.names):
+            yield f"{instance} is kept from work, and nobody has it sleep"
     busy = sum(x.state in (State.COMPUTING, State.PUSHING) for x in current)
     if busy != len(ledger.stalls):
         yield f"{busy} attempts compute or write, {len(ledger.stalls)} are watched"

@@ -13,6 +13,7 @@ from orchestrator.core import (
     integrity,
     membership,
     previews,
+    sleeping,
     stages,
 )
 from orchestrator.core.attempts import Attempt
@@ -34,7 +35,7 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.instances import Instance
 from orchestrator.core.view import ClusterView, look
-from transfer.actions import Adapter, LoadLora, UnloadLora
+from transfer.actions import Adapter, LoadLora, Sleep, UnloadLora, Wake
 from transfer.messages import (
     DENOISES,
     Answered,
@@ -105,6 +106,10 @@ class Machine:
         """The roles of the route that have no ready instance."""
         return admission.missing(self.books)
 
+    def asleep(self) -> list[Role]:
+        """Those of them whose instances sleep, some at least."""
+        return admission.asleep(self.books)
+
     def knows(self, name: str) -> bool:
         """An instance of that name is live, or shown as lost."""
         return self.books.registry.knows(name)
@@ -116,7 +121,8 @@ class Machine:
     @property
     def questions(self) -> int:
         """How many of operators, and of our own, are not answered yet."""
-        return len(self.books.questions) + len(self.books.changes)
+        books = self.books
+        return len(books.questions) + len(books.changes) + len(books.rests)
 
     def adapters(self) -> dict[str, Adapter]:
         """Those that requests may have on, in the order in which they were loaded."""
@@ -154,6 +160,8 @@ class Machine:
                 membership.remove(books, name)
             case AskInstances(action=LoadLora() | UnloadLora()) if self._denoise(event.names):
                 changes.begin(books, event)
+            case AskInstances(action=Sleep() | Wake()):
+                sleeping.begin(books, event)
             case AskInstances():
                 asking.ask(books, event)
             case Broken():
@@ -242,6 +250,7 @@ class Machine:
             ending.abort(books, late)
         asking.expire(books)
         changes.go_on(books)
+        sleeping.go_on(books)
         changes.equip_all(books)
         membership.lose_silent(books)
         books.flush_releases()

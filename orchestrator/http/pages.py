@@ -77,7 +77,7 @@ class Pages:
         missing: list[str] = [*self._service.missing()]
         if not missing:
             return json_response(Ready(True, []))
-        refusal = not_ready(missing)
+        refusal = not_ready(missing, self._service.asleep())
         return json_response(Ready(False, missing, refusal.body), refusal.status)
 
     async def models(self, request: Request) -> Response:

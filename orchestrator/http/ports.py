@@ -39,6 +39,10 @@ class Service(Protocol):
         """The roles of the route without a ready instance; empty when requests can run."""
         ...
 
+    def asleep(self) -> list[Role]:
+        """Those of them of which an instance sleeps."""
+        ...
+
     def drain(self, name: str) -> None:
         """Raises `KeyError` for an unknown name, like `remove`."""
         ...

@@ -51,6 +51,11 @@ class Adapters:
         if known is not None:
             raise ValueError(f"another adapter {name} is loaded, of {known.path}; unload it first")
         parts = self._parts(path)
+        self._attach(name, path)
+        file = self._files[name] = LoraFile(name, path, digest, nbytes, parts)
+        return LoraLoaded(file)
+
+    def _attach(self, name: str, path: str) -> None:
         try:
             with quietly():
                 self._view().load_lora_weights(path, adapter_name=name, **LOCAL)
@@ -61,14 +66,30 @@ class Adapters:
             raise
         finally:
             self._worn.clear()  # what was loaded last is active
-        file = self._files[name] = LoraFile(name, path, digest, nbytes, parts)
-        return LoraLoaded(file)
 
     def unload(self, name: str) -> LoraUnloaded:
         """Whether there was one or not."""
         self._remove(name)
         self._worn.clear()
         return LoraUnloaded(name, self._files.pop(name, None) is not None)
+
+    def put_away(self) -> None:
+        """Takes all of them out of the modules, which are the plain ones then."""
+        for name in self._files:
+            self._remove(name)
+        self._worn.clear()
+
+    def bring_back(self) -> None:
+        """What was put away. Raises ValueError if a file has changed, and what `load` does; then
+        all are put away."""
+        try:
+            for file in self._files.values():
+                if _identified(file.path)[0] != file.digest:
+                    raise ValueError(f"adapter {file.name}: {file.path} has changed on disk")
+                self._attach(file.name, file.path)
+        except BaseException:
+            self.put_away()
+            raise
 
     @property
     def loaded(self) -> Loras:

@@ -38,6 +38,7 @@ from roles.split.recollection import Recollection
 from roles.split.recording import Recorder, own_methods
 from roles.split.refusals import bad_input
 from roles.split.replay import Replay, hollow
+from roles.split.sleeper import Sleeper
 from roles.split.snapshot import Snapshots
 from roles.split.sparing import Sparing
 from roles.split.surroundings import Surroundings
@@ -85,6 +86,7 @@ class ClassicProgram:
         self._fast = Fast(pipeline, self.of_part("denoiser"), speed)
         self._adapters = Adapters(pipeline, self._real_denoisers(), speed)
         self.adapters: Adapters | None = self._adapters
+        self.sleeper: Sleeper | None = None
         info = describe(pipeline, name, fingerprint, self._arguments, why_not)
         self.info: ModelInfo = self._fast.describe(info)
 

@@ -58,6 +58,11 @@ class Encodings:
     def report(self) -> CacheReport:
         return CacheReport(self._hits, self._misses, len(self._entries), self._nbytes, self._limit)
 
+    def clear(self) -> None:
+        """Gives the memory of all entries back."""
+        self._entries.clear()
+        self._nbytes = 0
+
     def encodes(self, name: str) -> bool:
         """Whether the method is worth to be looked for."""
         return name not in self._idle

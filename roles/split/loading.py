@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import diffusers
@@ -15,9 +16,11 @@ from roles.split.classic import ClassicProgram
 from roles.split.compiling import compile_blocks
 from roles.split.components import DType, Loader, brief, component_class, is_module, part_of
 from roles.split.context import divide_tokens
+from roles.split.face import StandIn
 from roles.split.fingerprint import fingerprint
 from roles.split.folder import Folder, find
 from roles.split.program import ModelError, Program, Unsplittable
+from roles.split.sleeper import Part, Sleeper
 from roles.split.view import Pipeline
 from transfer.messages import DENOISES, Role, Speed
 
@@ -68,7 +71,22 @@ def _load(
     pipeline = _pipeline(folder, roles, loader)
     if speed is not None:
         _prepare(pipeline, speed, device, world)
-    return ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, reason, speed)
+    program = ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, reason, speed)
+    program.sleeper = _sleeper(folder, loader, program, speed)
+    return program
+
+
+def _sleeper(
+    folder: Folder, loader: Loader, program: ClassicProgram, speed: Speed | None
+) -> Sleeper:
+    """Of the modules that are real here, each with how to read it again."""
+    parts = {
+        entry.name: Part(module, partial(loader.real, entry), folder.weights(entry))
+        for entry in folder.components
+        if isinstance(module := program.pipeline.components.get(entry.name), torch.nn.Module)
+        and not isinstance(module, StandIn)
+    }
+    return Sleeper(parts, loader.device, program.adapters, speed)
 
 
 def _prepare(pipeline: Pipeline, speed: Speed, device: torch.device, world: "World | None") -> None:

@@ -23,6 +23,7 @@ from transfer.messages import Inputs, ModelInfo
 if TYPE_CHECKING:
     from roles.split.adapters import Adapters
     from roles.split.encodings import Encodings
+    from roles.split.sleeper import Sleeper
 
 
 class BadInput(Exception):
@@ -183,10 +184,11 @@ class Denoising(Protocol):
 class Program(Protocol):
     """A loaded model in one or more roles. Requests share its weights, and `encodings`: the cache
     of what `encode` computed, if whoever runs it gives it one. `adapters`: None if it never has
-    any."""
+    any. `sleeper`: None if its weights stay where they are."""
 
     encodings: "Encodings | None"
     adapters: "Adapters | None"
+    sleeper: "Sleeper | None"
 
     @property
     def info(self) -> ModelInfo:

@@ -381,3 +381,83 @@ async def test_a_request_that_has_an_adapter_on_is_waited_for(stage: Stage) -> N
     fault.unlink()
     assert (await unloading)["ok"]
     assert picture_of(await making) == 73
+
+
+# ---------------------------------------------------------------- sleep
+
+
+async def sleep(stage: Stage, level: int = 1, **fields: Any) -> dict[str, Any]:
+    return await stage.rpc("sleep", args={"level": level}, **fields)
+
+
+async def test_an_instance_sleeps_until_it_is_woken(stage: Stage) -> None:
+    told = await sleep(stage)
+    assert (told["ok"], told["undone"], told["instances"][NAME]["state"]) == (
+        True,
+        None,
+        "sleeping",
+    )
+    values = [rank["value"] for rank in told["instances"][NAME]["ranks"].values()]
+    assert (
+        values
+        == [{"type": "slept", "level": 1, "fresh": True, "device_bytes": 0, "host_bytes": 0}]
+        * RANKS
+    )
+    seen = await stage.seen()
+    assert seen["state"] == "sleeping"
+    assert [rank["state"] for rank in seen["ranks"]] == ["sleeping"] * RANKS
+    refused = await stage.make(80)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "not_ready")
+    assert "the instances of monolithic sleep" in refused.json()["error"]["message"]
+    assert (await stage.rpc())["ok"]  # `health` is answered all the same
+    assert (await stage.rpc("wake"))["ok"]
+    assert picture_of(await stage.make(80)) == 83
+
+
+@pytest.mark.parametrize("method", ["sleep", "wake"])
+async def test_v1_what_one_rank_cannot_do_is_undone_in_the_others(
+    stage: Stage, method: str
+) -> None:
+    if method == "wake":
+        assert (await sleep(stage, 2))["ok"]
+    fault = stage.fault(method, "raise")
+    told = await stage.rpc(method)
+    fault.unlink()
+    ranks = told["instances"][NAME]["ranks"]
+    assert [rank["ok"] for rank in ranks.values()] == [True, False, True, True]
+    assert (told["ok"], ranks["1"]["error"]["type"]) == (False, "ValueError")
+    after = "ready" if method == "sleep" else "sleeping"
+
+    async def settled() -> bool:
+        return (await stage.seen())["state"] == after
+
+    await eventually(settled)
+    if method == "wake":
+        assert (await stage.rpc("wake"))["ok"]
+    assert picture_of(await stage.make(90)) == 93
+
+
+async def test_v3_new_ranks_sleep_as_those_before_them(stage: Stage) -> None:
+    assert (await sleep(stage, 2))["ok"]
+    pids = await stage.pids()
+    stage.fault("health", "kill")
+    assert not (await stage.rpc())["ok"]
+
+    async def back() -> bool:
+        seen = await stage.seen()
+        return seen["state"] == "sleeping" and not set(pids) & set(await stage.pids())
+
+    await eventually(back)
+    told = await stage.rpc("wake")
+    values = [rank["value"] for rank in told["instances"][NAME]["ranks"].values()]
+    assert [value["level"] for value in values] == [2] * RANKS
+    assert picture_of(await stage.make(100)) == 103
+
+
+async def test_v4_a_rank_that_falls_asleep_too_late_is_woken_with_the_others(stage: Stage) -> None:
+    fault = stage.fault("sleep", "hang")
+    told = await sleep(stage, timeout_s=SHORT_S)
+    assert told["instances"][NAME]["ranks"]["1"]["error"]["type"] == "RankSilent"
+    fault.unlink()
+    await eventually(stage.is_ready)
+    assert picture_of(await stage.make(110)) == 113

@@ -312,8 +312,20 @@ MUTATIONS = [
     Mutation(
         "give an instance that comes none of the adapters",
         f"{CORE}/changes.py",
-        "    asking.pose(books, [instance.name], action, EQUIP_S, then)\n",
+        "    asking.pose(books, [instance.name], action, EQUIP_S, then, partial(_note, action))\n",
         "    books.registry.lay(instance)\n",
+    ),
+    Mutation(
+        "put instances to sleep with what they have",
+        f"{CORE}/sleeping.py",
+        "    if busy and isinstance(rest.action, Sleep):\n",
+        "    if busy < 0:\n",
+    ),
+    Mutation(
+        "give work to those that sleep",
+        f"{CORE}/instances.py",
+        """        ready = self.reported == "ready" and self.equipped and not self.resting\n""",
+        """        ready = self.reported in ("ready", "sleeping") and self.equipped\n""",
     ),
 ]
 

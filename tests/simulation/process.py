@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from tests.simulation.questions import do
+from tests.simulation.questions import Asleep, Held, do
 from tests.support.bench import KIB, register
-from transfer.actions import Adapter
+from transfer.actions import Action, Adapter, Sleep, Told
 from transfer.messages import (
     Abort,
     Aborted,
@@ -30,6 +30,7 @@ from transfer.messages import (
     Progressed,
     Push,
     PushFailed,
+    RankInfo,
     Refused,
     RegisterAgain,
     Release,
@@ -95,7 +96,7 @@ class Process:
     beat_at: float = 0.0
     heard_at: float = 0.0
     jobs: dict[Key, Job] = field(default_factory=dict)
-    loaded: dict[str, str] = field(default_factory=dict)  # adapters: name → digest
+    held: Held = field(default_factory=Held)  # by its one rank
     memory: dict[int, int] = field(default_factory=dict)  # slot → generation of what lies there
     may_land: list[Grant] = field(default_factory=list)
     kept: dict[tuple[Shelf, str, int], Job] = field(
@@ -137,6 +138,7 @@ class Process:
             pool=PoolAddress(self.slots, KIB, offset=self.pid),
             host=HostInfo("host", "boot", self.pid, 1),
             adapters=self.adapters,
+            ranks=[RankInfo(0, self.pid, "sleeping" if self.held.level else "ready")],
             may_land=[grant.generation for grant in self.may_land],
         )
         self.outbox.append(info)
@@ -203,6 +205,7 @@ class Process:
         computing = [j.work for j in self.jobs.values() if j.computing]
         busy = sum((each.role, each.inputs.priority) == kind for each in computing)
         assert busy < self.capacity, f"{self} is given more than it takes"
+        assert not self.held.level, f"{self} is given work while it sleeps"
         turns = self.world.random.randint(0, 8 if work.role == "denoiser" else 4)
         job = self.jobs[key] = Job(work, turns, work.delivery is None)
         self._receive(job, work.grant)
@@ -240,13 +243,27 @@ class Process:
         chance = self.world.random.random() if self.world.failing else 1.0
         result = RankResult(0, self.pid, False, None, RankError("raised", "ValueError", "scripted"))
         if chance > 0.15:
-            result = RankResult(0, self.pid, True, do(ask.action, self.loaded))
+            result = self._do(ask.action)
         if not 0.1 < chance < 0.2:
             self.say(Answered(self.epoch, ask.number, PoolResult((result,))))
 
+    def _do(self, action: Action) -> RankResult[Told]:
+        if isinstance(action, Sleep) and not self.held.level:
+            computing = [job for job in self.jobs.values() if job.computing and not job.aborted]
+            assert not computing, f"{self} is to sleep while it computes {computing}"
+        level = self.held.level
+        try:
+            result = RankResult(0, self.pid, True, do(action, self.held))
+        except Asleep as error:
+            refusal = RankError("raised", "Asleep", str(error))
+            result = RankResult(0, self.pid, False, None, refusal)
+        if level != self.held.level:
+            self.tell_state("it was asked to")
+        return result
+
     def reload(self) -> None:
         """New ranks, with nothing of what the old ones had."""
-        self.loaded.clear()
+        self.held = Held()
         for job in [each for each in self.jobs.values() if each.read and each.computing]:
             if not (job.writing or job.staged):
                 error = ErrorInfo("rank_died", "it begins anew", instance=self.name, bystander=True)
@@ -254,12 +271,13 @@ class Process:
         self.tell_state("begins anew")
 
     def tell_state(self, cause: str) -> None:
-        state: InstanceState = "draining" if self.draining else "ready"
+        at_rest: InstanceState = "sleeping" if self.held.level else "ready"
+        state: InstanceState = "draining" if self.draining else at_rest
         self.say(StateChanged(self.epoch, state, cause, [], adapters=self.adapters))
 
     @property
     def adapters(self) -> list[Adapter]:
-        return [Adapter(name, f"/{name}", 1.0, digest) for name, digest in self.loaded.items()]
+        return [Adapter(name, f"/{name}", 1.0, digest) for name, digest in self.held.loaded.items()]
 
     def abort(self, abort: Abort) -> None:
         job = self.jobs.get((abort.request, abort.attempt))
@@ -334,7 +352,7 @@ class Process:
     def _lacks(self, job: Job) -> bool:
         """It is to have on what is not there."""
         worn = {lora.name for lora in job.work.inputs.loras}
-        return job.work.role == "denoiser" and not worn <= self.loaded.keys()
+        return job.work.role == "denoiser" and not worn <= self.held.loaded.keys()
 
     def _checkpoint(self, job: Job) -> None:
         """Its state is kept beside it, in the place of an earlier one."""

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from orchestrator.core.commands import Answers
 from orchestrator.core.events import AskInstances
@@ -14,8 +15,12 @@ from transfer.actions import (
     LoraFile,
     LoraLoaded,
     LoraUnloaded,
+    Sleep,
+    Slept,
     Told,
     UnloadLora,
+    Wake,
+    Woken,
 )
 from transfer.messages import Lora
 
@@ -24,17 +29,42 @@ VALUES: dict[type[Action], type[Told]] = {
     Health: HealthReport,
     LoadLora: LoraLoaded,
     UnloadLora: LoraUnloaded,
+    Sleep: Slept,
+    Wake: Woken,
 }
 
 
-def do(action: Action, loaded: dict[str, str]) -> Told:
-    """What a scripted rank does, which has these adapters: name and digest."""
+class Asleep(RuntimeError):
+    """A scripted rank was asked for what it cannot do now."""
+
+
+@dataclass
+class Held:
+    """What a scripted rank has: adapters, name and digest; the level at which it sleeps."""
+
+    loaded: dict[str, str] = field(default_factory=dict)
+    level: int = 0
+
+
+def do(action: Action, held: Held) -> Told:
+    """What a scripted rank does. Raises `Asleep`."""
+    loaded = held.loaded
     match action:
+        case LoadLora() | UnloadLora() if held.level:
+            raise Asleep(f"{action} of one that sleeps")
         case LoadLora(name, path):
             fresh, loaded[name] = name not in loaded, f"of {path}"
             return LoraLoaded(LoraFile(name, path, loaded[name], 1, []), fresh)
         case UnloadLora(name):
             return LoraUnloaded(name, loaded.pop(name, None) is not None)
+        case Sleep(level) if held.level not in (0, level):
+            raise Asleep(f"level {level} of one that sleeps at {held.level}")
+        case Sleep(level):
+            fresh, held.level = not held.level, level
+            return Slept(level, fresh, 0, 0)
+        case Wake():
+            before, held.level = held.level, 0
+            return Woken(before, 0)
     return HealthReport("cpu", None, True, 0, 1)
 
 
@@ -61,8 +91,12 @@ class Questions:
     def _action(self) -> Action:
         """Two adapters come and go; each time with other contents."""
         name, chance = self.dice.choice("ab"), self.dice.random()
-        if chance < 0.4:
+        if chance < 0.25:
             return Health()
+        if chance < 0.33:
+            return Sleep(self.dice.choice([1, 2]))
+        if chance < 0.45:
+            return Wake()
         if chance < 0.6:
             return UnloadLora(name)
         return LoadLora(name, f"/{name}", 1.0)

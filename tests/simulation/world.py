@@ -492,14 +492,18 @@ class World:
     def _unlike(self) -> list[str]:
         """Changes under way, and denoisers that have other adapters than they should have."""
         books = self.orchestrator.machine.books
-        found = [f"{change} is not over" for change in books.changes]
+        found = [f"{change} is not over" for change in (*books.changes, *books.rests)]
         for process in self.processes:
             instance = books.registry.by_connection.get(process.connection)
             if instance is None or instance.draining or "denoiser" not in process.roles:
                 continue
+            if bool(process.held.level) != (instance.state == "sleeping"):
+                found.append(f"{process} sleeps at {process.held.level}, {instance.state} is known")
+            if process.held.level:
+                continue  # it gets what it lacks when it is woken
             wanted = {adapter.name: adapter.digest for adapter in books.adapters.values()}
-            if process.loaded != wanted:
-                found.append(f"{process} has {process.loaded}, not {wanted}")
+            if process.held.loaded != wanted:
+                found.append(f"{process} has {process.held.loaded}, not {wanted}")
             if not instance.tidy:
                 found.append(f"{instance} waits to be equipped")
         return found

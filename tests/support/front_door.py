@@ -152,6 +152,9 @@ class FakeService:
     def adapters(self) -> dict[str, Adapter]:
         return self.loaded
 
+    def asleep(self) -> list[Role]:
+        return []
+
     def missing(self) -> list[Role]:
         return self.lacking
 

@@ -75,6 +75,7 @@ class PlainRank:
         self.live: dict[Key, Live] = {}
         self.computed_at: float | None = None
         self.loras: dict[str, actions.LoraFile] = {}
+        self.level = 0  # at which it sleeps
 
     def serve(self) -> None:
         frames = Frames()
@@ -102,6 +103,7 @@ class PlainRank:
                 self.misbehave(actions.method_of(action))
                 return self.act(action)
             case Begin(request, attempt, inputs=inputs):
+                assert not self.level, "it sleeps"
                 self.misbehave("begin")
                 self.live[request, attempt] = Live(inputs)
                 return Outcomes([self.outcome((request, attempt))])
@@ -126,6 +128,12 @@ class PlainRank:
                 return actions.LoraUnloaded(name, self.loras.pop(name, None) is not None)
             case actions.ListLoras():
                 return actions.Loras(list(self.loras.values()))
+            case actions.Sleep(level):
+                fresh, self.level = not self.level, level
+                return actions.Slept(level, fresh, 0, 0)
+            case actions.Wake():
+                before, self.level = self.level, 0
+                return actions.Woken(before, 0)
 
     def step(self, key: Key) -> Outcome:
         self.misbehave("step")

@@ -60,6 +60,7 @@ class ScriptedProgram:
     device = torch.device("cpu")
     encodings: Any = None  # what a rank gives it
     adapters: Any = None  # it takes none
+    sleeper: Any = None
 
     def __init__(self, model: str = "fine", speed: Speed | None = None) -> None:
         self._model = model

@@ -38,7 +38,7 @@ from roles.calls import (
 from roles.scheduler import SINGLE_UNIT
 from tests.simulation.engines import compute
 from tests.simulation.engines.clock import LIFE
-from tests.simulation.questions import do
+from tests.simulation.questions import Held, do
 from tests.support.bench import MODEL
 from transfer.header import HEADER_BYTES
 from transfer.messages import SPLIT_ROUTE, ErrorInfo, Inputs, Role
@@ -81,7 +81,7 @@ class Rank:
         self.pid = 0
         self.death: str | None = None
         self.live: dict[Key, Live] = {}
-        self.loaded: dict[str, str] = {}  # adapters: name → digest
+        self.held = Held()
         self._process = cast("Process", life.process)
         self._world = self._process.world
         self._on_frame, self._on_death = on_frame, on_death
@@ -217,7 +217,7 @@ class Rank:
             case Act():
                 if self._world.strikes("rank error"):
                     raise RuntimeError("scripted")
-                return do(call.action, self.loaded)
+                return do(call.action, self.held)
             case Store():
                 return self._store(call)
             case Collect():
@@ -238,6 +238,8 @@ class Rank:
 
     def _begin(self, call: Begin) -> Outcome:
         key = (call.request, call.attempt)
+        if self.held.level:
+            self._world.wrong(f"{self._process}: {key} begins while its rank sleeps")
         if key in self.live:
             self._world.wrong(f"{self._process}: {key} begins again")
         live = self.live[key] = Live(call.role, call.inputs, compute.first(call.inputs))
@@ -272,7 +274,7 @@ class Rank:
 
     def _run(self, call: int, key: Key, unit: str) -> Outcome:
         live = self._known(key, unit)
-        if unit == "step" and not {x.name for x in live.inputs.loras} <= self.loaded.keys():
+        if unit == "step" and not {x.name for x in live.inputs.loras} <= self.held.loaded.keys():
             return self._failed(key, ErrorInfo("rank_failed", "an adapter is not there"))
         if self._world.strikes("rank error"):
             return self._failed(key, ErrorInfo("rank_failed", "scripted"))

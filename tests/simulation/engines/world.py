@@ -417,17 +417,22 @@ class World:
     def _unlike(self, core: Orchestrator) -> list[str]:
         """Changes under way, and ranks that have other adapters than they should have."""
         books = core.machine.books
-        found = [f"{change} is not over" for change in books.changes]
+        found = [f"{change} is not over" for change in (*books.changes, *books.rests)]
         for instance in books.registry.live.values():
-            if "denoiser" in instance.posts and not (instance.tidy or instance.draining):
+            excused = instance.draining or instance.state == "sleeping"
+            if "denoiser" in instance.posts and not (instance.tidy or excused):
                 found.append(f"{instance} waits to be equipped")
         for rank in [rank for process in self.living for rank in process.ranks]:
             named = books.registry.by_name.get(rank._process.name)
+            if named is not None and not named.draining and named.reported in ("ready", "sleeping"):
+                known = named.reported == "sleeping"
+                if bool(rank.held.level) != known:
+                    found.append(f"rank {rank.rank} of {named} sleeps at {rank.held.level}")
             if named is None or "denoiser" not in named.posts or not named.available:
                 continue
             wanted = {x.name: x.digest for x in books.adapters.values()}
-            if wanted != rank.loaded:
-                found.append(f"rank {rank.rank} of {named} has {rank.loaded}, not {wanted}")
+            if wanted != rank.held.loaded:
+                found.append(f"rank {rank.rank} of {named} has {rank.held.loaded}, not {wanted}")
         return found
 
     def stories(self) -> list[str]:

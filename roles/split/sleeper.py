@@ -1,0 +1,157 @@
+"""Weights that leave the device for a while, and come back as they were, bit for bit."""
+
+import contextlib
+import ctypes
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from roles.refusals import Unsupported
+from roles.split.adapters import Adapters
+from transfer.actions import Slept, Woken
+from transfer.messages import Speed
+
+Identity = tuple[tuple[str, int, int, int], ...]  # path, inode, bytes, modified ns
+
+
+class Asleep(Exception):
+    """Something was asked for that needs the weights."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A component whose weights are real here. `read` makes it once more, with the weights of these
+    `files`, on the device."""
+
+    module: Any
+    read: Callable[[], Any]
+    files: list[Path]
+
+
+class Sleeper:
+    """The parts of one program. `level`: 0 awake, 1 the weights lie in the host's memory, 2 they
+    are nowhere.
+
+    Modules stay the same objects all the time, so whatever knows them goes on knowing them. Tensors
+    that are neither parameters nor buffers stay where they are: they are few and small. What raises
+    has changed nothing.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, Part],
+        device: torch.device,
+        adapters: Adapters | None,
+        speed: Speed | None,
+    ) -> None:
+        self.level = 0
+        self._parts = dict(parts)
+        self._device = device
+        self._adapters = adapters
+        self._speed = speed
+        self._files = self._identity()
+
+    def sleep(self, level: int) -> Slept:
+        """Raises `Unsupported`; ValueError if it sleeps at the other level."""
+        if self.level and self.level != level:
+            raise ValueError(f"it sleeps at level {self.level}; wake it first")
+        if self.level:
+            return Slept(level, False, 0, 0)
+        self._check_supported(level)
+        device, host = self._used()
+        if level == 2:
+            self._drop()
+        else:
+            self._move("cpu")
+        self.level = level
+        _give_back()
+        now_device, now_host = self._used()
+        return Slept(level, True, device - now_device, host - now_host)
+
+    def wake(self) -> Woken:
+        """Raises what the device and the disk raise; ValueError if files have changed meanwhile."""
+        level, (before, _) = self.level, self._used()
+        if level == 2:
+            self._read()
+        elif level == 1:
+            self._move(self._device)
+        self.level = 0
+        return Woken(level, self._used()[0] - before)
+
+    # ------------------------------------------------------------ how
+
+    def _check_supported(self, level: int) -> None:
+        if self._speed is not None and self._speed.quantize:
+            raise Unsupported("started with --quantize, whose weights cannot be moved")
+        if self._speed is not None and self._speed.compile and level == 2:
+            raise Unsupported("started with --compile, which knows these very weights; level 1 can")
+
+    def _move(self, device: Any) -> None:
+        """What cannot be moved there is moved back."""
+        try:
+            for part in self._parts.values():
+                part.module.to(device)
+        except BaseException:
+            back = self._device if torch.device(device).type == "cpu" else "cpu"
+            for part in self._parts.values():
+                part.module.to(back)
+            _give_back()
+            raise
+
+    def _drop(self) -> None:
+        if self._adapters is not None:
+            self._adapters.put_away()
+        for part in self._parts.values():
+            part.module.to("meta")
+
+    def _read(self) -> None:
+        try:
+            if self._identity() != self._files:
+                raise ValueError(
+                    "the model's files have changed on disk since its weights were read"
+                )
+            for part in self._parts.values():
+                _graft(part.module, part.read())
+            if self._adapters is not None:
+                self._adapters.bring_back()
+        except BaseException:
+            for part in self._parts.values():
+                part.module.to("meta")
+            _give_back()
+            raise
+
+    def _identity(self) -> Identity:
+        files = sorted(file for part in self._parts.values() for file in part.files)
+        told = ((str(file), file.stat()) for file in files)
+        return tuple((path, x.st_ino, x.st_size, x.st_mtime_ns) for path, x in told)
+
+    def _used(self) -> tuple[int, int]:
+        """Bytes of this process: on its device, and in the host's memory."""
+        host = psutil.Process().memory_info().rss
+        if self._device.type != "cuda":
+            return 0, host
+        return torch.cuda.memory_reserved(self._device), host
+
+
+def _graft(module: torch.nn.Module, fresh: torch.nn.Module) -> None:
+    """Gives a module the weights of another one of the same making. Those that several of its parts
+    share are shared again."""
+    mine = dict(module.named_modules(remove_duplicate=False))
+    theirs = dict(fresh.named_modules(remove_duplicate=False))
+    if mine.keys() != theirs.keys():
+        raise ValueError("the model on disk is made of other parts than this one")
+    for name, place in mine.items():
+        place._parameters.update(theirs[name]._parameters)
+        place._buffers.update(theirs[name]._buffers)
+
+
+def _give_back() -> None:
+    """What was freed, to the device and to the operating system."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
