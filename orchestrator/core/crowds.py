@@ -35,6 +35,10 @@ class Tally:
     def revise(self, priority: Priority, seconds: float) -> None:
         self._seconds[priority] += seconds
 
+    @property
+    def empty(self) -> bool:
+        return not self.shapes and not any(self._seconds.values())
+
     def seconds(self, priority: Priority) -> float:
         """Of this class and those above: what is of a lower one gives way."""
         seconds = self._seconds

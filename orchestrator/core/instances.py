@@ -92,6 +92,8 @@ class Post:
     def complaints(self) -> list[str]:
         """What does not add up of its seconds."""
         crowds = (self.working, self.parked, self.pushing, self.promised)
+        if not any(crowds) and self._tally.empty:
+            return []
         found, total = [], 0.0
         for priority in PRIORITIES:
             total += sum(crowd.costs(priority) for crowd in crowds)

@@ -99,7 +99,7 @@ def _instance(books: Books, instance: Instance) -> Iterator[str]:
 
 
 def _post(books: Books, post: Post) -> Iterator[str]:
-    for priority in PRIORITIES:
+    for priority in PRIORITIES if len(post.working) > post.capacity else ():
         if post.working.count(priority) > post.capacity:
             yield f"{post.working.count(priority)} {priority} requests, capacity {post.capacity}"
     yield from post.complaints()

@@ -11,11 +11,14 @@ from tests.support.local_cluster import small_cluster
 
 HERE = Path(__file__).parent
 LONG = {
+    "test_command_line.py",
     "test_divided_pipelines.py",
     "test_documented_examples.py",
     "test_encoder_cache.py",
     "test_faults.py",
     "test_placement.py",
+    "test_serve.py",
+    "test_start_and_stop.py",
     "test_step_cache.py",
 }
 """Several clusters or whole pipelines each: `make chaos` runs them, `make test` those of their
