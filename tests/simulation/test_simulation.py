@@ -45,7 +45,7 @@ def test_without_faults_everything_is_completed(seed: int) -> None:
     world.quiesce()
     world.assert_home()
     assert set(world.results) <= {"completed", "cancelled", "deadline", "previews"}
-    assert world.results["completed"] > 5
+    assert world.results["completed"] >= 5
 
 
 def test_a_seed_runs_the_same_again() -> None:
