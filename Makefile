@@ -38,7 +38,8 @@ test: $(READY)
 	@$(PYTHON_IN) -m pytest -q --numprocesses=2 --dist=loadfile tests
 
 chaos: $(READY)
-	@CHAOS=all $(PYTHON_IN) -m pytest -q tests/chaos tests/e2e tests/e2e/test_divided_pipelines.py
+	@CHAOS=all $(PYTHON_IN) -m pytest -q tests/chaos tests/e2e tests/roles \
+		tests/orchestrator/jobs/test_jobs_survive.py
 
 simulate: $(READY)
 	@$(PYTHON_IN) -m tests.simulation --seeds $(SEEDS)

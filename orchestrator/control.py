@@ -32,6 +32,7 @@ from orchestrator.core.events import Broken, Disconnected, Event, Received, Send
 from orchestrator.core.machine import Machine
 from orchestrator.options import OrchestratorOptions
 from orchestrator.witness import Witness
+from transfer import contexts
 from transfer.codec import MAX_FRAME_BYTES, ProtocolError, encode, parting
 from transfer.guard import SEAL_BYTES, Guard
 from transfer.keys import KeyPair, cluster_keys
@@ -152,7 +153,7 @@ class Control:
         self._witness.close()
         self._guard.close()
         self._socket.close(linger=LINGER_MS)
-        self._context.term()
+        contexts.end(self._context)
 
     # ------------------------------------------------------------ the loop
 

@@ -1,10 +1,43 @@
 """What holds for every test: a cluster's key of its own, and nothing in the user's home."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from transfer import keys
+
+HERE = Path(__file__).parent
+LONG = {
+    "e2e/test_command_line.py",
+    "e2e/test_divided_pipelines.py",
+    "e2e/test_documented_examples.py",
+    "e2e/test_encoder_cache.py",
+    "e2e/test_faults.py",
+    "e2e/test_placement.py",
+    "e2e/test_serve.py",
+    "e2e/test_start_and_stop.py",
+    "e2e/test_step_cache.py",
+    "e2e/test_streaming.py",
+    "orchestrator/jobs/test_jobs_survive.py",
+    "roles/test_leader_ranks.py",
+    "roles/test_leader_warms_up.py",
+    "roles/test_three_leaders.py",
+    "roles/test_world.py",
+}
+"""They start many processes, most of which import torch: `make chaos` runs them, `make test` those
+of their parts."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.environ.get("CHAOS") == "all":
+        return
+    files = {HERE / name for name in LONG}
+    long = [item for item in items if item.path in files]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
 
 
 @pytest.fixture(scope="session", autouse=True)

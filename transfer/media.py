@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Self, cast
 import zmq
 import zmq.asyncio
 
+from transfer import contexts
 from transfer.codec import Message, ProtocolError, encode
 from transfer.errors import MediaError
 from transfer.guard import SEAL_BYTES, Guard
@@ -143,7 +144,7 @@ class MediaServer:
     def _close_socket(self) -> None:
         self._guard.close()
         self._socket.close()
-        self._context.term()
+        contexts.end(self._context)
 
     async def __aenter__(self) -> Self:
         self.start()
