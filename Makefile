@@ -19,7 +19,7 @@ LENIENT := --check-untyped-defs --follow-imports=silent --disable-error-code=arg
 
 help: ## what can be made
 	@echo 'make demo [PROMPT="…"]  a picture from a prompt, through all three roles, into demo.png'
-	@echo 'make test               every test'
+	@echo 'make test               every test but the long ones'
 	@echo 'make chaos              faults among real processes, at every place: some minutes'
 	@echo 'make simulate SEEDS=100000 ENGINES=10000   the core and the jobs under random faults, then'
 	@echo '                        the core with real leaders, for a night'
