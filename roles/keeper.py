@@ -17,6 +17,7 @@ from roles.meeting import Meeting
 from roles.options import RoleOptions
 from roles.pool import Results, WorkerPool
 from roles.process import RankCommand
+from transfer.ends import PoolEnd
 from transfer.messages import ModelInfo, RankInfo, RankState, Speed
 from transfer.speed import is_tuned
 
@@ -136,15 +137,15 @@ class Keeper:
         self._ready = True
         log.info("warmed up in %.1f s", time.monotonic() - began)
 
-    async def close(self) -> None:
+    async def close(self) -> PoolEnd:
         """Ends the ranks, politely; those that are still loading have nothing to lose."""
         self._door.shut()
-        await (self._pool.close() if self._loaded else self._pool.kill())
+        return await (self._pool.close() if self._loaded else self._pool.kill())
 
-    async def kill(self) -> None:
+    async def kill(self) -> PoolEnd:
         """Ends the ranks at once."""
         self._door.shut()
-        await self._pool.kill()
+        return await self._pool.kill()
 
     @property
     def pids(self) -> list[int]:

@@ -2,6 +2,7 @@
 
 from orchestrator.core.attempts import Attempt
 from orchestrator.core.crowds import Crowd, Tally
+from orchestrator.core.history import Change
 from orchestrator.core.slots import Borrowed, SlotTable
 from transfer.costs import Shape
 from transfer.messages import (
@@ -163,6 +164,7 @@ class Instance:
         self.posts: dict[Role, Post] = {}
         self.ranks: list[RankInfo] = info.ranks
         self.reported: InstanceState = _first_state(info)
+        self.noted: Change | None = None  # the last change of its state
         self.encodings: CacheReport | None = None
         self.warmed: tuple[int, int] | None = None
         self.live = True

@@ -55,9 +55,23 @@ class RequestsView(Record, frozen=True):
     cancelled: int
 
 
+class ChangeView(Record, frozen=True):
+    """An instance came into this state `ago_s` seconds ago; `cause` is for people."""
+
+    name: str
+    epoch: int
+    state: InstanceState
+    cause: str
+    ago_s: float
+
+
 class ClusterView(Record, frozen=True):
+    """`history`: the latest changes of instances' states, the oldest first, those of instances that
+    have left too."""
+
     roles: dict[str, list[InstanceView]]
     requests: RequestsView
+    history: list[ChangeView] = []  # noqa: RUF012  # msgspec copies it
 
 
 def look(books: "Books") -> ClusterView:
@@ -71,7 +85,11 @@ def look(books: "Books") -> ClusterView:
         failed=ledger.ended[State.FAILED],
         cancelled=ledger.ended[State.CANCELLED],
     )
-    return ClusterView({str(role): posts for role, posts in shown.items()}, requests)
+    history = [
+        ChangeView(x.name, x.epoch, x.state, x.cause, round(books.now - x.at, 3))
+        for x in books.history.changes
+    ]
+    return ClusterView({str(role): posts for role, posts in shown.items()}, requests, history)
 
 
 def _instance(post: Post) -> InstanceView:

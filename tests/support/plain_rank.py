@@ -2,13 +2,16 @@
 
 It is up in a tenth of the time of `roles.rank`, and answers the same calls. A picture's red tells
 the seed and the steps that were taken. `--model PATH`: a folder in which a test writes what goes
-wrong: a file AT.RANK, where AT is a method, "begin" or "step", and its text one of
+wrong: a file AT.RANK, where AT is a method, "begin", "step" or "collect", and its text one of
 
 raise   it raises
 second  it raises from the next time on
 hang    it goes on when the file is gone; AT.hangs is there from when it does
+memory  it asks for more memory than there is
 exit    the process exits with code 5; the file is gone then
 kill    it dies of SIGKILL; the file is gone then
+stubborn  from then on it ignores SIGTERM, and that it is to shut down
+nothing   of "collect": it has made no file
 """
 
 import argparse
@@ -76,6 +79,7 @@ class PlainRank:
         self.computed_at: float | None = None
         self.loras: dict[str, actions.LoraFile] = {}
         self.level = 0  # at which it sleeps
+        self.stubborn = False
 
     def serve(self) -> None:
         frames = Frames()
@@ -83,6 +87,8 @@ class PlainRank:
             for body in frames.feed(data):
                 call = call_decoder.decode(body)
                 if isinstance(call, Shutdown):
+                    if self.stubborn:
+                        continue
                     return
                 self.channel.sendall(frame(self.answer(call)))  # type: ignore[arg-type]
 
@@ -150,17 +156,23 @@ class PlainRank:
 
     def collect(self, key: Key) -> Outcome:
         """Only the first rank makes files."""
-        live = self.live[key]
-        media = [] if self.rank else [picture(live.inputs.seed + live.step)]
+        live, nothing = self.live[key], self.misbehave("collect") == "nothing"
+        media = [] if self.rank or nothing else [picture(live.inputs.seed + live.step)]
         return Outcome(*key, done=True, media=media)
 
-    def misbehave(self, at: str) -> None:
+    def misbehave(self, at: str) -> str:
+        """As the file says, if there is one."""
         path = self.folder / f"{at}.{self.rank}"
         what = path.read_text() if path.exists() else ""
         if what == "second":
             path.write_text("raise")
         if what == "raise":
             raise ValueError(f"as {path.name} says")
+        if what == "memory":
+            bytearray(1 << 60)
+        if what == "stubborn":
+            self.stubborn = True
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if what in ("exit", "kill"):
             path.unlink()
             os._exit(5) if what == "exit" else os.kill(os.getpid(), signal.SIGKILL)
@@ -168,6 +180,7 @@ class PlainRank:
             path.with_suffix(".hangs").touch()
         while what == "hang" and path.exists():
             time.sleep(0.002)
+        return what
 
 
 def picture(red: int) -> MediaFile:
