@@ -25,6 +25,7 @@ from roles.lifecycle import RANKS_KILLED, Deadline, Lifecycle
 from roles.logs import configure
 from roles.options import RoleOptions
 from roles.outbox import SENDERS, OutboxLine, outboxes
+from roles.pulse import Pulse
 from roles.rank import PROGRAM
 from roles.scheduler import Scheduler
 from transfer.addresses import is_loopback
@@ -164,6 +165,7 @@ class Leader:
             self._changed,
             self._diverge,
         )
+        self.pulse = Pulse(self.engine.door, self._rests)
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._draining: asyncio.Task[None] | None = None
         self._killing: asyncio.Task[PoolEnd] | None = None
@@ -194,8 +196,8 @@ class Leader:
         if not self._exit.done():
             self.life.move("warming" if self.keeper.warms else "ready", "the model is loaded")
             self.engine.model = self.keeper.info
-            parts = (self.engine.run(), self.keeper.run(), self.control.run())
-            async with _tasks(*parts) as running:
+            own = (self.engine.run(), self.keeper.run(), self.pulse.run())
+            async with _tasks(*own, self.control.run()) as running:
                 await self._first([*running, *filter(None, [self._media.task])])
         return self._exit.result()
 
@@ -227,7 +229,7 @@ class Leader:
         )
 
     def heartbeat(self, epoch: int) -> Heartbeat:
-        return Heartbeat(epoch, self.engine.encodings)
+        return Heartbeat(epoch, self.engine.encodings, self.pulse.healthy)
 
     async def forget(self) -> None:
         await self.engine.forget()
@@ -281,6 +283,11 @@ class Leader:
     @property
     def _at_rest(self) -> InstanceState:
         return "sleeping" if self.keeper.fittings.sleeps else "ready"
+
+    def _rests(self) -> bool:
+        """Its ranks could work, and have nothing to do."""
+        able = self.life.state in ("ready", "draining") and self.keeper.fittings.changing is None
+        return able and not self.engine.computing
 
     def _changed(self, cause: str) -> None:
         """Something that all ranks have has changed, or may have."""

@@ -353,10 +353,12 @@ class Register(Message, frozen=True, tag="register"):
 
 
 class Heartbeat(Message, frozen=True, tag="heartbeat"):
-    """`encodings`: how an encoder's cache stands; None if it has none, or nothing is known yet."""
+    """`encodings`: how an encoder's cache stands; None if it has none, or nothing is known yet.
+    `healthy`: its ranks computed something lately, or have passed a self-test."""
 
     epoch: int
     encodings: CacheReport | None = None
+    healthy: bool = True
 
 
 class StateChanged(Message, frozen=True, tag="state_changed"):

@@ -168,6 +168,7 @@ class Instance:
         self.encodings: CacheReport | None = None
         self.warmed: tuple[int, int] | None = None
         self.live = True
+        self.healthy = True
         self.inherits = False  # leases of an older epoch, until it speaks in this one
         self.draining = False
         self.drain_told = self.drain_sent = False
@@ -183,7 +184,7 @@ class Instance:
     def available(self) -> bool:
         """May be given work."""
         ready = self.reported == "ready" and self.equipped and not self.resting
-        return self.live and not self.draining and ready
+        return self.live and self.healthy and not self.draining and ready
 
     @property
     def state(self) -> InstanceState:

@@ -189,8 +189,9 @@ class Machine:
     def _from_instance(self, instance: Instance, event: Received) -> None:
         books = self.books
         match event.message:
-            case Heartbeat(encodings=encodings):
+            case Heartbeat(encodings=encodings, healthy=healthy):
                 instance.encodings = encodings
+                membership.feel(books, instance, healthy)
                 books.send(instance, Beat())
             case StateChanged() as message:
                 membership.change_state(books, instance, message)

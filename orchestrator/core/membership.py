@@ -140,6 +140,18 @@ def change_state(books: Books, instance: Instance, message: StateChanged) -> Non
         _begin_drain(books, instance)
 
 
+def feel(books: Books, instance: Instance, healthy: bool) -> None:
+    """Whether its ranks have shown lately that they compute; if not, it gets nothing."""
+    if healthy == instance.healthy:
+        return
+    instance.healthy = healthy
+    if healthy:
+        books.log("info", f"{instance} is healthy again")
+    else:
+        books.log("warning", f"{instance} is not healthy: its ranks do not answer")
+    books.stir(instance)
+
+
 def drain(books: Books, name: str) -> None:
     """It gets no new work, and leaves when it has none."""
     instance = books.registry.by_name.get(name)

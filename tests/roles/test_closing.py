@@ -16,7 +16,7 @@ from transfer.messages import Answered, Ask, Close, Ended, Left, StateChanged
 
 
 def started(
-    them: ScriptedOrchestrator, folder: Path, ranks: int
+    them: ScriptedOrchestrator, folder: Path, ranks: int, ready: bool = True
 ) -> AbstractAsyncContextManager[LeaderProcess]:
     """A leader called "a"."""
     return leader(
@@ -26,6 +26,7 @@ def started(
         roles=("monolithic",),
         name="a",
         ranks=ranks,
+        ready=ready,
     )
 
 
@@ -91,3 +92,16 @@ async def test_v5_one_that_cannot_go_on_has_failed_and_says_so(tmp_path: Path) -
         assert await us.ended() == 1
     assert us.stderr.splitlines()[-1].startswith("triptych: monolithic: ")
     assert "Traceback" not in us.stderr
+
+
+async def test_ranks_that_fail_their_self_test_do_not_come_up(tmp_path: Path) -> None:
+    (tmp_path / "health.1").write_text("raise")
+    async with (
+        ScriptedOrchestrator(heartbeat_s=0.5) as them,
+        started(them, tmp_path, ranks=2, ready=False) as us,
+    ):
+        assert await us.ended() == 1
+        assert not them.registered
+    last = us.stderr.splitlines()[-1]
+    assert last.startswith("triptych: monolithic: the ranks do not pass their self-test: rank 1 ")
+    assert last.endswith("raised ValueError: as health.1 says")

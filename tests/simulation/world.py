@@ -321,7 +321,8 @@ class World:
         for process in list(self.processes):
             if process.epoch and not process.stopped and self.now >= process.beat_at:
                 process.beat_at = self.now + 1.0
-                process.say(Heartbeat(process.epoch))
+                sick = self.failing and process.pid % 4 == 0 and int(self.now) % 5 == 0
+                process.say(Heartbeat(process.epoch, healthy=not sick))
                 if self.now - process.heard_at > SILENCE_S:
                     process.connect()
         if self.random.random() < 0.1:
