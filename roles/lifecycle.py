@@ -9,7 +9,7 @@ from transfer.messages import InstanceState
 log = logging.getLogger(__name__)
 
 RANKS_KILLED = 4  # the exit code of an instance that has closed, but had to kill ranks for it
-CLOSE_S = 20.0  # from the first moment of closing to the end of the process
+CLOSE_S = 30.0  # from the first moment of closing to the end of the process
 FAILED = 1
 _ORDER: dict[InstanceState, int] = {"draining": 1, "closing": 2, "closed": 3, "failed": 3}
 

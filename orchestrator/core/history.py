@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from transfer.messages import InstanceState
 
 KEPT = 100  # changes; and instances whose last word is awaited
-LAST_WORD_S = 30.0  # for it: longer than a leader takes to close
+LAST_WORD_S = 40.0  # for it: longer than a leader takes to close
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 It is up in a tenth of the time of `roles.rank`, and answers the same calls. A picture's red tells
 the seed and the steps that were taken. `--model PATH`: a folder in which a test writes what goes
-wrong: a file AT.RANK, where AT is a method, "begin", "step" or "collect", and its text one of
+wrong: a file AT.RANK, where AT is a method, "begin", "step" or "collect", and its text one of those
+below. AT.struck has the monotonic time at which it last did.
 
 raise   it raises
 second  it raises from the next time on
@@ -12,6 +13,7 @@ exit    the process exits with code 5; the file is gone then
 kill    it dies of SIGKILL; the file is gone then
 stubborn  from then on it ignores SIGTERM, and that it is to shut down
 nothing   of "collect": it has made no file
+differs   of "load_lora": the file is another one here
 """
 
 import argparse
@@ -55,6 +57,7 @@ from transfer.messages import Inputs, ModelInfo, Parameter
 from transfer.results import RankError
 
 PARAMETERS = [Parameter("prompt", "str", True), Parameter("num_inference_steps", "int", False)]
+PARTS = ["transformer"]
 INFO = ModelInfo("plain", "PlainPipeline", "p1", "image", PARAMETERS)
 
 
@@ -106,8 +109,8 @@ class PlainRank:
                 self.folder = Path(model)
                 return Loaded(INFO)
             case Act(action):
-                self.misbehave(actions.method_of(action))
-                return self.act(action)
+                differs = self.misbehave(actions.method_of(action)) == "differs"
+                return self.act(action, f" of rank {self.rank}" * differs)
             case Begin(request, attempt, inputs=inputs):
                 assert not self.level, "it sleeps"
                 self.misbehave("begin")
@@ -121,14 +124,14 @@ class PlainRank:
                 self.live.pop((request, attempt), None)
         return None
 
-    def act(self, action: actions.Action) -> actions.Told:
+    def act(self, action: actions.Action, mark: str) -> actions.Told:
         match action:
             case actions.Health():
                 at, memory = self.computed_at, psutil.Process().memory_info().rss
                 ago = None if at is None else time.monotonic() - at
                 return actions.HealthReport("cpu", ago, ago is None, len(self.live), memory)
             case actions.LoadLora(name, path):
-                self.loras[name] = actions.LoraFile(name, path, f"of {path}", 1, ["transformer"])
+                self.loras[name] = actions.LoraFile(name, path, f"of {path}{mark}", 1, PARTS)
                 return actions.LoraLoaded(self.loras[name])
             case actions.UnloadLora(name):
                 return actions.LoraUnloaded(name, self.loras.pop(name, None) is not None)
@@ -166,6 +169,8 @@ class PlainRank:
         what = path.read_text() if path.exists() else ""
         if what == "second":
             path.write_text("raise")
+        if what:
+            path.with_suffix(".struck").write_text(str(time.monotonic()))
         if what == "raise":
             raise ValueError(f"as {path.name} says")
         if what == "memory":
