@@ -105,6 +105,7 @@ def _http_options(options: OrchestratorOptions) -> HttpOptions:
         media_store=options.media_store,
         max_pixels=options.max_pixels,
         request_timeout_s=options.request_timeout_s,
+        job_ttl_s=options.job_ttl_s,
         api_keys=options.api_keys,
         supervisor_key=options.supervisor_key,
         rate_limit=options.rate_limit,

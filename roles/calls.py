@@ -16,6 +16,7 @@ from typing import Literal
 
 from transfer.actions import Action, Told
 from transfer.codec import MAX_FRAME_BYTES, Decoder, Message, ProtocolError, encode
+from transfer.made import Made
 from transfer.messages import (
     CacheReport,
     DecodedIn,
@@ -156,18 +157,16 @@ class Shutdown(Message, frozen=True, tag="shutdown"):
 
 
 class MediaFile(Record, frozen=True):
-    """A finished file without a name: descriptor `fd` of the rank, open until `Drop`."""
+    """A finished file without a name: descriptor `fd` of the rank, open until `Drop`. The rest is
+    as in `transfer.messages.Media`."""
 
     fd: int
-    kind: Literal["image", "video", "audio"]
+    made: Made
     mime: str
     nbytes: int
-    width: int | None = None
-    height: int | None = None
-    frames: int | None = None
-    fps: float | None = None
     speed: str | None = None
     decoded_in: DecodedIn = None
+    seed: int | None = None
 
 
 class Measured(Record, frozen=True):

@@ -49,7 +49,7 @@ from roles.stepping import Stepper, Turn
 from roles.telling import Telling
 from transfer.actions import Slept, Woken
 from transfer.errors import PayloadError
-from transfer.messages import Delivery, ErrorInfo, Inputs, Output, Role
+from transfer.messages import Delivery, ErrorInfo, Inputs, Role
 from transfer.payload import Packed, pack, unpack
 from transfer.pool import SlotPool
 from transfer.previews import passed
@@ -376,7 +376,7 @@ class Runner:
         inputs = live.call.inputs
         wanted = samples if self._first else []
         making = self._making(inputs, speed)
-        make = partial(_files, wanted, inputs.output, making, self._threads, speed)
+        make = partial(_files, wanted, inputs, making, self._threads, speed)
         self._finisher.begin(live.key, make)
         return replace(outcome, done=True)
 
@@ -406,14 +406,14 @@ class Runner:
 
 
 def _files(
-    samples: list[Sample], output: Output, making: Making, threads: int, speed: str | None
+    samples: list[Sample], inputs: Inputs, making: Making, threads: int, speed: str | None
 ) -> list[Encoded]:
     files: list[Encoded] = []
     try:
         for sample in samples:
-            file = encode(sample, output, making, threads)
+            file = encode(sample, inputs.output, making, threads)
             files.append(file)
-            file.facts = replace(file.facts, speed=speed)
+            file.facts = replace(file.facts, speed=speed, seed=inputs.seed)
     except BaseException:
         for file in files:
             file.close()

@@ -15,6 +15,7 @@ import msgspec
 from transfer.actions import Action, Adapter, Told
 from transfer.codec import Decoder, Message
 from transfer.codec import Record as Record
+from transfer.made import Made, RateFrom
 from transfer.results import PoolResult
 
 Role = Literal["encoder", "denoiser", "decoder", "monolithic"]
@@ -50,8 +51,9 @@ RankState = Literal["starting", "ready", "sleeping", "dead"]
 class Output(Record, frozen=True):
     """How the media are to be encoded."""
 
-    format: Literal["png", "jpeg", "webp", "mp4", "wav"] = "png"
+    format: Literal["png", "jpeg", "webp", "mp4", "wav", "flac", "zip", "json"] = "png"
     quality: int | None = None  # 0-100, of jpeg and webp; None: the codec's default
+    fps: float | None = None  # of a video whose pipeline takes none; None: as the pipeline says
 
 
 StepCacheType = Literal["none", "first_block", "taylorseer", "pyramid"]
@@ -154,26 +156,24 @@ class LocalFile(Record, frozen=True):
 
 
 class Media(Record, frozen=True):
-    """One finished file. It lies at the instance that made it (read over the media channel at
-    `endpoint`, or on the same host as `local` says, then released), or, if `store_key` is set, in
-    the media store.
+    """One finished file, and what is in it. It lies at the instance that made it (read over the
+    media channel at `endpoint`, or on the same host as `local` says, then released), or, if
+    `store_key` is set, in the media store.
 
-    `decoded_in`: the decoder had not the memory to decode it in one; tiles change pixels.
+    `decoded_in`: the decoder had not the memory to decode it in one; tiles change pixels. `seed`:
+    what it was made with.
     """
 
     id: str
-    kind: Literal["image", "video", "audio"]
+    made: Made
     mime: str
     nbytes: int
-    width: int | None = None
-    height: int | None = None
-    frames: int | None = None
-    fps: float | None = None
     endpoint: str | None = None
     store_key: str | None = None
     local: LocalFile | None = None
     speed: str | None = None  # what made it faster and its pixels other ones, for people
     decoded_in: DecodedIn = None
+    seed: int | None = None
 
 
 class StageReport(Record, frozen=True):
@@ -312,7 +312,9 @@ class Speed(Record, frozen=True):
 class ModelInfo(Record, frozen=True):
     """What the roles know of their model. All instances behind one front door agree on
     `fingerprint`, all that denoise on `speed`; the others have none. `step_caches`: the types that
-    a request may ask for."""
+    a request may ask for. `fps`: of a video, where the request says nothing. `frames_step`: it has
+    a multiple of so many frames, and one. `sample_rate`: of what it makes to hear, in Hz; None:
+    nothing in it tells."""
 
     name: str
     pipeline: str
@@ -325,6 +327,10 @@ class ModelInfo(Record, frozen=True):
     why_not: str | None = None
     speed: Speed | None = None
     step_caches: list[StepCacheType] = []  # noqa: RUF012  # msgspec copies it
+    fps: float | None = None
+    fps_from: RateFrom | None = None
+    frames_step: int = 1
+    sample_rate: int | None = None
 
 
 class Register(Message, frozen=True, tag="register"):

@@ -27,11 +27,12 @@ from orchestrator.http.openapi import install
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.pages import Pages
 from orchestrator.http.ports import Jobs, MediaSource, Service
-from orchestrator.http.routes import add_images, add_jobs, add_pages, add_rpc
+from orchestrator.http.routes import add_images, add_jobs, add_pages, add_rpc, add_videos
 from orchestrator.http.rpc import Rpc
 from orchestrator.http.shelf import Shelf
 from orchestrator.http.store import Store
 from orchestrator.http.submission import Submission
+from orchestrator.http.videos import Videos
 from orchestrator.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def create_app(
     keyed = KeyedImages(jobs, submission, options)
     add_images(app, Images(service, keyed, media, shelf, metrics, options), Links(shelf))
     add_jobs(app, JobDesk(service, jobs, submission, options, app.state.leaving))
+    add_videos(app, Videos(jobs, submission, options))
     add_pages(app, Pages(service, metrics, healthy, created=int(time.time())))
     add_rpc(app, Rpc(service.operator, options))
     install(app)

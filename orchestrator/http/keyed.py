@@ -20,6 +20,7 @@ from orchestrator.http.speed import speed_header
 from orchestrator.http.streamed import StreamedImages
 from orchestrator.http.submission import Submission
 from orchestrator.jobs.model import Job
+from transfer.made import size_of
 
 
 class KeyedImages:
@@ -61,10 +62,10 @@ class JobFiles:
 
 
 def _describe(job: Job) -> ImagesReply:
-    first = job.files[0]
+    size = size_of(job.files[0].made)
     return ImagesReply(
         created=int(job.created_at),
-        size=f"{first.width}x{first.height}" if first.width else "auto",
+        size="{}x{}".format(*size) if size else "auto",
         quality=job.described.quality,
         output_format=job.described.output_format,
     )

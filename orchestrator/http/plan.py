@@ -15,12 +15,12 @@ from orchestrator.http.schema import MAX_SEED, ImageRequest, JobRequest
 from orchestrator.http.size import check_size, requested_size
 from orchestrator.http.speed import step_cache
 from transfer.actions import Adapter
-from transfer.messages import Inputs, ModelInfo, Output
+from transfer.messages import Inputs, ModelInfo, Output, Params
 
 FORMATS: dict[str, tuple[str, ...]] = {
     "image": ("png", "jpeg", "webp"),
-    "video": ("mp4", "webp"),
-    "audio": ("wav",),
+    "video": ("mp4", "webp", "zip"),
+    "audio": ("wav", "flac"),
 }
 ECHOED_QUALITY = {"low", "medium", "high", "xhigh", "max"}  # what the SDK's reply model knows
 
@@ -48,8 +48,8 @@ def make_plan(
     model's pipeline does not take."""
     _check_model(request, model)
     _check_stream(request)
-    output = _output(request, model)
     params = request.pipeline_params()
+    output = _output(request, model, _fps_of_file(params, model))
     size = requested_size(request)
     params |= {name: side for name, side in size._asdict().items() if side is not None}
     _check_taken(list(params), model, request)
@@ -105,7 +105,22 @@ def _no_previews(model: ModelInfo) -> str | None:
     return None if model.splittable else "whose pipeline runs whole in one instance"
 
 
-def _output(request: ImageRequest, model: ModelInfo) -> Output:
+def _fps_of_file(params: Params, model: ModelInfo) -> float | None:
+    """What pipelines call otherwise, or do not know, is said in their words, or to the file."""
+    if model.modality != "video" or "fps" not in params:
+        return None
+    taken = {parameter.name for parameter in model.parameters}
+    if "fps" in taken:
+        return None
+    fps = params.pop("fps")
+    if "frame_rate" in taken:
+        params["frame_rate"] = fps
+        return None
+    assert isinstance(fps, int | float)
+    return float(fps)
+
+
+def _output(request: ImageRequest, model: ModelInfo, fps: float | None) -> Output:
     formats = FORMATS[model.modality]
     format = request.output_format or formats[0]
     if format not in formats:
@@ -114,7 +129,7 @@ def _output(request: ImageRequest, model: ModelInfo) -> Output:
     quality = request.output_compression
     if quality is not None and format not in ("jpeg", "webp"):
         raise bad_field("output_compression", "`output_compression` is for jpeg and webp only")
-    return msgspec.convert({"format": format, "quality": quality}, Output)
+    return msgspec.convert({"format": format, "quality": quality, "fps": fps}, Output)
 
 
 def _check_taken(names: list[str], model: ModelInfo, request: ImageRequest) -> None:

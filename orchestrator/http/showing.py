@@ -23,6 +23,7 @@ from orchestrator.http.schema import ImageCompleted, PartialImage
 from orchestrator.http.seconds import rounded
 from orchestrator.http.streamed import Writer
 from transfer.errors import MediaError
+from transfer.made import size_of
 from transfer.messages import Media, ModelInfo
 
 GRACE_S = 0.25  # an error that comes so soon still has its HTTP status
@@ -126,7 +127,7 @@ class Showing(Response):
         await writer.write(data, flush=True)
 
     def _facts(self, media: Media) -> dict[str, Any]:
-        size = (media.width, media.height) if media.width else self._model.default_size
+        size = size_of(media.made) or self._model.default_size
         return {
             "created_at": int(time.time()),
             "size": f"{size[0]}x{size[1]}" if size else "auto",

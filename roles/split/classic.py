@@ -23,7 +23,7 @@ from roles.split.adapters import Adapters
 from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
 from roles.split.branches import Outlines
 from roles.split.components import part_of
-from roles.split.describe import describe, sample_rate
+from roles.split.describe import describe
 from roles.split.door import Coroutine
 from roles.split.encodings import Encodings
 from roles.split.face import Face, StandIn
@@ -33,6 +33,7 @@ from roles.split.preview import Seen, Shadow
 from roles.split.program import BadInput, Call, NoPreview, Unsplittable
 from roles.split.quirks import ONE_BY_ONE
 from roles.split.randomness import GlobalRandomness
+from roles.split.rates import asked_fps, fps_of, sample_rate
 from roles.split.reading import Reading
 from roles.split.recollection import Recollection
 from roles.split.recording import Recorder, own_methods
@@ -186,7 +187,7 @@ class ClassicProgram:
             except Exception as error:
                 early = coroutine.forwards == 0
                 raise (bad_input(error, params) if early else None) or error from None
-            return self._samples(output, params, sparing)
+            return self._samples(call, output, params, sparing)
 
         return self._coroutine(call, params, run, randomness, cache)
 
@@ -289,7 +290,7 @@ class ClassicProgram:
         finally:
             self._settle()
         given.finish()
-        return self._samples(output, params, sparing)
+        return self._samples(call, output, params, sparing)
 
     def _run_to(self, boundary: Boundary, view: Any, arguments: dict[str, Any]) -> None:
         """Runs a denoiser's pipeline until it has given its decoders everything."""
@@ -343,8 +344,11 @@ class ClassicProgram:
             extras["callback_on_step_end"] = coroutine.count
         return {name: value for name, value in extras.items() if name in self._signature}
 
-    def _samples(self, output: Any, params: dict[str, Any], sparing: Sparing) -> list[Sample]:
-        fps = self._value(params, "fps") or self._value(params, "frame_rate")
+    def _samples(
+        self, call: Call, output: Any, params: dict[str, Any], sparing: Sparing
+    ) -> list[Sample]:
+        usual = fps_of(self.pipeline, self._arguments)
+        fps = asked_fps(params, call.inputs.output.fps, usual)
         made = samples(output, params, fps, sample_rate(self.pipeline))
         return [replace(sample, decoded_in=sparing.way) for sample in made]
 
