@@ -18,6 +18,7 @@ from roles.batch_costs import BatchCosts
 from roles.control import ControlClient, RegistrationRefused
 from roles.engine import Engine
 from roles.gallery import Gallery
+from roles.given import GivenFiles
 from roles.introduction import advertised, ready_line, this_host
 from roles.keeper import CannotLoad, Keeper
 from roles.logs import configure
@@ -142,6 +143,7 @@ class Leader:
             lambda cause: self._change("starting", cause),
             options.rank_timeout_s,
             options.checkpoint_s,
+            GivenFiles(options.orchestrator.rpartition(":")[0], keys),
         )
         self.keeper = Keeper(
             options, program, pool.fd, self.engine.door, self._ready_again, self._warmed

@@ -24,6 +24,7 @@ from roles.calls import (
     shorten,
 )
 from roles.cores import Cores, OwnCores
+from roles.enclosed import pictures_of
 from roles.finisher import Finisher, Pending
 from roles.media import Encoded, Unencodable, encode
 from roles.provenance import Making
@@ -49,7 +50,7 @@ from roles.stepping import Stepper, Turn
 from roles.telling import Telling
 from transfer.actions import Slept, Woken
 from transfer.errors import PayloadError
-from transfer.messages import Delivery, ErrorInfo, Inputs, Role
+from transfer.messages import ErrorInfo, Inputs, Role
 from transfer.payload import Packed, pack, unpack
 from transfer.pool import SlotPool
 from transfer.previews import passed
@@ -215,9 +216,7 @@ class Runner:
             raise RuntimeError(f"{key} has begun already")
         inner = Call(call.request, call.inputs)
         live = self._live[key] = _Live(key, inner, call.role, self._cores, call.previews)
-        return Outcomes(
-            [self._guarded(key, lambda clock: self._take_in(live, call.delivery, clock))]
-        )
+        return Outcomes([self._guarded(key, lambda clock: self._take_in(live, call, clock))])
 
     def peek(self, call: Peek) -> Outcomes:
         key = (call.request, call.attempt)
@@ -280,9 +279,12 @@ class Runner:
             if key in self._live and (denoising := self._live[key].denoising) is not None:
                 denoising.mark()
 
-    def _take_in(self, live: _Live, delivery: Delivery | None, clock: _Clock) -> Outcome:
+    def _take_in(self, live: _Live, begin: Begin, clock: _Clock) -> Outcome:
         self._spread([live])
-        if delivery is not None:
+        if begin.files:
+            with clock.measure("read_s"):
+                live.call = replace(live.call, media=pictures_of(begin.files))
+        if (delivery := begin.delivery) is not None:
             with clock.measure("read_s"):
                 segments = self._pool.segments(delivery.slots, delivery.nbytes)
                 live.payload = unpack(

@@ -79,12 +79,24 @@ class Lora(Record, frozen=True):
     scale: float = 1.0
 
 
+class Upload(Record, frozen=True):
+    """A picture that a client gave, where it goes, and what tells that it is the one: its
+    SHA-256 in hexadecimal. `mask`: white is what is to change, or what is transparent, if anything
+    is."""
+
+    param: str
+    hash: str
+    nbytes: int
+    mask: bool = False
+
+
 class Inputs(Record, frozen=True):
     """One generation: the keyword arguments of the pipeline's own `__call__`, and ours.
 
     `params` holds only what the request gave: what is left out keeps the pipeline's default.
     `seed` means `generator=torch.Generator("cpu").manual_seed(seed)`. `priority`: those of a lower
     class give way between two steps. `loras`: the adapters that it has on, all of them.
+    `uploads`: the pictures that came with it; of several for one argument the first comes first.
     """
 
     params: Params
@@ -94,6 +106,7 @@ class Inputs(Record, frozen=True):
     step_cache: StepCache | None = None  # None: as the denoiser was started
     priority: Priority = "normal"
     loras: list[Lora] = []  # noqa: RUF012  # msgspec copies it
+    uploads: list[Upload] = []  # noqa: RUF012  # msgspec copies it
 
 
 class ErrorInfo(Record, frozen=True):
@@ -314,7 +327,7 @@ class ModelInfo(Record, frozen=True):
     `fingerprint`, all that denoise on `speed`; the others have none. `step_caches`: the types that
     a request may ask for. `fps`: of a video, where the request says nothing. `frames_step`: it has
     a multiple of so many frames, and one. `sample_rate`: of what it makes to hear, in Hz; None:
-    nothing in it tells."""
+    nothing in it tells. `pictures`: the arguments that take some."""
 
     name: str
     pipeline: str
@@ -331,6 +344,7 @@ class ModelInfo(Record, frozen=True):
     fps_from: RateFrom | None = None
     frames_step: int = 1
     sample_rate: int | None = None
+    pictures: list[str] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Register(Message, frozen=True, tag="register"):
@@ -533,7 +547,10 @@ class Work(Message, frozen=True, tag="work"):
     attempt's latents are now. Everybody else does it when nothing else is to be done.
 
     `previews`: so many will be asked for. A denoiser that takes several steps at a time tells of it
-    as soon as one is due (`transfer.previews`)."""
+    as soon as one is due (`transfer.previews`).
+
+    `uploads_port`: of the media channel on the orchestrator's host, where what came with the
+    request can be read."""
 
     epoch: int
     request: str
@@ -546,6 +563,7 @@ class Work(Message, frozen=True, tag="work"):
     grant: Grant | None = None
     preview_of: tuple[str, int] | None = None
     previews: int = 0
+    uploads_port: int | None = None
 
 
 class Push(Message, frozen=True, tag="push"):

@@ -16,6 +16,8 @@ from starlette.types import Scope
 
 from orchestrator.api_keys import ApiKeys, Owner
 from orchestrator.http.doors import Doors
+from orchestrator.http.edits import Edits
+from orchestrator.http.enclosed import Keeper, NoRoom
 from orchestrator.http.envelope import Envelope
 from orchestrator.http.errors import plain
 from orchestrator.http.images import Images
@@ -45,12 +47,14 @@ def create_app(
     options: HttpOptions | None = None,
     *,
     healthy: Callable[[], bool] = lambda: True,
+    uploads: Keeper | None = None,
 ) -> FastAPI:
     """The front door of `service` and `jobs`.
 
     The application owns `media`: both end with its lifespan, which also sweeps expired files and
-    removes the private ones. `healthy` is what GET /health tells; it must not wait. Setting
-    `app.state.leaving`, an `asyncio.Event`, ends streams of events that would go on for long.
+    removes the private ones. `healthy` is what GET /health tells; it must not wait. `uploads` keeps
+    what clients upload; without it nothing is taken. Setting `app.state.leaving`, an
+    `asyncio.Event`, ends streams of events that would go on for long.
     ValueError: the file of keys cannot be read, or the rate limit is none.
     """
     options = options or HttpOptions()
@@ -70,9 +74,10 @@ def create_app(
     app.state.leaving = asyncio.Event()
     submission = Submission(service, jobs, options)
     keyed = KeyedImages(jobs, submission, options)
-    add_images(app, Images(service, keyed, media, shelf, metrics, options), Links(shelf))
+    images, keeper = Images(service, keyed, media, shelf, metrics, options), uploads or _Nowhere()
+    add_images(app, images, Edits(service, images, keeper, options), Links(shelf))
     add_jobs(app, JobDesk(service, jobs, submission, options, app.state.leaving))
-    add_videos(app, Videos(jobs, submission, options))
+    add_videos(app, Videos(service, jobs, submission, keeper, options))
     add_pages(app, Pages(service, metrics, healthy, created=int(time.time())))
     add_rpc(app, Rpc(service.operator, options))
     install(app)
@@ -81,6 +86,11 @@ def create_app(
     app.add_middleware(Doors, keys=keys, meter=meter)
     app.add_middleware(Envelope, report=_reporter(metrics), stall_s=options.stall_s)
     return app
+
+
+class _Nowhere:
+    def keep(self, data: bytes) -> str:
+        raise NoRoom("this server keeps no uploads")
 
 
 def _keys(options: HttpOptions) -> ApiKeys | None:

@@ -4,6 +4,7 @@ request with an Idempotency-Key goes to keyed.py."""
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 
 import msgspec
 from starlette.requests import Request
@@ -36,7 +37,7 @@ from orchestrator.metrics import Metrics
 from orchestrator.service import Completed
 from transfer.errors import MediaError
 from transfer.made import size_of
-from transfer.messages import Media, ModelInfo
+from transfer.messages import Media, ModelInfo, Upload
 
 log = logging.getLogger(__name__)
 
@@ -73,15 +74,23 @@ class Images:
             raise unsupported("model", f"{model.name} makes {model.modality}, and no sounds")
         return await self._generate(request, asked)
 
-    async def _generate(self, request: Request, asked: ImageRequest) -> Response:
+    async def generate_from(
+        self, request: Request, asked: ImageRequest, uploads: Sequence[Upload]
+    ) -> Response:
+        """From pictures that are kept by now."""
+        return await self._generate(request, asked, uploads)
+
+    async def _generate(
+        self, request: Request, asked: ImageRequest, uploads: Sequence[Upload] = ()
+    ) -> Response:
         options = self._options
         if "idempotency-key" in request.headers:
-            return await self._keyed.generate(request, asked)
+            return await self._keyed.generate(request, asked, uploads)
         model = self._service.model()
         if model is None:
             raise not_ready(self._service.missing())
         asked = with_seconds(asked, seconds_of(asked), model)
-        plan = make_plan(asked, model, options, self._service.adapters())
+        plan = make_plan(asked, model, options, self._service.adapters(), uploads)
         if plan.stream:
             making = Making(self._service, self._source, self._metrics)
             return await Showing.begin(request, plan, making, model, options.ping_s)

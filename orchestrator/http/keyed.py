@@ -4,6 +4,8 @@ It goes on when its client goes, and a retry with the same key gets the same rep
 pictures, seed and timings, without computing them again.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,6 +23,7 @@ from orchestrator.http.streamed import StreamedImages
 from orchestrator.http.submission import Submission
 from orchestrator.jobs.model import Job
 from transfer.made import size_of
+from transfer.messages import Upload
 
 
 class KeyedImages:
@@ -29,8 +32,10 @@ class KeyedImages:
     def __init__(self, jobs: Jobs, submission: Submission, options: HttpOptions) -> None:
         self._jobs, self._submission, self._options = jobs, submission, options
 
-    async def generate(self, request: Request, asked: ImageRequest) -> Response:
-        job = await self._submission.submit(request, asked)
+    async def generate(
+        self, request: Request, asked: ImageRequest, uploads: Sequence[Upload] = ()
+    ) -> Response:
+        job = await self._submission.submit(request, asked, uploads=uploads)
         job = await until_gone(request.receive, self._jobs.wait(job.id))
         if job.status != "completed":
             raise no_result(job)

@@ -14,6 +14,7 @@ from orchestrator.http.pages import Health, InstanceLeaves, ModelList, ModelPage
 from orchestrator.http.rpc import RpcReply, RpcRequest
 from orchestrator.http.schema import (
     AudioRequest,
+    EditRequest,
     ImageRequest,
     ImagesReply,
     JobRequest,
@@ -29,6 +30,7 @@ Schema = dict[str, Any]  # JSON Schema has no narrower type
 STRUCTS = (
     AudioRequest,
     ClusterView,
+    EditRequest,
     ErrorReply,
     Health,
     ImageRequest,

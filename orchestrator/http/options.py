@@ -11,6 +11,7 @@ class HttpOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     max_body_bytes: int = 1 << 20  # 32,000 characters, each escaped as \\uXXXX, are 0.4 MB
+    max_upload_bytes: int = 64 << 20  # of a body with files in it
     body_s: float = 60.0  # a body that has not come by then is not waited for
     max_pixels: int = 1 << 23  # of one picture or frame; 3840x2160 fits
     max_video_pixels: int = 1 << 29  # width x height x frames; 582 frames of 1280x720 fit

@@ -18,7 +18,8 @@ class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of `GET /v1/models`: OpenAI's four keys, and what the roles registered.
 
     `fps`: of a video, where a request says nothing; `fps_from`: who says so, as in a job's files.
-    `sample_rate`: of what the model makes to hear, in Hz.
+    `sample_rate`: of what the model makes to hear, in Hz. `pictures`: the arguments that take
+    pictures which come with a request.
     """
 
     id: str
@@ -35,6 +36,7 @@ class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
     fps: float | None
     fps_from: RateFrom | None
     sample_rate: int | None
+    pictures: list[str]
 
 
 class ModelList(msgspec.Struct, frozen=True):
@@ -135,6 +137,7 @@ class Pages:
             fps=model.fps,
             fps_from=model.fps_from,
             sample_rate=model.sample_rate,
+            pictures=model.pictures,
         )
 
     def _unknown(self, name: str) -> ApiError:

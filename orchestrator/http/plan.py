@@ -4,7 +4,7 @@ Pure: everything that is refused at the door is refused here, before anything is
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -15,7 +15,7 @@ from orchestrator.http.schema import MAX_SEED, ImageRequest, JobRequest
 from orchestrator.http.size import check_size, requested_size
 from orchestrator.http.speed import step_cache
 from transfer.actions import Adapter
-from transfer.messages import Inputs, ModelInfo, Output, Params
+from transfer.messages import Inputs, ModelInfo, Output, Params, Upload
 
 FORMATS: dict[str, tuple[str, ...]] = {
     "image": ("png", "jpeg", "webp"),
@@ -27,7 +27,8 @@ ECHOED_QUALITY = {"low", "medium", "high", "xhigh", "max"}  # what the SDK's rep
 
 class Plan(msgspec.Struct, frozen=True):
     """`inputs[i]` has the seed `seed + i`; each is a request of its own. `previews`: how many of
-    each picture are to be streamed, or shown in the job's events."""
+    each picture are to be streamed, or shown in the job's events. `edit`: it begins with pictures
+    that came with it."""
 
     inputs: list[Inputs]
     seed: int
@@ -36,6 +37,7 @@ class Plan(msgspec.Struct, frozen=True):
     as_url: bool
     stream: bool = False
     previews: int = 0
+    edit: bool = False
 
 
 def make_plan(
@@ -43,6 +45,7 @@ def make_plan(
     model: ModelInfo,
     options: HttpOptions,
     adapters: Mapping[str, Adapter] | None = None,
+    uploads: Sequence[Upload] = (),
 ) -> Plan:
     """Raises `ApiError`: 400 for a wrong field, 404 for another model, 422 for one that this
     model's pipeline does not take."""
@@ -59,7 +62,7 @@ def make_plan(
     exact, priority = bool(request.exact), request.priority or "normal"
     return Plan(
         inputs=[
-            Inputs(params, seed + i, output, exact, cache, priority, loras)
+            Inputs(params, seed + i, output, exact, cache, priority, loras, [*uploads])
             for i in range(request.n or 1)
         ],
         seed=seed,
@@ -68,6 +71,7 @@ def make_plan(
         as_url=request.response_format == "url",
         stream=bool(request.stream),
         previews=_previews(request, model),
+        edit=bool(uploads),
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from fastapi import FastAPI, Response
 
+from orchestrator.http.edits import Edits
 from orchestrator.http.images import Images
 from orchestrator.http.job_page import JobList, JobPage
 from orchestrator.http.jobs import JobDesk
@@ -21,6 +22,7 @@ from orchestrator.http.pages import Health, InstanceLeaves, ModelList, ModelPage
 from orchestrator.http.rpc import Rpc, RpcReply, RpcRequest
 from orchestrator.http.schema import (
     AudioRequest,
+    EditRequest,
     ImageRequest,
     ImagesReply,
     JobRequest,
@@ -32,12 +34,23 @@ from orchestrator.http.videos import Videos
 from orchestrator.service import ClusterView
 
 
-def add_images(app: FastAPI, images: Images, links: Links) -> None:
+def add_images(app: FastAPI, images: Images, edits: Edits, links: Links) -> None:
     app.post(
         "/v1/images/generations",
         summary="Make pictures from a prompt",
         openapi_extra=described(ImagesReply, request=ImageRequest, parameters=[IDEMPOTENCY_KEY]),
     )(images.generate)
+    for path, handler, summary in (
+        ("edits", edits.edit, "Make pictures from pictures"),
+        ("variations", edits.vary, "Make pictures like one"),
+    ):
+        app.post(
+            f"/v1/images/{path}",
+            summary=summary,
+            openapi_extra=described(
+                ImagesReply, request=EditRequest, parameters=[IDEMPOTENCY_KEY], form=True
+            ),
+        )(handler)
     app.post(
         "/v1/audio/generations",
         summary="Make sounds from a prompt",

@@ -178,6 +178,13 @@ class JobRequest(ImageRequest, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = None
 
 
+class ImageReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of both, says OpenAI's schema; here it is an `image_url` of type data:."""
+
+    image_url: str | None = None
+    file_id: str | None = None
+
+
 class VideoRequest(ImageRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/videos`, as JSON or as a form. `n`, `stream` and `response_format` are
     not for videos."""
@@ -189,6 +196,26 @@ class VideoRequest(ImageRequest, frozen=True, kw_only=True, forbid_unknown_field
         | None,
         Meta(description="How long; the nearest that the model can make. Or give num_frames."),
     ] = None
+    input_reference: Annotated[
+        ImageReference | None,
+        Meta(description="What to begin with: a file of the form, or of JSON a data: URL."),
+    ] = None
+
+
+class EditRequest(ImageRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/images/edits` and `/v1/images/variations`: a form with the files
+    `image` (or `image[]`, up to 16) and `mask`, or JSON. The mask's transparent pixels, or, if it
+    has none, its white ones, are those to change."""
+
+    prompt: Annotated[str, Meta(max_length=MAX_PROMPT, description="What to make.")]
+    images: Annotated[
+        Annotated[list[ImageReference], Meta(min_length=1, max_length=16)] | None,
+        Meta(description="Of JSON: what to begin with, as data: URLs."),
+    ] = None
+    mask: Annotated[
+        ImageReference | None, Meta(description="Of JSON: as large as the first picture.")
+    ] = None
+    input_fidelity: Annotated[Literal["high", "low"] | None, Meta(description=NO_EFFECT)] = None
 
 
 class RemixRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -262,7 +289,9 @@ class PartialImage(msgspec.Struct, frozen=True, kw_only=True):
     `partial_image_index` counts those of one picture from 0; `image_index` says of which of the n,
     and is ours. `b64_json` comes last: it is streamed."""
 
-    type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
+    type: Literal["image_generation.partial_image", "image_edit.partial_image"] = (
+        "image_generation.partial_image"
+    )
     partial_image_index: int
     image_index: int
     created_at: int
@@ -277,7 +306,9 @@ class ImageCompleted(msgspec.Struct, frozen=True, kw_only=True):
     """The data of an event of a stream: a finished picture, with fields as in `PartialImage`.
     `timings`: as in the header `x-triptych-timings` of other replies."""
 
-    type: Literal["image_generation.completed"] = "image_generation.completed"
+    type: Literal["image_generation.completed", "image_edit.completed"] = (
+        "image_generation.completed"
+    )
     image_index: int
     created_at: int
     size: str
@@ -292,6 +323,7 @@ class ImageCompleted(msgspec.Struct, frozen=True, kw_only=True):
 _image_decoder = msgspec.json.Decoder(ImageRequest)
 _job_decoder = msgspec.json.Decoder(JobRequest)
 _video_decoder = msgspec.json.Decoder(VideoRequest)
+_edit_decoder = msgspec.json.Decoder(EditRequest)
 _remix_decoder = msgspec.json.Decoder(RemixRequest)
 _audio_decoder = msgspec.json.Decoder(AudioRequest)
 _JSON_FIELDS = {"loras", "step_cache"}
@@ -327,6 +359,11 @@ def decode_video(body: bytes) -> VideoRequest:
     return _decode(_video_decoder, body)
 
 
+def decode_edit(body: bytes) -> EditRequest:
+    """As `decode_request`."""
+    return _decode(_edit_decoder, body)
+
+
 def decode_remix(body: bytes) -> RemixRequest:
     """As `decode_request`."""
     return _decode(_remix_decoder, body)
@@ -337,14 +374,9 @@ def decode_audio(body: bytes) -> AudioRequest:
     return _decode(_audio_decoder, body)
 
 
-def video_from_fields(fields: Mapping[str, str]) -> VideoRequest:
-    """The request in the fields of a form. Raises a 400 that names the field which is wrong."""
-    return from_fields(fields, VideoRequest)
-
-
 def from_fields(fields: Mapping[str, str], kind: type[T]) -> T:
-    """Texts become numbers and truth values where those are wanted; `loras` and `step_cache` are
-    JSON."""
+    """The request in the fields of a form: texts become numbers and truth values where those are
+    wanted; `loras` and `step_cache` are JSON. Raises a 400 that names the field which is wrong."""
     told: dict[str, object] = dict(fields)
     for name in _JSON_FIELDS & fields.keys():
         try:

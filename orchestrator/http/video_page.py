@@ -77,6 +77,7 @@ def asked_of(
         seconds=length_of(frames, fps) if frames and fps else "0",
         request=msgspec.json.encode(given).decode(),
         remixed_from=remixed_from,
+        uploads=plan.inputs[0].uploads,
     )
 
 

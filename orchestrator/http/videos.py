@@ -8,20 +8,22 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from orchestrator.http import enclosed
 from orchestrator.http.body import read_body
 from orchestrator.http.download import HEADERS, Download
+from orchestrator.http.enclosed import Enclosed, Keeper
 from orchestrator.http.errors import ApiError, bad_field, unsupported
 from orchestrator.http.forms import is_form, read_form
 from orchestrator.http.job_page import no_result
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.pages import json_response
-from orchestrator.http.ports import Jobs
+from orchestrator.http.ports import Jobs, Service
 from orchestrator.http.reading import Reading
 from orchestrator.http.schema import (
     VideoRequest,
     decode_remix,
     decode_video,
-    video_from_fields,
+    from_fields,
 )
 from orchestrator.http.submission import Submission
 from orchestrator.http.video_page import VideoDeleted, video_of, videos_of
@@ -37,21 +39,37 @@ VARIANTS = ("video", "thumbnail", "spritesheet")
 class Videos:
     """The handlers of `/v1/videos`. `jobs` keeps finished ones for `options.job_ttl_s`."""
 
-    def __init__(self, jobs: Jobs, submission: Submission, options: HttpOptions) -> None:
-        self._jobs, self._submission, self._options = jobs, submission, options
+    def __init__(
+        self,
+        service: Service,
+        jobs: Jobs,
+        submission: Submission,
+        keeper: Keeper,
+        options: HttpOptions,
+    ) -> None:
+        self._service, self._jobs, self._submission = service, jobs, submission
+        self._keeper, self._options = keeper, options
 
     async def create(self, request: Request) -> Response:
+        asked, pictures = await self._read(request)
+        model = self._service.model()
+        if pictures and model is not None:
+            enclosed.check_taken(pictures, model)
+        uploads = await enclosed.kept(pictures, self._keeper, self._options.max_pixels)
+        return self._page(await self._submission.submit(request, asked, uploads=uploads))
+
+    async def _read(self, request: Request) -> tuple[VideoRequest, list[Enclosed]]:
         options = self._options
-        if is_form(request):
-            form = await read_form(request, options.max_body_bytes, options.body_s)
-            await form.close()
-            if form.files:
-                raise _no_reference(next(iter(form.files)))
-            asked = video_from_fields(form.fields)
-        else:
-            body = await read_body(request, options.max_body_bytes, options.body_s)
+        if not is_form(request):
+            body = await read_body(request, options.max_upload_bytes, options.body_s)
             asked = decode_video(body)
-        return self._page(await self._submission.submit(request, asked))
+            pictures = enclosed.of_reference("input_reference", asked.input_reference)
+            return msgspec.structs.replace(asked, input_reference=None), pictures
+        form = await read_form(request, options.max_upload_bytes, options.body_s)
+        try:
+            return from_fields(form.fields, VideoRequest), await enclosed.of_form(form)
+        finally:
+            await form.close()
 
     async def remix(self, request: Request) -> Response:
         """Another video, asked for as the first one was, but for the prompt: with its seed, too, so
@@ -64,7 +82,9 @@ class Videos:
         before = msgspec.json.decode(job.described.video.request, type=VideoRequest)
         seed = job.described.seed if remix.seed is None else remix.seed
         asked = msgspec.structs.replace(before, prompt=remix.prompt, seed=seed)
-        return self._page(await self._submission.submit(request, asked, remixed_from=job.id))
+        uploads = job.described.video.uploads
+        video = await self._submission.submit(request, asked, uploads=uploads, remixed_from=job.id)
+        return self._page(video)
 
     async def list(self, request: Request) -> Response:
         query = request.query_params
@@ -157,10 +177,6 @@ class Videos:
         if not job.over:
             reply.headers["openai-poll-after-ms"] = POLL_MS
         return reply
-
-
-def _no_reference(name: str) -> ApiError:
-    return unsupported(name, f"`{name}`: this server takes no files")
 
 
 def _unknown(id: str) -> ApiError:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from orchestrator.core.commands import Timings
 from transfer.made import Made
-from transfer.messages import ErrorInfo, Inputs, Media, Record
+from transfer.messages import ErrorInfo, Inputs, Media, Record, Upload
 
 JobStatus = Literal["queued", "running", "completed", "failed", "cancelled"]
 OVER: frozenset[JobStatus] = frozenset({"completed", "failed", "cancelled"})
@@ -20,6 +20,7 @@ class VideoAsked(Record, frozen=True):
     seconds: str
     request: str
     remixed_from: str | None = None
+    uploads: list[Upload] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Described(Record, frozen=True):

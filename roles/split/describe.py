@@ -6,6 +6,7 @@ import math
 import textwrap
 from typing import Any, Literal
 
+from roles.split.given import picture_arguments
 from roles.split.inputs import Argument
 from roles.split.rates import fps_of, frames_step, sample_rate
 from roles.split.view import Pipeline
@@ -37,6 +38,7 @@ def describe(
         fps=fps and fps.value,
         fps_from=fps and fps.said_by,
         frames_step=frames_step(pipeline),
+        pictures=list(picture_arguments(type(pipeline).__call__)),
         sample_rate=sample_rate(pipeline) if kind != "image" else None,
     )
 

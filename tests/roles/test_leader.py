@@ -4,7 +4,9 @@ The model is scripted (tests/support/scripted_program.py); all else is real.
 """
 
 import asyncio
+import hashlib
 import io
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -13,14 +15,16 @@ from pathlib import Path
 import msgspec
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 from PIL import Image as Pillow
 
 from tests.support.leader_process import LeaderProcess, gone, leader
 from tests.support.scripted_orchestrator import ScriptedOrchestrator, work
+from tests.transfer.test_pictures import saved
 from transfer.actions import Health, HealthReport, LoadLora
 from transfer.keys import make
 from transfer.made import ActionsMade, AudioMade, CustomMade, ImageMade, VideoMade
-from transfer.media import MediaClient
+from transfer.media import MediaClient, MediaServer
 from transfer.messages import (
     Abort,
     Aborted,
@@ -41,6 +45,7 @@ from transfer.messages import (
     RegisterAgain,
     Staged,
     StateChanged,
+    Upload,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -128,6 +133,30 @@ async def read_all(media: Media) -> bytes:
         data = b"".join([chunk async for chunk in client.read(media)])
         await client.release(media.id)
     return data
+
+
+async def test_t16_a_picture_comes_from_the_orchestrator_by_its_hash(
+    them: ScriptedOrchestrator, us: LeaderProcess
+) -> None:
+    """No path of anybody's disk is said; the leader would find none of these."""
+    data = saved(Pillow.new("RGB", (5, 3), (1, 2, 3)))
+    upload = Upload("image", hashlib.sha256(data).hexdigest(), len(data))
+    asked = work("t16", "monolithic")
+    inputs = replace(asked.inputs, uploads=[upload])
+    async with MediaServer("tcp://127.0.0.1:0") as server:
+        fd = os.memfd_create("upload")
+        os.write(fd, data)
+        server.add(upload.hash, fd)
+        await them.say("all", replace(asked, inputs=inputs, uploads_port=server.port))
+        (media,) = (await them.hear(Finished)).media
+    assert Pillow.open(io.BytesIO(await read_all(media))).size == (5, 3)
+    gone = replace(
+        asked, request="gone", inputs=replace(inputs, uploads=[replace(upload, hash="0" * 64)])
+    )
+    async with MediaServer("tcp://127.0.0.1:0") as server:
+        await them.say("all", replace(gone, uploads_port=server.port))
+        failed = await them.hear(Failed)
+    assert (failed.request, failed.error.kind) == ("gone", "transfer_failed")
 
 
 async def test_a_payload_waits_for_its_push(them: ScriptedOrchestrator, us: LeaderProcess) -> None:

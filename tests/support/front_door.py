@@ -3,6 +3,7 @@ of the media channel."""
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import httpx
@@ -90,6 +91,18 @@ async def _pieces(content: bytes) -> AsyncGenerator[bytes, None]:
     size = max(300, len(content) // 8)
     for start in range(0, len(content), size):
         yield content[start : start + size]
+
+
+class FakeUploads:
+    """`kept`: what was uploaded, by its hash."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    def keep(self, data: bytes) -> str:
+        hash = hashlib.sha256(data).hexdigest()
+        self.kept[hash] = data
+        return hash
 
 
 class FakeOperator:
@@ -206,8 +219,14 @@ class Door:
         self.service = FakeService(self.media, model)
         self.jobs = jobs or FakeJobs()
         self.healthy = True
+        self.uploads = FakeUploads()
         self.app: FastAPI = create_app(
-            self.service, self.media, self.jobs, options, healthy=lambda: self.healthy
+            self.service,
+            self.media,
+            self.jobs,
+            options,
+            healthy=lambda: self.healthy,
+            uploads=self.uploads,
         )
 
     @contextlib.asynccontextmanager

@@ -4,6 +4,14 @@ from transfer.messages import ModelInfo, Parameter
 
 _PROMPT = Parameter("prompt", "str", required=True)
 
+EDITOR = ModelInfo(
+    name="edits",
+    pipeline="EditPipeline",
+    fingerprint="e",
+    modality="image",
+    parameters=[_PROMPT, Parameter("strength", "float", required=False)],
+    pictures=["image", "mask_image"],
+)
 VIDEO = ModelInfo(
     name="films",
     pipeline="FilmPipeline",
@@ -22,6 +30,7 @@ VIDEO = ModelInfo(
     fps=16.0,
     fps_from="example",
     frames_step=4,
+    pictures=["image"],
 )
 AUDIO = ModelInfo(
     name="sounds",

@@ -7,6 +7,7 @@ Parameters of a request, all optional: prompt, steps (default 3), size (floats i
 raise_at, bad_input_at, kill_at, exit_at (a stage: "encode", "decode", or "3": the third forward),
 makes ("nothing", or "everything": a sample of each kind),
 gate and gate_at (a path; that stage waits until the file is there), in_rank (only there).
+A picture that comes with a request to the role monolithic is what comes out of it.
 Models: "fine", "missing" (ModelError), "broken" (any other error), "crash" (the process ends),
 "endless:PATH" (says that it loads, by that file, and never ends), "warm:PATH" (its warm-up waits
 until the file is there), "cold" (its warm-up fails).
@@ -160,6 +161,8 @@ class ScriptedDenoising:
 def _samples(call: Call, latents: torch.Tensor) -> list[Sample]:
     """A pixel's red is the latents' value: the seed, and one for each step."""
     picture = Pillow.new("RGB", (4, 4), (int(latents[0]), 0, 0))
+    if call.media:
+        picture = call.media["image"][0]
     sound = Audio(np.zeros((2, 1600), np.float32), 8000)
     match call.inputs.params.get("makes"):
         case None:
