@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from roles.attempt import Attempt, AttemptFailed, Stopped
-from roles.calls import InputFile, Key, Meanwhile, Outcome, Unit
+from roles.calls import Key, Meanwhile, Outcome, Unit
 from roles.checkpoints import Checkpoints
 from roles.door import Door
 from roles.given import GivenFiles
@@ -22,7 +22,7 @@ from roles.previews import Previews, is_look
 from roles.scheduler import Arrived, Ended, Plan, Ran, Scheduler, Spent
 from transfer.codec import Message
 from transfer.costs import workload
-from transfer.errors import MediaError, PayloadError, PayloadTooLarge
+from transfer.errors import PayloadError, PayloadTooLarge
 from transfer.header import check_header
 from transfer.messages import (
     Abort,
@@ -320,36 +320,13 @@ class Engine:
     async def _serve(self, attempt: Attempt) -> Message:
         attempt.check()  # it may have been aborted or forgotten before this task first ran
         self._check(attempt)
-        await self._bring(attempt)
+        await self._given.bring(attempt)
         role, inputs = attempt.work.role, attempt.work.inputs
         work, spare = workload(role, inputs, self.model), attempt.work.preview_of is not None
         self._scheduler.handle(Arrived(attempt.key, role, inputs.priority, work, spare))
         self._turn()
         outcome = await attempt.wait(attempt.computed)
         return await self._handover.finish(attempt, outcome)
-
-    async def _bring(self, attempt: Attempt) -> None:
-        """What came with the request, where its pipeline begins. Raises `AttemptFailed`."""
-        work = attempt.work
-        if not work.inputs.uploads or work.delivery is not None:
-            return
-        if work.uploads_port is None:
-            raise AttemptFailed(ErrorInfo("internal", "nobody said where the uploads are"))
-        fetching = asyncio.ensure_future(
-            self._given.fetch_all(work.inputs.uploads, work.uploads_port)
-        )
-        try:
-            attempt.files = await attempt.wait(fetching)
-        except MediaError as error:
-            raise AttemptFailed(ErrorInfo("transfer_failed", str(error))) from error
-        except (Stopped, AttemptFailed):
-            fetching.cancel()
-            fetching.add_done_callback(self._unwanted)
-            raise
-
-    def _unwanted(self, fetching: "asyncio.Future[list[InputFile]]") -> None:
-        if not fetching.cancelled() and fetching.exception() is None:
-            self._given.release_all(fetching.result())
 
     def _refusal(self, work: Work) -> str | None:
         """Why work cannot be accepted: the orchestrator counts otherwise than we do. Each class

@@ -3,19 +3,17 @@ used. Runs in the leader."""
 
 import asyncio
 import hashlib
-import logging
 import os
 from collections import OrderedDict
 
+from roles.attempt import Attempt, AttemptFailed, Stopped
 from roles.calls import InputFile
 from transfer.errors import MediaError
 from transfer.keys import KeyPair
 from transfer.made import ImageMade
 from transfer.media import MediaClient
-from transfer.messages import Media, Upload
+from transfer.messages import ErrorInfo, Media, Upload
 from transfer.pictures import MOST_BYTES
-
-log = logging.getLogger(__name__)
 
 KEPT_BYTES = 256 << 20  # of those that nobody uses now
 
@@ -38,6 +36,29 @@ class GivenFiles:
         self._files: dict[str, asyncio.Task[int]] = {}
         self._users: dict[str, int] = {}
         self._idle: OrderedDict[str, int] = OrderedDict()  # bytes, the longest unused first
+
+    async def bring(self, attempt: Attempt) -> None:
+        """What came with the attempt's request into `attempt.files`, if its pipeline begins here;
+        to be released. Raises `AttemptFailed`, and `Stopped`."""
+        work = attempt.work
+        if not work.inputs.uploads or work.delivery is not None:
+            return
+        if work.uploads_port is None:
+            raise AttemptFailed(ErrorInfo("internal", "nobody said where the uploads are"))
+        fetching = asyncio.ensure_future(self.fetch_all(work.inputs.uploads, work.uploads_port))
+        try:
+            attempt.files = await attempt.wait(fetching)
+        except MediaError as error:
+            raise AttemptFailed(ErrorInfo("transfer_failed", str(error))) from error
+        except (Stopped, AttemptFailed):
+            fetching.cancel()
+            fetching.add_done_callback(self._unwanted)
+            raise
+
+    def _unwanted(self, fetching: "asyncio.Future[list[InputFile]]") -> None:
+        """Nobody waits for these any more."""
+        if not fetching.cancelled() and fetching.exception() is None:
+            self.release_all(fetching.result())
 
     async def fetch(self, upload: Upload, port: int) -> InputFile:
         """Raises `MediaError`: it cannot be had, or is not what its hash says."""
