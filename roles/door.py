@@ -108,6 +108,7 @@ class Door:
             inputs=work.inputs,
             delivery=work.delivery,
             previews=work.previews,
+            files=attempt.files,
         )
         return outcomes([attempt], await self._call(call))
 

@@ -19,6 +19,7 @@ from roles.closing import Closing
 from roles.control import ControlClient, RegistrationRefused
 from roles.engine import Engine
 from roles.gallery import Gallery
+from roles.given import GivenFiles
 from roles.introduction import advertised, ready_line, this_host
 from roles.keeper import CannotLoad, Keeper
 from roles.lifecycle import RANKS_KILLED, Deadline, Lifecycle
@@ -153,6 +154,7 @@ class Leader:
             lambda cause: self._change("starting", cause),
             options.rank_timeout_s,
             options.checkpoint_s,
+            GivenFiles(options.orchestrator.rpartition(":")[0], keys),
         )
         self.keeper = Keeper(
             options, program, pool.fd, self.engine.door, self._ready_again, self._warmed

@@ -15,6 +15,7 @@ LONG = {
     "e2e/test_documented_examples.py",
     "e2e/test_encoder_cache.py",
     "e2e/test_faults.py",
+    "e2e/test_media_in_and_out.py",
     "e2e/test_placement.py",
     "e2e/test_serve.py",
     "e2e/test_start_and_stop.py",

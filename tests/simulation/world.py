@@ -29,6 +29,7 @@ from tests.simulation.process import LANDS_LATE, Process
 from tests.simulation.questions import Questions
 from tests.support.bench import KIB, register
 from transfer.ends import By, PoolEnd, RankEnd
+from transfer.made import ImageMade
 from transfer.messages import (
     PRIORITIES,
     Accepted,
@@ -214,7 +215,8 @@ class World:
         """A finished file, which lies at the process that made it."""
         self._count += 1
         self._files[f"m{self._count}"] = process
-        return Media(f"m{self._count}", "image", "image/png", 1000, 128, 128, endpoint=process.name)
+        made = ImageMade(128, 128)
+        return Media(f"m{self._count}", made, "image/png", 1000, endpoint=process.name)
 
     def exists(self, media: Media) -> bool:
         return media.id in self._files and self._files[media.id].alive

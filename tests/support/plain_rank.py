@@ -53,6 +53,7 @@ from roles.calls import (
 from roles.lifeline import tie_to
 from roles.rank import arguments
 from transfer import actions
+from transfer.made import ImageMade
 from transfer.messages import Inputs, ModelInfo, Parameter
 from transfer.results import RankError
 
@@ -194,7 +195,7 @@ def picture(red: int) -> MediaFile:
     Image.new("RGB", (4, 4), (red, 0, 0)).save(png, "PNG")
     fd = os.memfd_create("picture")
     os.write(fd, png.getvalue())
-    return MediaFile(fd, "image", "image/png", len(png.getvalue()), 4, 4)
+    return MediaFile(fd, ImageMade(4, 4), "image/png", len(png.getvalue()))
 
 
 if __name__ == "__main__":
