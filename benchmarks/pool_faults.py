@@ -7,14 +7,14 @@ which compute nothing and need no torch). On rank 1 of the four of the first ins
 wrong in each kind of call: it raises, it asks for more memory than there is, it exits, it dies of
 SIGKILL, it hangs. Clients ask for pictures all the time, and each has to get the right one.
 
-- told ms: from the fault in the rank (what hangs: from the call, whose `timeout_s` is a second) to
-  the answer in the caller's hands. It has to name rank 1, the cause, and where its code raised, the
+- told ms: from the fault in the rank (what hangs: from the call, whose `timeout_s` is 3) to the
+  answer in the caller's hands. It has to name rank 1, the cause, and where its code raised, the
   traceback with the line; what is told of it wrongly ends the benchmark with an error.
 - state: of the instance when that answer is there, and when it has settled.
 - lost: requests that got no picture, or a wrong one.
 
 A `generate` goes on elsewhere, so its caller hears nothing of the fault; who is told is measured
-with `--max-attempts 1`, where what hangs is given up after `--rank-timeout` (here 3 s).
+with `--max-attempts 1`, where what hangs is given up after `--rank-timeout` (here 10 s).
 """
 
 import argparse
@@ -41,9 +41,9 @@ from transfer import keys
 
 RANKS = 4
 FAULTY, OTHER = "faulty", "other"
-RANK_TIMEOUT_S = 3.0
-TIMEOUT_S, PATIENT_S = 1.0, 120.0  # of a call to what hangs, and of any other
-CLIENTS = 3
+RANK_TIMEOUT_S = 10.0
+TIMEOUT_S, PATIENT_S = 3.0, 120.0  # of a call to what hangs, and of any other
+CLIENTS = 6  # more than the other instance takes: one that has failed often is the last choice
 STEPS = 3
 
 
@@ -124,13 +124,15 @@ class Stage:
 
     @contextlib.asynccontextmanager
     async def instance(self, name: str, folder: Path, ranks: int) -> AsyncIterator[None]:
-        settings = {"roles": ("monolithic",), "name": name, "ranks": ranks}
         async with leader(
             self.control,
             ranks_are="tests.support.plain_rank",
             model=str(folder),
+            roles=("monolithic",),
+            name=name,
+            ranks=ranks,
+            max_batch=1,  # so it takes three requests at a time
             rank_timeout_s=RANK_TIMEOUT_S,
-            **settings,  # type: ignore[arg-type]
         ):
 
             async def ready() -> bool:
@@ -255,7 +257,7 @@ async def generate(alone: Stage, what: str) -> tuple[float, str]:
     reply = await alone.make(1)
     known = time.monotonic()
     fault.unlink(missing_ok=True)
-    assert reply.status_code == (504 if what == "silent" else 500), reply.text
+    assert reply.status_code == 500, reply.text
     message = str(reply.json()["error"]["message"])
     who = f"rank 1 (pid {pids[1]})"
     type, words = FAULTS[what]

@@ -130,6 +130,8 @@ def miss_last_words(books: Books) -> None:
 
 def change_state(books: Books, instance: Instance, message: StateChanged) -> None:
     books.note(instance, message.state, message.cause)
+    if message.state == "starting":  # its next ranks have to prove themselves first
+        instance.healthy = True
     instance.reported = message.state
     instance.ranks = message.ranks
     instance.warmed = message.warmed

@@ -203,9 +203,9 @@ async def test_concurrent_requests_and_control_calls_never_swap_results(stage: S
 
 async def test_an_instance_that_dies_is_answered_for_at_once(stage: Stage, tmp_path: Path) -> None:
     """Results of instances are combined by name."""
-    (tmp_path / "health.0").write_text("hang")
     async with started(stage.control, tmp_path, "monolithic-1", ranks=1) as other:
         assert isinstance(other, LeaderProcess)
+        (tmp_path / "health.0").write_text("hang")
         calling = asyncio.create_task(stage.rpc(target="monolithic"))
 
         async def hangs() -> bool:

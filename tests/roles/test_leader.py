@@ -229,8 +229,8 @@ async def test_ranks_that_died_are_replaced(them: ScriptedOrchestrator, us: Lead
     assert (changed.state, changed.cause) == ("starting", cause)
     assert [rank.state for rank in changed.ranks] == ["dead"]
     assert (told.error.kind, told.error.message) == ("rank_died", cause)
-    await them.say("all", work("patient", "monolithic"))  # it waits for the new ranks
-    again = await them.hear(StateChanged)
+    await them.say("all", work("patient", "monolithic", seconds=240))  # it waits for the new ranks
+    again = await them.hear(StateChanged, seconds=240)
     assert again.state == "ready"
     us.ready["rank_pids"] = [rank.pid for rank in again.ranks]
     assert us.ready["rank_pids"] != [pid]

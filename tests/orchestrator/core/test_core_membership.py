@@ -75,6 +75,16 @@ def test_whoever_is_not_healthy_gets_nothing(bench: Bench, trio: Trio) -> None:
     assert encoder.take(Work).request == "b"
 
 
+def test_new_ranks_are_healthy_when_they_are_ready(bench: Bench, trio: Trio) -> None:
+    """They have proved it, and nobody waits for the next heartbeat."""
+    encoder = trio[0]
+    encoder.say(Heartbeat(encoder.epoch, healthy=False))
+    for state in ("starting", "ready"):
+        encoder.say(StateChanged(encoder.epoch, state, "", []))  # type: ignore[arg-type]
+    bench.submit("a")
+    assert encoder.take(Work).request == "a"
+
+
 def test_whoever_sleeps_is_not_tested(bench: Bench, trio: Trio) -> None:
     encoder = trio[0]
     for state, healthy in (("sleeping", None), ("starting", False), ("draining", True)):
