@@ -190,6 +190,11 @@ class Engine:
             self._wake.set()
 
     @property
+    def computing(self) -> bool:
+        """The ranks are at a unit of work."""
+        return self._executing is not None
+
+    @property
     def may_land(self) -> list[int]:
         """Generations of grants whose writes failed here and may still arrive."""
         return list(self._handover.may_land)

@@ -15,6 +15,7 @@ import msgspec
 from transfer.actions import Action, Adapter, Told
 from transfer.codec import Decoder, Message
 from transfer.codec import Record as Record
+from transfer.ends import RankEnd
 from transfer.made import Made, RateFrom
 from transfer.results import PoolResult
 
@@ -372,10 +373,12 @@ class Register(Message, frozen=True, tag="register"):
 
 
 class Heartbeat(Message, frozen=True, tag="heartbeat"):
-    """`encodings`: how an encoder's cache stands; None if it has none, or nothing is known yet."""
+    """`encodings`: how an encoder's cache stands; None if it has none, or nothing is known yet.
+    `healthy`: its ranks computed something lately, or have passed a self-test."""
 
     epoch: int
     encodings: CacheReport | None = None
+    healthy: bool = True
 
 
 class StateChanged(Message, frozen=True, tag="state_changed"):
@@ -518,6 +521,18 @@ class Left(Message, frozen=True, tag="left"):
     reason: str
 
 
+class Ended(Message, frozen=True, tag="ended"):
+    """The last word, after `Left`: its ranks have ended too, or could not be made to (failed).
+    `ranks`: how each of them did, and what it took. `cause` is for people; `seconds`: from the
+    first moment of closing."""
+
+    epoch: int
+    state: Literal["closed", "failed"]
+    cause: str
+    ranks: list[RankEnd]
+    seconds: float
+
+
 class Welcome(Message, frozen=True, tag="welcome"):
     name: str
     epoch: int
@@ -646,6 +661,7 @@ FromInstance = (
     | Aborted
     | Left
     | Answered
+    | Ended
 )
 FromOrchestrator = (
     Welcome

@@ -206,10 +206,10 @@ async def test_its_health_is_asked_for(them: ScriptedOrchestrator, us: LeaderPro
     assert rank.value.device == "cpu"
 
 
-async def test_what_a_model_does_not_do_is_said_with_the_reason(
+async def test_v6_what_a_model_does_not_do_is_said_with_the_reason(
     them: ScriptedOrchestrator, us: LeaderProcess
 ) -> None:
-    """V6: not an AttributeError."""
+    """It is no AttributeError."""
     await them.say("all", Ask(0, 8, LoadLora("a", "/a"), 60.0))
     (rank,) = (await them.hear(Answered)).result.results
     assert rank.error is not None
