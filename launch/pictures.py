@@ -12,7 +12,9 @@ _FORMAT_OF = {
     ".jpeg": "jpeg",
     ".webp": "webp",
     ".mp4": "mp4",
+    ".zip": "zip",
     ".wav": "wav",
+    ".flac": "flac",
 }
 FORMATS = tuple(dict.fromkeys(_FORMAT_OF.values()))
 

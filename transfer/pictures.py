@@ -30,7 +30,7 @@ def decode(data: bytes, *, mask: bool = False, most_pixels: int = MOST_PIXELS) -
         with Image.open(io.BytesIO(data), formats=FORMATS) as file:
             width, height = file.size
             if width * height > most_pixels:
-                raise BadPicture(f"{width}x{height} pixels; at most {most_pixels} are taken")
+                raise BadPicture(f"it has {width}x{height} pixels; {most_pixels} at most are taken")
             if getattr(file, "n_frames", 1) > 1:
                 raise BadPicture("it is animated")
             file.load()
@@ -42,6 +42,9 @@ def decode(data: bytes, *, mask: bool = False, most_pixels: int = MOST_PIXELS) -
             return picture.convert("L")
     except BadPicture:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        message = f"it has far more pixels than are taken, which is {most_pixels} at most"
+        raise BadPicture(message) from None
     except UnidentifiedImageError:
         raise BadPicture(f"it is no picture of {', '.join(FORMATS)}") from None
     except Exception as error:  # decoders raise whatever they like at bytes that are none

@@ -21,8 +21,8 @@ from launch.timings import in_order
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE",
-    help="Where the picture goes: .png, .jpg, .jpeg or .webp (.mp4, .wav for models of video and "
-    "sound). Several are numbered: FILE-1.png, FILE-2.png …",
+    help="Where the picture goes: .png, .jpg, .jpeg or .webp (of videos .mp4, .webp, or .zip "
+    "with the frames; of sounds .wav, .flac). Several are numbered: FILE-1.png, FILE-2.png …",
 )
 @url_flag
 @click.option(

@@ -9,7 +9,13 @@ from launch.pictures import check_writable, format_of, numbered, write_whole
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("a.png", "png"), ("a.JPG", "jpeg"), ("a.b.jpeg", "jpeg"), ("a.webp", "webp")],
+    [
+        ("a.png", "png"),
+        ("a.JPG", "jpeg"),
+        ("a.b.jpeg", "jpeg"),
+        ("a.webp", "webp"),
+        ("a.flac", "flac"),
+    ],
 )
 def test_the_extension_names_the_format(name: str, expected: str) -> None:
     assert format_of(Path(name)) == expected

@@ -62,7 +62,7 @@ def bomb(side: int) -> bytes:
 
 @pytest.mark.parametrize("side", [101, 20_000, 60_000])
 def test_a_bomb_is_refused_before_it_goes_off(side: int) -> None:
-    with pytest.raises(BadPicture, match=f"{side}x{side} pixels; at most 10000"):
+    with pytest.raises(BadPicture, match="10000 at most"):
         decode(bomb(side), most_pixels=10_000)
 
 
