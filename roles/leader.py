@@ -21,6 +21,7 @@ from roles.gallery import Gallery
 from roles.introduction import advertised, ready_line, this_host
 from roles.keeper import CannotLoad, Keeper
 from roles.logs import configure
+from roles.nodes.hub import Hub
 from roles.options import RoleOptions
 from roles.outbox import SENDERS, OutboxLine, outboxes
 from roles.rank import PROGRAM
@@ -76,7 +77,10 @@ async def _run(options: RoleOptions, program: str) -> int:
         stack.push_async_callback(transport.close)
         media = MediaServer(options.endpoint or _any_port(options.advertise), keys)
         await stack.enter_async_context(media)
-        leader = Leader(options, program, pool, transport, media, keys)
+        hub = Hub(options, keys) if options.nnodes > 1 else None
+        if hub is not None:
+            hub.bind()
+        leader = Leader(options, program, pool, transport, media, keys, hub)
         return await leader.run()
 
 
@@ -120,6 +124,7 @@ class Leader:
         transport: Transport,
         media: MediaServer,
         keys: KeyPair,
+        hub: Hub | None = None,
     ) -> None:
         self.name = options.given_name()
         self.state: InstanceState = "starting"
@@ -127,6 +132,7 @@ class Leader:
         self._incarnation = secrets.token_hex(16)
         self._address = transport.address()
         self._media = media
+        self._hub = hub
         self._endpoint = advertised(options, media.endpoint)
         self._outbox = OutboxLine(outboxes(pool, options.roles))
         self.control = ControlClient(options.orchestrator, self, keys)
@@ -144,7 +150,14 @@ class Leader:
             options.checkpoint_s,
         )
         self.keeper = Keeper(
-            options, program, pool.fd, self.engine.door, self._ready_again, self._warmed
+            options,
+            program,
+            pool.fd,
+            self.engine.door,
+            self._ready_again,
+            self._warmed,
+            hub,
+            keys,
         )
         self.asked = Asked(
             self.engine.door,
@@ -166,21 +179,35 @@ class Leader:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        meeting = [loop.create_task(self._hub.run(self._begin_drain))] if self._hub else []
         try:
             async with _tasks(self.keeper.start()) as loading:
-                await self._first(loading)
+                await self._first([*loading, *meeting])
             if not self._exit.done():
                 self.state = "warming" if self.keeper.warms else "ready"
                 self.engine.model = self.keeper.info
                 parts = (self.engine.run(), self.keeper.run(), self.control.run())
                 async with _tasks(*parts) as running:
-                    await self._first([*running, *filter(None, [self._media.task])])
+                    media = filter(None, [self._media.task])
+                    await self._first([*running, *media, *meeting])
             return self._exit.result()
         except Exception as error:
             self._reason = str(error)
             raise
         finally:
-            await self._leave()
+            try:
+                await self._leave()
+            finally:
+                await self._dismiss(meeting)
+
+    async def _dismiss(self, meeting: list[asyncio.Task[Any]]) -> None:
+        """The other hosts end as this one does."""
+        for task in meeting:
+            task.cancel()
+        await asyncio.gather(*meeting, return_exceptions=True)
+        if self._hub is not None:
+            ended = self._exit.done() and not self._forced
+            await self._hub.close(self._exit.result() if ended else 1, self._reason)
 
     async def _first(self, tasks: list[asyncio.Task[Any]]) -> None:
         """Waits for the exit, or for the first of these to end; raises what it raised."""
@@ -289,6 +316,8 @@ class Leader:
         registered = self.control.registered.is_set()
         if registered and self.state == "ready" and not self._announced:
             self._announced = True
+            if self._hub is not None:
+                self._hub.ready(self.name)
             print(ready_line(self._options, self.name, self.keeper.pids), flush=True)
 
     def _change(self, state: InstanceState, cause: str) -> None:
