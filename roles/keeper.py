@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec.structs import replace
+
 import roles
 from roles.backoff import Backoff
 from roles.calls import Load, Loaded, Meanwhile, Warm
@@ -213,7 +215,8 @@ class Keeper:
         assert isinstance(result.first.value, Loaded)
         info = result.first.value.info
         for other in result.results[1:]:
-            if other.value != result.first.value:
+            assert isinstance(other.value, Loaded)
+            if replace(other.value.info, name=info.name) != info:
                 raise CannotLoad(
                     f"rank {other.rank} on {other.host} has loaded another model than rank 0 on "
                     f"{result.first.host}: the files of --model have to be the same on all hosts"

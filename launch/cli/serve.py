@@ -13,6 +13,7 @@ from launch.cli.flags import (
     compute_flags,
     front_flags,
     keys_flag,
+    parallel_flag,
     schedule_flag,
     speed_flags,
 )
@@ -156,14 +157,7 @@ def _section(name: str | None) -> str:
     help="Worker processes of this instance, on all its hosts together, each with a device of its "
     "own. [default: one on each host]",
 )
-@click.option(
-    "--parallel",
-    metavar="MODE[=N],…",
-    help="How the ranks of a denoiser divide a forward; the numbers multiply to --ranks, and one "
-    "may be left out. guidance: its samples, such as branches of guidance; any model. ulysses, "
-    "ring: the tokens of each sample; models with a plan in diffusers; changes the pixels by "
-    "rounding. [default: guidance]",
-)
+@parallel_flag
 @click.option(
     "--nnodes",
     type=COUNT,

@@ -8,86 +8,22 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import pytest_asyncio
 import torch
 
-from launch.addresses import free_port
-from roles.rank import PROGRAM
-from tests.roles.test_three_leaders import read
-from tests.support.leader_process import LeaderProcess, alive, gone, leader
+from tests.support.leader_process import alive, gone
 from tests.support.pipelines import PARAMS, build
 from tests.support.scripted_orchestrator import ScriptedOrchestrator, work
 from tests.support.splitting import plain
+from tests.support.wide import NAME, SOON_S, Wide
 from transfer.actions import Health
-from transfer.messages import (
-    Answered,
-    Ask,
-    Delivered,
-    Failed,
-    Finished,
-    Progressed,
-    StateChanged,
-)
+from transfer.messages import Answered, Ask, Failed, Progressed
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
-SOON_S = 240.0
-NAME = "sd15_ancestral"  # its sampler draws from the generator at every step
-ROLES = ["encoder", "denoiser", "decoder"]
 ROUNDING = 1  # of 255
-
-
-class Wide:
-    """One instance on two hosts: the leader's process, the node's, and how both are started."""
-
-    def __init__(self, them: ScriptedOrchestrator, stack: AsyncExitStack, folder: Path) -> None:
-        self.them = them
-        self._stack = stack
-        self._given: dict[str, Any] = {
-            "program": PROGRAM,
-            "model": str(folder),
-            "roles": ROLES,
-            "ranks": 2,
-            "nnodes": 2,
-            "rendezvous": f"127.0.0.1:{free_port('127.0.0.1')}",
-            "ready": False,
-        }
-        self.leader: LeaderProcess
-        self.node: LeaderProcess
-
-    async def start_leader(self) -> None:
-        made = leader(self.them.endpoint, name="wide", **self._given)
-        self.leader = await self._stack.enter_async_context(made)
-
-    async def start_node(self) -> None:
-        made = leader("", node_rank=1, **self._given)
-        self.node = await self._stack.enter_async_context(made)
-
-    async def changes(self, state: str) -> StateChanged:
-        return await self.them.hear(StateChanged, lambda m: m.state == state, seconds=SOON_S)
-
-    async def encoded(self, request: str, **inputs: Any) -> dict[str, Any]:
-        """The work for the denoiser."""
-        them = self.them
-        grant = them.grant(request, "wide", [0])
-        await them.say("wide", work(request, "encoder", grant=grant, **inputs))
-        delivered = await them.hear(Delivered, lambda m: m.request == request, seconds=SOON_S)
-        return {"delivery": them.deliver(grant, delivered), **inputs}
-
-    async def picture(self, seed: int, exact: bool) -> np.ndarray:
-        """Through all roles, by slots that only the first rank's host has."""
-        them, request = self.them, f"r{seed}{exact}"
-        job = await self.encoded(request, **PARAMS[NAME], seed=seed, exact=exact)
-        grant = them.grant(request, "wide", [1])
-        await them.say("wide", work(request, "denoiser", grant=grant, **job))
-        delivered = await them.hear(Delivered, lambda m: m.request == request, seconds=SOON_S)
-        job["delivery"] = them.deliver(grant, delivered)
-        await them.say("wide", work(request, "decoder", **job))
-        return await read(await them.hear(Finished, lambda m: m.request == request, seconds=SOON_S))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -115,7 +51,7 @@ async def test_every_rank_of_every_host_answers(wide: Wide) -> None:
 
 async def test_the_pictures_are_the_plain_pipeline_s(wide: Wide) -> None:
     torch.set_num_threads(1)
-    (expected,) = plain(Path(wide._given["model"]), PARAMS[NAME], 1)
+    (expected,) = plain(wide.folder, PARAMS[NAME], 1)
     assert np.array_equal(await wide.picture(1, exact=True), expected)
     divided = (await wide.picture(1, exact=False)).astype(int)
     assert np.abs(divided - expected.astype(int)).max() <= ROUNDING
