@@ -78,9 +78,19 @@ class Keeper:
 
     async def start(self) -> ModelInfo:
         """Brings up ranks that have loaded the model. Raises `CannotLoad`."""
-        info = await self._load()
-        self._door.attach(self._pool)
-        return info
+        while True:
+            try:
+                info = await self._load()
+            except CannotLoad as error:
+                missing = isinstance(error.__cause__, NodesMissing)
+                if missing or self._hub is None or self._hub.complete:
+                    raise
+                log.warning("%s; it is waited for", error)  # a host that went away meanwhile
+                await self._pool.kill()
+                self._pool = self._new_pool()
+            else:
+                self._door.attach(self._pool)
+                return info
 
     async def _load(self) -> ModelInfo:
         try:

@@ -6,7 +6,7 @@ from roles.nodes.facts import Facts
 from roles.nodes.messages import Join, NotJoined
 
 BEAT_S = 1.0
-LOST_S = 6.0  # without a word for so long, the other side is gone
+LOST_S = 10.0  # without a word for so long, the other side is gone
 
 
 @dataclass

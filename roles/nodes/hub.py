@@ -129,6 +129,11 @@ class Hub:
                     raise NodesMissing(f"{self._missing} did not join {where} {words}") from None
                 log.warning("%s did not join %s yet", self._missing, where)
 
+    @property
+    def complete(self) -> bool:
+        """Whether all nodes are there."""
+        return self._complete.is_set()
+
     def begin_life(self) -> int:
         """Of the ranks that are made from now on."""
         self._book.begin(self._book.life + 1)
