@@ -17,6 +17,7 @@ from launch.model import check_model
 from launch.plan import Member, Plan, Wish, plan
 from launch.weights import whole_bytes
 from orchestrator.api_keys import hash_of, new_key
+from roles.parallel import divide
 from transfer.addresses import is_loopback
 from transfer.errors import KeysError
 from transfer.messages import DENOISES
@@ -88,7 +89,7 @@ class LocalCluster:
                     model,
                     control,
                     _bound(flags, ports[member.name]),
-                    shared + _speed(member.role, flags),
+                    shared + _speed(member.role, flags) + _ranks(member, flags),
                 )
                 for member in chosen.members
             ),
@@ -122,9 +123,10 @@ def _check_keys(folder: str | None) -> None:
 
 def _plan(model: str, flags: dict[str, Any]) -> Plan:
     names = ("encoders", "denoisers", "decoders", "monolithic", "device", "threads", "all_in_one")
-    wish = Wish(**{name: flags[name] for name in names})
+    wish = Wish(**{name: flags[name] for name in names}, ranks=flags["ranks"])
     slots = flags["slots"] * flags["slot_bytes"]
     try:
+        divide(flags["parallel"], flags["ranks"])
         return plan(this_machine(), wish, whole_bytes(model, flags["dtype"], slots))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
@@ -179,6 +181,12 @@ def _speed(role: str, flags: dict[str, Any]) -> tuple[str, ...]:
         "step_cache": cache and write_step_cache(cache),
     }
     return (*_flags(values), *(["--compile"] if flags["compile"] else []))
+
+
+def _ranks(member: Member, flags: dict[str, Any]) -> tuple[str, ...]:
+    if member.ranks == 1:
+        return ()
+    return tuple(_flags({"ranks": member.ranks, "parallel": flags["parallel"]}))
 
 
 def _bound(flags: dict[str, Any], port: int) -> str:

@@ -14,6 +14,9 @@ is left out becomes
 - one encoder and one decoder: both are idle while the denoiser works;
 - one denoiser on each CUDA device; without any, one for every 8 cores, at least 1 and at most 4.
 
+Where whatever denoises has several ranks, each takes so many devices, or memory so many times, and
+there are so many times fewer.
+
 Threads: the cores divided among all ranks of the machine, at least 1. All ranks get the same
 number, because pictures are bit-identical only at equal numbers of threads, and because ranks
 that share cores slow each other down far more than their share. Where the number was not asked
@@ -28,6 +31,8 @@ docs/placement.md has the measurements behind this.
 """
 
 from dataclasses import dataclass
+
+from transfer.messages import DENOISES
 
 CORES_PER_DENOISER = 8
 MOST_DENOISERS = 4
@@ -60,6 +65,7 @@ class Wish:
     device: str | None = None
     threads: int | None = None
     all_in_one: int | None = None
+    ranks: int = 1
 
     @property
     def counted(self) -> bool:
@@ -70,12 +76,14 @@ class Wish:
 
 @dataclass(frozen=True)
 class Member:
-    """One instance to start. `role` is what --disagg-role takes: a role, or several by commas."""
+    """One instance to start. `role` is what --disagg-role takes: a role, or several by commas.
+    `device`: of its first rank."""
 
     role: str
     name: str
     device: str
     threads: int
+    ranks: int = 1
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,8 @@ class Plan:
             counts[member.role] = counts.get(member.role, 0) + 1
         told = ", ".join(_count(count, role) for role, count in counts.items())
         devices = sorted({member.device for member in self.members})
+        most = max(member.ranks for member in self.members)
+        told += f", with {most} ranks where they denoise," if most > 1 else ""
         threads = _plural(self.members[0].threads, "thread") + " each"
         if self.lends:
             threads += " and those of idle ones"
@@ -123,9 +133,18 @@ def plan(machine: Machine, wish: Wish, needs: int | None = None) -> Plan:
     total = sum(counts.values())
     if total == 0:
         raise ValueError("there is nothing to start: every count is 0")
+    ranks = {role: wish.ranks if _denoises(role) else 1 for role in counts}
+    _check_devices(machine, wish, {role for role, count in counts.items() if count})
+    total = sum(count * ranks[role] for role, count in counts.items())
     threads = wish.threads or max(1, machine.cores // total)
     members = tuple(
-        Member(role, f"{_name(role)}-{number}", _device(machine, wish, role, number), threads)
+        Member(
+            role,
+            f"{_name(role)}-{number}",
+            _device(machine, wish, role, number),
+            threads,
+            ranks[role],
+        )
         for role, count in counts.items()
         for number in range(count)
     )
@@ -155,10 +174,10 @@ def _counts(machine: Machine, wish: Wish, needs: int | None) -> tuple[dict[str, 
 
 def _whole(machine: Machine, wish: Wish, needs: int | None) -> tuple[int, str]:
     """How many instances with all roles, and what bounds their number."""
-    cores = max(1, machine.cores // (wish.threads or 1))
+    cores = max(1, machine.cores // ((wish.threads or 1) * wish.ranks))
     if needs is None or machine.memory is None:
         return 1, "one, because the size of the model is not known before it is loaded"
-    room = max(1, int(machine.memory * MEMORY_SHARE) // max(1, needs))
+    room = max(1, int(machine.memory * MEMORY_SHARE) // max(1, needs * wish.ranks))
     if room < min(cores, MOST_WHOLE):
         return room, "as many as the memory holds"
     if cores > MOST_WHOLE:
@@ -168,10 +187,24 @@ def _whole(machine: Machine, wish: Wish, needs: int | None) -> tuple[int, str]:
 
 def _denoisers(machine: Machine, wish: Wish) -> int:
     if machine.cuda_devices and wish.device is None:
-        return machine.cuda_devices
+        return max(1, machine.cuda_devices // wish.ranks)
     if wish.device not in (None, "cpu"):
         return 1
-    return max(1, min(MOST_DENOISERS, machine.cores // CORES_PER_DENOISER))
+    cores = CORES_PER_DENOISER * wish.ranks
+    return max(1, min(MOST_DENOISERS, machine.cores // cores))
+
+
+def _denoises(role: str) -> bool:
+    return bool(DENOISES & set(role.split(",")))
+
+
+def _check_devices(machine: Machine, wish: Wish, roles: set[str]) -> None:
+    """Ranks of one instance need a device each. Raises ValueError."""
+    few = wish.device is None and 0 < machine.cuda_devices < wish.ranks
+    if few and any(_denoises(role) for role in roles):
+        raise ValueError(
+            f"--ranks {wish.ranks} need as many CUDA devices; there are {machine.cuda_devices}"
+        )
 
 
 def _device(machine: Machine, wish: Wish, role: str, number: int) -> str:
@@ -180,7 +213,9 @@ def _device(machine: Machine, wish: Wish, role: str, number: int) -> str:
     if not machine.cuda_devices:
         return "cpu"
     last = machine.cuda_devices - 1
-    index = {"encoder": 0, "decoder": last}.get(role, number % machine.cuda_devices)
+    ranks = wish.ranks if _denoises(role) else 1
+    first = ranks * (number % max(1, machine.cuda_devices // ranks))
+    index = {"encoder": 0, "decoder": last}.get(role, first)
     return f"cuda:{index}"
 
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from roles.calls import Act, Value
 from roles.door import Door
 from roles.fittings import Fittings
-from roles.pool import HOST, Results
+from roles.pool import Results
 from transfer.actions import Change, LoadLora, LoraLoaded, Sleep, UnloadLora, Wake, method_of
 from transfer.codec import Message
 from transfer.messages import Answered, Ask, RankInfo
@@ -164,7 +164,7 @@ class Asked:
         """There are no ranks to be asked at this moment."""
         error = RankError(kind, type, text)  # type: ignore[arg-type]
         ranks = self._ranks()
-        told = (RankResult[Value](x.rank, x.pid, False, None, error, 0.0, HOST) for x in ranks)
+        told = (RankResult[Value](x.rank, x.pid, False, None, error, 0.0, x.host) for x in ranks)
         return PoolResult(tuple(told))
 
 

@@ -297,8 +297,16 @@ _LENGTH = struct.Struct("<I")
 
 def frame(message: Message) -> bytes:
     """A message as it goes through the socketpair."""
-    body = encode(message)
+    return framed(encode(message))
+
+
+def framed(body: bytes) -> bytes:
     return _LENGTH.pack(len(body)) + body
+
+
+def body_of(frame: bytes) -> bytes:
+    """The message's bytes, as `Frames` gives them."""
+    return frame[_LENGTH.size :]
 
 
 class Frames:

@@ -8,17 +8,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec.structs import replace
+
 import roles
 from roles.backoff import Backoff
 from roles.calls import Act, Load, Loaded, Meanwhile, Warm
 from roles.door import Door
 from roles.fittings import Fittings
 from roles.meeting import Meeting
+from roles.nodes.hub import Hub, NodesMissing
 from roles.options import RoleOptions
 from roles.pool import Results, WorkerPool
 from roles.process import RankCommand
 from transfer.actions import Health
 from transfer.ends import PoolEnd
+from transfer.keys import KeyPair
 from transfer.messages import ModelInfo, RankInfo, RankState, Speed
 from transfer.speed import is_tuned
 
@@ -26,6 +30,7 @@ log = logging.getLogger(__name__)
 
 RANK = "roles.rank"  # the module that is run as a rank
 LOAD_S = 3600.0  # some models lie on slow disks
+GATHER_S = 600.0  # for the other hosts of an instance to join
 TEST_S = 600.0  # for the first thing that a device computes
 STEADY_S = 60.0  # ranks that lived so long were not broken from the start
 PATIENCE = 0.9  # of --rank-timeout; ranks that wait for a hung one then say which it is
@@ -55,6 +60,8 @@ class Keeper:
         door: Door,
         on_ready: Callable[[], None],
         on_warmed: Callable[[], None],
+        hub: Hub | None = None,
+        keys: KeyPair | None = None,
     ) -> None:
         self.info: ModelInfo | None = None
         self.fittings = Fittings()
@@ -66,22 +73,37 @@ class Keeper:
         self._door = door
         self._on_ready = on_ready
         self._on_warmed = on_warmed
+        self._hub = hub
+        self._keys = keys
         self._pool = self._new_pool()
         self._loaded = self._ready = False
         self._backoff = Backoff(0.5, 30.0)
 
     async def start(self) -> ModelInfo:
         """Brings up ranks that have loaded the model. Raises `CannotLoad`."""
-        info = await self._load()
-        self._door.attach(self._pool)
-        return info
+        while True:
+            try:
+                info = await self._load()
+            except CannotLoad as error:
+                missing = isinstance(error.__cause__, NodesMissing)
+                if missing or self._hub is None or self._hub.complete:
+                    raise
+                log.warning("%s; it is waited for", error)  # a host that went away meanwhile
+                await self._pool.kill()
+                self._pool = self._new_pool()
+            else:
+                self._door.attach(self._pool)
+                return info
 
     async def _load(self) -> ModelInfo:
-        began = time.monotonic()
         try:
+            if self._hub is not None:
+                await self._hub.gathered(GATHER_S)
+            began = time.monotonic()
             await self._pool.start()
-        except OSError as error:
-            raise CannotLoad(f"a rank cannot be started: {error}") from error
+        except (OSError, NodesMissing) as error:
+            missing = isinstance(error, NodesMissing)
+            raise CannotLoad(f"{'' if missing else 'a rank cannot be started: '}{error}") from error
         finally:
             if self._meeting is not None:
                 self._meeting.close()
@@ -165,10 +187,11 @@ class Keeper:
         """What the orchestrator is told of the ranks."""
         awake: RankState = "sleeping" if self.fittings.sleeps else "ready"
         alive: RankState = awake if self._ready else "starting"
+        device = self._hub.device if self._hub is not None else self._options.rank_device
         return [
-            RankInfo(rank, pid, "dead" if dead else alive, self._options.rank_device(rank))
-            for rank, pid, dead in zip(
-                _ranks(self._options), self._pool.pids, self._pool.dead, strict=True
+            RankInfo(rank, pid, "dead" if dead else alive, device(rank), host)
+            for rank, (pid, dead, host) in enumerate(
+                zip(self._pool.pids, self._pool.dead, self._pool.hosts, strict=True)
             )
         ]
 
@@ -197,20 +220,28 @@ class Keeper:
 
     def _new_pool(self) -> WorkerPool:
         """Ranks that have not met any others yet."""
-        self._meeting = Meeting() if self._options.joins else None
+        options, hub = self._options, self._hub
+        self._meeting = Meeting() if options.joins and hub is None else None
         fd = self._meeting.fd if self._meeting else None
-        return WorkerPool(
-            [
-                rank_command(self._options, rank, self._program, self._pool_fd, fd)
-                for rank in _ranks(self._options)
-            ]
-        )
+        life = hub.begin_life() if hub is not None else None
+        commands = [
+            rank_command(options, rank, self._program, self._pool_fd, fd, life, self._keys)
+            for rank in _ranks(options)
+        ]
+        return WorkerPool(commands) if hub is None else WorkerPool(commands, hub.rank)
 
     def _info(self, result: Results) -> ModelInfo:
         if not result.ok:
             raise CannotLoad(_sentence(result, self._options.model))
         assert isinstance(result.first.value, Loaded)
         info = result.first.value.info
+        for other in result.results[1:]:
+            assert isinstance(other.value, Loaded)
+            if replace(other.value.info, name=info.name) != info:
+                raise CannotLoad(
+                    f"rank {other.rank} on {other.host} has loaded another model than rank 0 on "
+                    f"{result.first.host}: the files of --model have to be the same on all hosts"
+                )
         if self.info is not None and info != self.info:
             raise CannotLoad(f"the model at {self._options.model} is not the one of before")
         self.info = info
@@ -218,11 +249,17 @@ class Keeper:
 
 
 def rank_command(
-    options: RoleOptions, rank: int, program: str, pool_fd: int, meeting_fd: int | None = None
+    options: RoleOptions,
+    rank: int,
+    program: str,
+    pool_fd: int | None = None,
+    meeting_fd: int | None = None,
+    life: int | None = None,
+    keys: KeyPair | None = None,
 ) -> RankCommand:
-    """How one rank of this process is started; `program` is told in `roles.rank`."""
+    """How one rank of this process is started; `program` is told in `roles.rank`. On a node there
+    is no pool. `life` and `keys`: for ranks on several hosts."""
     flags: dict[str, object] = {
-        "pool-fd": pool_fd,
         "parent": os.getpid(),
         "rank": rank,
         "threads": options.thread_count(),
@@ -236,12 +273,22 @@ def rank_command(
         # it does not use their cores
         cores = options.thread_count() if options.compile else options.cores
         flags |= {"cores": cores, "cores-file": options.cores_file}
-    fds = [pool_fd]
+    fds: list[int] = []
+    if pool_fd is not None:
+        fds.append(pool_fd)
+        flags["pool-fd"] = pool_fd
+    else:
+        flags["model"] = options.model
+    if options.joins:
+        parallel = options.parallel or "guidance"
+        flags |= {"ranks": options.ranks, "parallel": parallel}
+        flags["patience"] = PATIENCE * options.rank_timeout_s
     if meeting_fd is not None:
         fds.append(meeting_fd)
-        parallel = options.parallel or "guidance"
-        flags |= {"ranks": options.ranks, "parallel": parallel, "join-fd": meeting_fd}
-        flags["patience"] = PATIENCE * options.rank_timeout_s
+        flags["join-fd"] = meeting_fd
+    if life is not None and keys is not None:
+        flags |= {"nnodes": options.nnodes, "rendezvous": options.rendezvous, "life": life}
+        flags["keys"] = keys.folder
     argv = [f"--{name}={value}" for name, value in flags.items()]
     # -P: a file in the working directory that is called like a module must not be taken for it
     return RankCommand([sys.executable, "-P", "-m", RANK, *argv], _environment(), fds)

@@ -24,6 +24,7 @@ from roles.introduction import advertised, ready_line, this_host
 from roles.keeper import CannotLoad, Keeper
 from roles.lifecycle import RANKS_KILLED, Deadline, Lifecycle
 from roles.logs import configure
+from roles.nodes.hub import Hub
 from roles.options import RoleOptions
 from roles.outbox import SENDERS, OutboxLine, outboxes
 from roles.pulse import Pulse
@@ -85,7 +86,10 @@ async def _run(options: RoleOptions, program: str, deadline: Deadline) -> int:
         stack.push_async_callback(transport.close)
         media = MediaServer(options.endpoint or _any_port(options.advertise), keys)
         await stack.enter_async_context(media)
-        leader = Leader(options, program, pool, transport, media, keys, deadline)
+        hub = Hub(options, keys) if options.nnodes > 1 else None
+        if hub is not None:
+            hub.bind()
+        leader = Leader(options, program, pool, transport, media, keys, deadline, hub)
         return await leader.run()
 
 
@@ -131,6 +135,7 @@ class Leader:
         media: MediaServer,
         keys: KeyPair,
         deadline: Deadline,
+        hub: Hub | None = None,
     ) -> None:
         self.name = options.given_name()
         self.life = Lifecycle(self.name)
@@ -139,6 +144,7 @@ class Leader:
         self._incarnation = secrets.token_hex(16)
         self._address = transport.address()
         self._media = media
+        self._hub = hub
         self._endpoint = advertised(options, media.endpoint)
         self._outbox = OutboxLine(outboxes(pool, options.roles))
         self.control = ControlClient(options.orchestrator, self, keys)
@@ -157,7 +163,14 @@ class Leader:
             GivenFiles(options.orchestrator.rpartition(":")[0], keys),
         )
         self.keeper = Keeper(
-            options, program, pool.fd, self.engine.door, self._ready_again, self._warmed
+            options,
+            program,
+            pool.fd,
+            self.engine.door,
+            self._ready_again,
+            self._warmed,
+            hub,
+            keys,
         )
         self.asked = Asked(
             self.engine.door,
@@ -181,8 +194,25 @@ class Leader:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        meeting = [loop.create_task(self._hub.run(self._begin_drain))] if self._hub else []
+        code = 1
         try:
-            code = await self._live()
+            code = await self._life(meeting)
+        finally:
+            await self._dismiss(meeting, code)
+        return code
+
+    async def _dismiss(self, meeting: list[asyncio.Task[Any]], code: int) -> None:
+        """The other hosts end as this one does."""
+        for task in meeting:
+            task.cancel()
+        await asyncio.gather(*meeting, return_exceptions=True)
+        if self._hub is not None:
+            await self._hub.close(code, self._reason)
+
+    async def _life(self, meeting: list[asyncio.Task[Any]]) -> int:
+        try:
+            code = await self._live(meeting)
         except BaseException as error:
             self._reason = str(error) or type(error).__name__
             await self._close(broken=True)
@@ -192,15 +222,16 @@ class Leader:
             return 1
         return RANKS_KILLED if end.killed else code
 
-    async def _live(self) -> int:
+    async def _live(self, meeting: list[asyncio.Task[Any]]) -> int:
         async with _tasks(self.keeper.start()) as loading:
-            await self._first(loading)
+            await self._first([*loading, *meeting])
         if not self._exit.done():
             self.life.move("warming" if self.keeper.warms else "ready", "the model is loaded")
             self.engine.model = self.keeper.info
             own = (self.engine.run(), self.keeper.run(), self.pulse.run())
             async with _tasks(*own, self.control.run()) as running:
-                await self._first([*running, *filter(None, [self._media.task])])
+                media = filter(None, [self._media.task])
+                await self._first([*running, *media, *meeting])
         return self._exit.result()
 
     async def _first(self, tasks: list[asyncio.Task[Any]]) -> None:
@@ -304,6 +335,8 @@ class Leader:
         registered = self.control.registered.is_set()
         if registered and self.life.state == "ready" and not self._announced:
             self._announced = True
+            if self._hub is not None:
+                self._hub.ready(self.name)
             print(ready_line(self._options, self.name, self.keeper.pids), flush=True)
 
     def _change(self, state: InstanceState, cause: str) -> None:

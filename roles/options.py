@@ -50,7 +50,13 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     step_cache: StepCache | None = None
     """The step cache of requests that ask for none themselves."""
     ranks: int = 1
-    """Rank processes of the instance."""
+    """Rank processes of the instance, on all its hosts together."""
+    nnodes: int = 1
+    """Hosts that have ranks of the instance, as many each; see `roles.nodes`."""
+    node_rank: int = 0
+    """Which of them this is. The leader is on 0."""
+    rendezvous: str | None = None
+    """HOST:PORT, an address of node 0, where they meet. None: there is one host."""
     parallel: str | None = None
     """How they divide a forward, as `roles.parallel.divide` reads it. None: its samples."""
     transfer: Literal["auto", "shm", "mooncake"] = "auto"
@@ -66,7 +72,7 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Whose turn it is among requests of one class: sjf (the shortest predicted remaining seconds
     first, with ageing), fifo or round_robin."""
     threads: int | None = None
-    """CPU threads of each rank. None: the usable cores divided by `ranks`."""
+    """CPU threads of each rank. None: the usable cores divided by the ranks on this host."""
     slice_s: float = SLICE_S
     """Seconds for which one request is denoised before another one has its turn; one forward at
     least, and no further one when anything else is wanted. A rank that is one of several takes one
@@ -123,12 +129,25 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def thread_count(self) -> int:
         """CPU threads of each rank, at least one."""
-        return self.threads or max(1, len(os.sched_getaffinity(0)) // self.ranks)
+        return self.threads or max(1, len(os.sched_getaffinity(0)) // self.ranks_here)
+
+    @property
+    def ranks_here(self) -> int:
+        """Ranks on each host."""
+        return self.ranks // self.nnodes
+
+    def node_of(self, rank: int) -> int:
+        """Neighbours in rank are on one host as far as possible: they exchange most."""
+        return rank // self.ranks_here
+
+    def place_of(self, rank: int) -> int:
+        """Which of the ranks of its host it is."""
+        return rank % self.ranks_here
 
     def rank_device(self, rank: int) -> str:
-        """The device of one rank: cuda:1 and three ranks are cuda:1, cuda:2, cuda:3."""
+        """The device of one rank, on its host: cuda:1 and three ranks are cuda:1 to cuda:3."""
         kind, _, index = self.device.partition(":")
-        return self.device if kind == "cpu" else f"{kind}:{int(index or 0) + rank}"
+        return self.device if kind == "cpu" else f"{kind}:{int(index or 0) + self.place_of(rank)}"
 
     def capacity(self) -> dict[Role, int]:
         """Requests of each role that this instance takes at a time: those that compute, and one
@@ -139,3 +158,9 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
         stepped = 2 * self.max_batch if self.schedule == "sjf" else self.max_batch
         places: dict[Role, int] = {"encoder": 2, "decoder": 3}
         return {role: places.get(role, stepped + 1) for role in self.roles}
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """HOST:PORT or [V6]:PORT, which the command line has checked."""
+    host, _, port = text.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)

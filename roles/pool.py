@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import logging
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,6 @@ log = logging.getLogger(__name__)
 Results = PoolResult[Value]
 State = Literal["starting", "open", "closing", "closed", "failed"]
 
-HOST = socket.gethostname()
 POLITE_S = 2.0  # for a rank to end because it was asked
 TERM_S = 2.0  # … because of SIGTERM
 KILL_S = 5.0  # … because of SIGKILL; longer only if the kernel itself is stuck
@@ -66,14 +64,15 @@ class WorkerPool:
     number, so they can never be taken for another call's.
     """
 
-    def __init__(self, commands: Sequence[RankCommand]) -> None:
+    def __init__(
+        self, commands: Sequence[RankCommand], make: Callable[..., RankProcess] | None = None
+    ) -> None:
         self.state: State = "starting"
         self.late = 0
         self.died: asyncio.Future[Death] = asyncio.get_running_loop().create_future()
         self._commands = commands
-        self._ranks = [
-            RankProcess(rank, self._on_frame, self._on_death) for rank in range(len(commands))
-        ]
+        make = make or RankProcess
+        self._ranks = [make(rank, self._on_frame, self._on_death) for rank in range(len(commands))]
         self._pending: dict[int, _Pending] = {}
         self._asked = False  # to end
         self._means: By = "itself"  # what ends a rank that ends now
@@ -158,6 +157,11 @@ class WorkerPool:
         return [rank.pid for rank in self._ranks]
 
     @property
+    def hosts(self) -> list[str]:
+        """By rank."""
+        return [rank.host for rank in self._ranks]
+
+    @property
     def dead(self) -> list[bool]:
         """By rank, whether its process has ended."""
         return [rank.death is not None for rank in self._ranks]
@@ -187,7 +191,7 @@ class WorkerPool:
             value=reply.value,
             error=reply.error,
             seconds=reply.seconds,
-            host=HOST,
+            host=self._ranks[rank].host,
         )
         if len(pending.results) == len(self._ranks):
             self._answer(reply.call)
@@ -242,7 +246,7 @@ class WorkerPool:
             ok=False,
             error=error or self._reason(rank),
             seconds=seconds,
-            host=HOST,
+            host=rank.host,
         )
 
     def _reason(self, rank: RankProcess) -> RankError:

@@ -14,6 +14,7 @@ from transfer.codec import ProtocolError
 
 log = logging.getLogger(__name__)
 
+HOST = socket.gethostname()
 EOF_GRACE_S = 1.0  # a rank that hung up and does not end by itself is killed
 
 
@@ -46,6 +47,7 @@ class RankProcess(asyncio.Protocol):
     ) -> None:
         self.rank = rank
         self.pid = 0
+        self.host = HOST
         self.death: str | None = None
         self._on_frame = on_frame
         self._on_death = on_death

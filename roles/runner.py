@@ -31,6 +31,7 @@ from roles.provenance import Making
 from roles.refusals import Unsupported
 from roles.samples import Sample
 from roles.scheduler import SINGLE_UNIT
+from roles.slots import Slots
 from roles.split.adapters import AdapterGone
 from roles.split.batching import key_of
 from roles.split.program import (
@@ -144,7 +145,7 @@ class Runner:
     def __init__(
         self,
         program: Program,
-        pool: SlotPool,
+        pool: SlotPool | None,
         rank: int,
         threads: int,
         settle: Callable[[], None],
@@ -155,7 +156,7 @@ class Runner:
         world: "World | None" = None,
     ) -> None:
         self.program = program
-        self._pool = pool
+        self._slots = Slots(pool, world)
         self._first = rank == 0
         self._threads = threads
         self._settle = settle
@@ -242,7 +243,7 @@ class Runner:
         if not self._first:
             return Stored(None)
         assert packed is not None, "Store before the payload is computed"
-        return Stored(packed.write(self._pool.segments(call.slots, packed.nbytes)))
+        return Stored(packed.write(self._slots.to_write(call.slots, packed.nbytes)))
 
     def collect(self, key: Key, answer: Callable[[Outcome], None]) -> None:
         """Has `answer` called with the finished files, or with why there are none: at once, or
@@ -286,7 +287,7 @@ class Runner:
                 live.call = replace(live.call, media=pictures_of(begin.files))
         if (delivery := begin.delivery) is not None:
             with clock.measure("read_s"):
-                segments = self._pool.segments(delivery.slots, delivery.nbytes)
+                segments = self._slots.read(delivery)
                 live.payload = unpack(
                     segments, delivery.nbytes, delivery.checksum, device=self.program.device
                 )

@@ -77,7 +77,7 @@ def work(options: argparse.Namespace) -> int:
         torch.cuda.set_device(options.device)
     with (
         socket.socket(fileno=options.fd) as channel,
-        SlotPool.attach(options.pool_fd) as pool,
+        _slots(options) as pool,
         contextlib.suppress(ConnectionError),  # the leader is gone, and nobody waits for answers
     ):
         worker = Worker(channel, pool, options)
@@ -95,7 +95,9 @@ class Worker:
     a call raises is its answer, and the loop goes on.
     """
 
-    def __init__(self, channel: socket.socket, pool: SlotPool, options: argparse.Namespace) -> None:
+    def __init__(
+        self, channel: socket.socket, pool: SlotPool | None, options: argparse.Namespace
+    ) -> None:
         self._channel = channel
         self._pool = pool
         self._options = options
@@ -221,7 +223,7 @@ class Worker:
         return adapters
 
     def _load(self, call: Load) -> Loaded:
-        if self._options.join_fd is None:
+        if self._options.parallel is None:
             program = self._program(call)
         else:
             self._world = _join(self._options)
@@ -250,7 +252,8 @@ class Worker:
         own: dict[str, Any] = {} if call.speed is None else {"speed": call.speed}
         if self._world is not None and self._world.parallel.context:
             own["world"] = self._world
-        program: Program = load(call.model, call.roles, call.dtype, self._options.device, **own)
+        model = self._options.model or call.model
+        program: Program = load(model, call.roles, call.dtype, self._options.device, **own)
         return program
 
     def _ready(self) -> Runner:
@@ -269,7 +272,18 @@ def _join(options: argparse.Namespace) -> "World":
     from roles.world import World  # which a rank that is alone has no use for
 
     parallel = divide(options.parallel, options.ranks)
-    return World.join(options.rank, parallel, options.join_fd, options.device)
+    if options.life is None:
+        return World.join(options.rank, parallel, options.join_fd, options.device)
+    from roles.nodes.joining import join
+
+    return join(options, parallel)
+
+
+def _slots(options: argparse.Namespace) -> contextlib.AbstractContextManager[SlotPool | None]:
+    """The leader's, if it is on this host."""
+    if options.pool_fd is None:
+        return contextlib.nullcontext()
+    return SlotPool.attach(options.pool_fd)
 
 
 def _left(reason: BaseException) -> RankError:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ WAIT_S = 3600.0  # for another rank, which may be loading; the leader has shorte
 GRACE_S = 10.0  # for the others to fail too, of a forward in which they exchange tokens
 ROLL_CALL_S = 2.0  # for a rank that has lost the others too to say so
 MESSAGE_BYTES = 480
+CHUNK_BYTES = 16 << 20  # of what goes to other hosts, so that it lies in memory once
 _WORD = struct.Struct(f"<BxxxIQH{MESSAGE_BYTES}s")
 _CONTEXT = ("ring", "ulysses")
 
@@ -45,10 +46,12 @@ class World:
 
     `guidance`: the group whose ranks divide samples, `part` this rank's place in it. `mesh`: of
     those that divide tokens, for diffusers. `patience_s`: for so long another rank is waited for.
+    `here`: the ranks from 0 on that are on the leader's host.
     """
 
-    def __init__(self, rank: int, parallel: Parallel, mesh: DeviceMesh) -> None:
+    def __init__(self, rank: int, parallel: Parallel, mesh: DeviceMesh, here: int) -> None:
         self.rank = rank
+        self.here = here
         self.parallel = parallel
         self.mesh = mesh
         self.guidance: dist.ProcessGroup = mesh.get_group("guidance")
@@ -56,12 +59,34 @@ class World:
         self.patience_s = WAIT_S
         self._agreements = 0
         self._roll_call = dist.new_group(backend="gloo")  # where no collective can be stuck
+        elsewhere = range(here, parallel.ranks)
+        self._hosts = dist.new_group([0, *elsewhere], backend="gloo") if elsewhere else None
 
     @classmethod
     def join(cls, rank: int, parallel: Parallel, fd: int, device: str) -> "World":
-        """Meets the others (`roles.meeting`); done when all are there. Raises RanksApart."""
+        """Meets the others, all on this host (`roles.meeting`); done when all are there. Raises
+        RanksApart."""
+        with _or_apart():
+            store = dist.FileStore(path(fd), parallel.ranks)  # type: ignore[attr-defined]
+        return cls.join_in(store, rank, parallel, device, parallel.ranks, "lo")
+
+    @classmethod
+    def join_in(
+        cls,
+        store: dist.Store,  # type: ignore[name-defined]
+        rank: int,
+        parallel: Parallel,
+        device: str,
+        here: int,
+        interface: str | None,
+    ) -> "World":
+        """The same by any store. `interface`: the network's, over which ranks talk; None: torch
+        chooses one by the name of this host."""
         on_gpu = device.startswith("cuda")
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # they are all on this host
+        if interface is not None:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        if interface is not None and interface != "lo":  # with lo, NCCL finds what is faster
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
         if on_gpu:  # or the mesh would choose another device by itself
             torch.cuda.init()  # type: ignore[no-untyped-call]
         shape = (parallel.guidance, parallel.ring, parallel.ulysses)
@@ -69,7 +94,7 @@ class World:
         with _or_apart():
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-                store=dist.FileStore(path(fd), parallel.ranks),  # type: ignore[attr-defined]
+                store=store,
                 rank=rank,
                 world_size=parallel.ranks,
                 timeout=timedelta(seconds=WAIT_S),
@@ -77,7 +102,7 @@ class World:
             mesh = init_device_mesh("cuda" if on_gpu else "cpu", shape, mesh_dim_names=names)
             if parallel.tokens > 1:
                 mesh[_CONTEXT]._flatten()  # a group of its own, which all make together here
-        return cls(rank, parallel, mesh)
+            return cls(rank, parallel, mesh, here)
 
     def leave(self) -> None:
         """Says good-bye; nothing is done together any more."""
@@ -136,6 +161,27 @@ class World:
             raise self._lost(error) from error
         return [each.view(part.dtype).reshape(part.shape) for each in parts]
 
+    def spread(self, nbytes: int, segments: Sequence[memoryview] | None) -> list[memoryview]:
+        """The bytes of rank 0 for the ranks of other hosts; called by these, and by rank 0, which
+        gets back what it gave. Of nothing (None in rank 0) the others get zeros."""
+        if self._hosts is None:
+            return list(segments or [])
+        if self.rank == 0:
+            for chunk in _chunks(nbytes, segments):
+                self._broadcast(chunk)
+            return list(segments or [])
+        buffer = torch.empty(nbytes, dtype=torch.uint8)
+        for at in range(0, nbytes, CHUNK_BYTES):
+            self._broadcast(buffer[at : at + CHUNK_BYTES])
+        return [buffer.numpy().data]
+
+    def _broadcast(self, chunk: torch.Tensor) -> None:
+        try:
+            pending = dist.broadcast(chunk, 0, group=self._hosts, async_op=True)
+            pending.wait(timedelta(seconds=self.patience_s))
+        except Exception as error:
+            raise self._lost(error) from error
+
     def _exchange(
         self, no: bool, token: int, text: str, seconds: float | None = None
     ) -> list[tuple[bool, int, str]]:
@@ -183,6 +229,23 @@ class World:
             except Exception:
                 absent.append(rank)
         return sorted(absent)
+
+
+def _chunks(nbytes: int, segments: Sequence[memoryview] | None) -> Iterator[torch.Tensor]:
+    """The bytes of these in pieces of equal size; zeros for None."""
+    chunk = torch.zeros(min(nbytes, CHUNK_BYTES), dtype=torch.uint8)
+    view, filled = chunk.numpy().data, 0
+    for segment in segments if segments is not None else [memoryview(bytes(nbytes))]:
+        rest = segment.cast("B")
+        while rest:
+            size = min(len(rest), len(view) - filled)
+            view[filled : filled + size] = rest[:size]
+            rest, filled = rest[size:], filled + size
+            if filled == len(view):
+                yield chunk
+                filled = 0
+    if filled:
+        yield chunk[:filled]
 
 
 @contextlib.contextmanager

@@ -22,6 +22,8 @@ LONG = {
     "e2e/test_step_cache.py",
     "e2e/test_streaming.py",
     "orchestrator/jobs/test_jobs_survive.py",
+    "roles/nodes/test_hub_and_node.py",
+    "roles/test_leader_hosts.py",
     "roles/test_closing.py",
     "roles/test_leader_ranks.py",
     "roles/test_leader_warms_up.py",

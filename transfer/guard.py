@@ -32,8 +32,8 @@ class Guard:
     context, because that is what ZeroMQ asks who may come in (ZAP, RFC 27).
 
     `run` in a task for as long as the socket lives: until it runs, everybody waits at the door, and
-    is turned away after `HANDSHAKE_S`. `refused(reason, text)` is called for everyone who was.
-    `close` before the socket is closed.
+    is turned away after `HANDSHAKE_S`. `refused(reason, text)` is called for everyone who was,
+    `parted` when a connection ends, whoever's it was. `close` before the socket is closed.
     """
 
     def __init__(
@@ -41,9 +41,11 @@ class Guard:
         socket: "zmq.Socket[Any]",
         keys: KeyPair,
         refused: Callable[[Reason, str], None],
+        parted: Callable[[], None] = lambda: None,
     ) -> None:
         self._keys = keys
         self._refused = refused
+        self._parted = parted
         self._refusals = Refusals(HANDSHAKE_S + 1.0)
         self._authenticator = Authenticator(socket.context)
         self._authenticator.start()
@@ -90,6 +92,8 @@ class Guard:
         for happening in self._monitor.read():
             if reason := self._refusals.note(happening, now):
                 self._tell(reason)
+            if happening.event == zmq.EVENT_DISCONNECTED:
+                self._parted()
         for _ in range(self._refusals.settle(now)):
             self._tell("bytes")
 

@@ -283,6 +283,7 @@ class RankInfo(Record, frozen=True):
     pid: int
     state: RankState
     device: str = "cpu"
+    host: str = ""
 
 
 class HostInfo(Record, frozen=True):

@@ -1,11 +1,13 @@
 """What ZeroMQ tells of a socket's connections: accepted, shaken hands, refused, gone."""
 
+import itertools
 import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import zmq
 
+_NUMBERS = itertools.count()
 _EVENT = struct.Struct("=Hi")
 
 FAILED = (
@@ -34,7 +36,8 @@ class Monitor:
     """
 
     def __init__(self, socket: "zmq.Socket[Any]", events: int) -> None:
-        address = f"inproc://monitor-{id(self)}"
+        # never the same twice: one that was closed goes some time later, in a thread of ZeroMQ
+        address = f"inproc://monitor-{next(_NUMBERS)}"
         self._watched = socket
         self._socket: zmq.Socket[bytes] = socket.context.socket(zmq.PAIR, socket_class=zmq.Socket)
         self._socket.setsockopt(zmq.RCVHWM, 0)

@@ -179,6 +179,17 @@ def schedule_flag(function: Wrapped) -> Wrapped:
     )(function)
 
 
+def parallel_flag(function: Wrapped) -> Wrapped:
+    return click.option(
+        "--parallel",
+        metavar="MODE[=N],…",
+        help="How the ranks of a denoiser divide a forward; the numbers multiply to --ranks, and "
+        "one may be left out. guidance: its samples, such as branches of guidance; any model. "
+        "ulysses, ring: the tokens of each sample; models with a plan in diffusers; changes the "
+        "pixels by rounding. [default: guidance]",
+    )(function)
+
+
 def compute_flags(function: Wrapped) -> Wrapped:
     """How an instance computes and what memory it lends: the same words for `serve` and `up`."""
     return _all(

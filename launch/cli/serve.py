@@ -13,10 +13,12 @@ from launch.cli.flags import (
     compute_flags,
     front_flags,
     keys_flag,
+    parallel_flag,
     schedule_flag,
     speed_flags,
 )
-from launch.cli.values import DEVICE, ROLES, TCP, TCP_LIST
+from launch.cli.hosts import hosts
+from launch.cli.values import DEVICE, HOST_PORT, ROLES, TCP, TCP_LIST
 from launch.errors import LaunchError
 from launch.machine import usable_cores
 from launch.model import check_model
@@ -37,6 +39,9 @@ OF_ROLES = (
     "device",
     "ranks",
     "parallel",
+    "nnodes",
+    "node_rank",
+    "rendezvous",
     "threads",
     "dtype",
     "compile",
@@ -56,7 +61,16 @@ OF_ROLES = (
     "cores",
     "cores_file",
 )
-OF_DENOISERS = ("parallel", "compile", "attention_backend", "quantize", "step_cache")
+OF_DENOISERS = (
+    "parallel",
+    "nnodes",
+    "node_rank",
+    "rendezvous",
+    "compile",
+    "attention_backend",
+    "quantize",
+    "step_cache",
+)
 OF_ORCHESTRATOR = (
     "bind",
     "http",
@@ -139,18 +153,36 @@ def _section(name: str | None) -> str:
 @click.option(
     "--ranks",
     type=COUNT,
+    metavar="N",
+    help="Worker processes of this instance, on all its hosts together, each with a device of its "
+    "own. [default: one on each host]",
+)
+@parallel_flag
+@click.option(
+    "--nnodes",
+    type=COUNT,
     default=1,
     show_default=True,
     metavar="N",
-    help="Worker processes of this instance, each with a device of its own.",
+    help="Hosts that have ranks of this instance, as many each. On each of them the same command "
+    "is started, with a --node-rank of its own and the cluster's keys.",
 )
 @click.option(
-    "--parallel",
-    metavar="MODE[=N],…",
-    help="How the ranks of a denoiser divide a forward; the numbers multiply to --ranks, and one "
-    "may be left out. guidance: its samples, such as branches of guidance; any model. ulysses, "
-    "ring: the tokens of each sample; models with a plan in diffusers; changes the pixels by "
-    "rounding. [default: guidance]",
+    "--node-rank",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="K",
+    help="Which of the --nnodes hosts this is, from 0 on. Node 0 is the instance to all others; "
+    "the rest have only ranks, and take all but --model, --device and --keys from it.",
+)
+@click.option(
+    "--rendezvous",
+    type=HOST_PORT,
+    metavar="HOST:PORT",
+    help="Where the hosts of an instance meet: an address of node 0, in a private network, and a "
+    "free port. The port is behind the cluster's key; what ranks send each other goes over ports "
+    "of their own, is not encrypted, and open to that network.",
 )
 @click.option(
     "--threads",
@@ -158,7 +190,7 @@ def _section(name: str | None) -> str:
     metavar="N",
     help="CPU threads of each rank. Give it where several instances are started one by one on one "
     "host: each would take all cores. [default: cores of the affinity mask and the container's "
-    "quota, divided by --ranks]",
+    "quota, divided by the ranks on this host]",
 )
 @keys_flag
 @schedule_flag
@@ -234,6 +266,10 @@ def serve(
 
         return server.serve(front)
     instance = role_options(roles, flags)
+    if instance.node_rank > 0:
+        from roles.nodes import node
+
+        return node.serve(instance)
     from roles import leader
 
     return leader.serve(instance)
@@ -270,7 +306,8 @@ def orchestrator_options(flags: dict[str, Any]) -> "OrchestratorOptions":
 def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions":
     from roles.options import RoleOptions
 
-    parallel = _parallel(flags["parallel"], flags["ranks"], roles)
+    where = hosts(roles, flags)
+    parallel = _parallel(flags["parallel"], where.ranks, roles)
     if not flags["model"]:
         raise click.UsageError(f"--model is missing: {','.join(roles)} needs a model")
     endpoint = flags["endpoint"]
@@ -285,7 +322,10 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
         attention_backend=_attention(flags["attention_backend"]),
         quantize=flags["quantize"],
         step_cache=flags["step_cache"],
-        ranks=flags["ranks"],
+        ranks=where.ranks,
+        nnodes=where.nnodes,
+        node_rank=where.node_rank,
+        rendezvous=where.rendezvous,
         parallel=parallel,
         transfer=flags["transfer"],
         slots=flags["slots"],
@@ -296,7 +336,7 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
         rank_timeout_s=flags["rank_timeout"],
         encoder_cache=flags["encoder_cache"],
         slice_s=flags["slice"],
-        threads=flags["threads"] or max(1, usable_cores() // flags["ranks"]),
+        threads=flags["threads"] or max(1, usable_cores() // where.ranks_here),
         advertise=flags["advertise"],
         endpoint=endpoint and endpoint.tcp,
         keys=flags["keys"],

@@ -11,6 +11,7 @@ from launch.cli.flags import (
     compute_flags,
     front_flags,
     keys_flag,
+    parallel_flag,
     schedule_flag,
     speed_flags,
 )
@@ -72,6 +73,16 @@ NUMBER = click.IntRange(min=0)
     metavar="cpu|cuda[:N]",
     help="Where all roles compute. [default: the CUDA devices, or cpu if there are none]",
 )
+@click.option(
+    "--ranks",
+    type=COUNT,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Worker processes of each instance that denoises, which divide its forwards, each with a "
+    "device of its own. Faster single requests; for more of them, more instances are better.",
+)
+@parallel_flag
 @click.option(
     "--threads",
     type=COUNT,

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from launch.addresses import free_port
@@ -133,3 +134,20 @@ def test_requests_at_a_time_are_chosen_only_where_they_were_left_out(model: str)
     assert {served(each)["max_batch"] for each in chosen.instances} == {8}
     asked = planned("--model", model, "--device", "cpu", "--max-batch", "2")
     assert {served(each)["max_batch"] for each in asked.instances} == {2}
+
+
+def test_ranks_are_for_those_that_denoise(model: str) -> None:
+    words = ["--ranks", "4", "--parallel", "guidance=2,ulysses", "--device", "cpu"]
+    cluster = planned("--model", model, "--denoisers", "1", *words)
+    instances = [role_options(flags["roles"], flags) for flags in map(served, cluster.instances)]
+    told = {each.roles: (each.ranks, each.parallel) for each in instances}
+    assert told == {
+        ("encoder",): (1, None),
+        ("denoiser",): (4, "guidance=2,ulysses"),
+        ("decoder",): (1, None),
+    }
+
+
+def test_ranks_that_cannot_be_divided_like_that_are_a_mistake(model: str) -> None:
+    with pytest.raises(click.UsageError, match="--parallel ulysses=3 is for 3 ranks"):
+        planned("--model", model, "--ranks", "2", "--parallel", "ulysses=3")

@@ -138,3 +138,27 @@ def test_every_plan_has_unique_names_and_threads_that_fit(
     assert len(set(names)) == len(names)
     threads = sum(member.threads for member in chosen.members)
     assert threads <= max(cores, len(names))
+
+
+def test_ranks_share_the_cores_and_each_has_a_device() -> None:
+    chosen = plan(Machine(16, cuda_devices=4), Wish(ranks=2))
+    assert [(each.role, each.device, each.ranks, each.threads) for each in chosen.members] == [
+        ("encoder", "cuda:0", 1, 2),
+        ("denoiser", "cuda:0", 2, 2),
+        ("denoiser", "cuda:2", 2, 2),
+        ("decoder", "cuda:3", 1, 2),
+    ]
+    assert "with 2 ranks where they denoise" in str(chosen)
+
+
+def test_ranks_take_memory_so_many_times() -> None:
+    machine = Machine(8, memory=10 * GIB)
+    assert len(plan(machine, Wish(ranks=2), needs=2 * GIB).members) == 2
+    assert len(plan(machine, Wish(), needs=2 * GIB).members) == 4
+    assert plan(machine, Wish(monolithic=1, ranks=2)).members[0].ranks == 2
+
+
+def test_ranks_without_a_device_are_refused() -> None:
+    with pytest.raises(ValueError, match="--ranks 4 need as many CUDA devices; there are 2"):
+        plan(Machine(8, cuda_devices=2), Wish(ranks=4))
+    assert plan(Machine(8, cuda_devices=2), Wish(ranks=4, device="cpu")).members

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from launch.cli import run, serve
@@ -134,3 +135,41 @@ def test_a_file_may_hold_flags_of_several_roles(tmp_path: Path, model: str) -> N
     flags = parsed("--disagg-role", "decoder", "--config", str(file))
     assert role_options(("decoder",), flags).orchestrator == "tcp://head:1"
     assert orchestrator_options(flags).http == "127.0.0.1:9000"
+
+
+def hosts(model: str, *words: str) -> RoleOptions:
+    flags = parsed("--disagg-role", "denoiser", "--model", model, "--device", "cuda:4", *words)
+    return role_options(("denoiser",), flags)
+
+
+def test_ranks_of_several_hosts(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["launch.cli.serve"], "usable_cores", lambda: 6)
+    at = ("--rendezvous", "10.0.0.7:7710", "--nnodes", "2")
+    options = hosts(model, *at, "--ranks", "4", "--node-rank", "1")
+    assert (options.ranks, options.ranks_here, options.node_rank) == (4, 2, 1)
+    assert (options.rendezvous, options.threads) == ("10.0.0.7:7710", 3)
+    assert [options.node_of(rank) for rank in range(4)] == [0, 0, 1, 1]
+    assert [options.rank_device(rank) for rank in range(4)] == ["cuda:4", "cuda:5"] * 2
+    assert hosts(model, *at).ranks == 2  # one on each
+    assert hosts(model).ranks == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "mistake"),
+    [
+        (["--nnodes", "2"], "--nnodes 2 needs --rendezvous HOST:PORT"),
+        (["--nnodes", "2", "--rendezvous", "a:0"], "--nnodes 2 needs --rendezvous HOST:PORT"),
+        (["--node-rank", "1"], "--node-rank 1 is one of --nnodes, which is 1"),
+        (
+            ["--nnodes", "2", "--rendezvous", "a:1", "--node-rank", "2"],
+            "--node-rank 2: --nnodes 2 are 0 to 1",
+        ),
+        (
+            ["--nnodes", "2", "--rendezvous", "a:1", "--ranks", "3"],
+            "--ranks 3 cannot be divided among --nnodes 2",
+        ),
+    ],
+)
+def test_hosts_that_cannot_be(model: str, words: list[str], mistake: str) -> None:
+    with pytest.raises(click.UsageError, match=mistake):
+        hosts(model, *words)

@@ -1,4 +1,5 @@
-"""A leader in a process of its own, started by a test: python -m tests.support.leader_process."""
+"""A leader, or a node of its instance, in a process of its own, started by a test: python -m
+tests.support.leader_process."""
 
 import asyncio
 import json
@@ -133,6 +134,8 @@ def _twist(faults: str | None, protocol: int, ranks_are: str) -> None:
 
 if __name__ == "__main__":
     from roles.leader import serve
+    from roles.nodes import node
 
     _twist(*msgspec.json.decode(sys.argv[3], type=tuple[str | None, int, str]))
-    sys.exit(serve(msgspec.json.decode(sys.argv[1], type=RoleOptions), sys.argv[2]))
+    OPTIONS = msgspec.json.decode(sys.argv[1], type=RoleOptions)
+    sys.exit((serve if OPTIONS.node_rank == 0 else node.serve)(OPTIONS, sys.argv[2]))

@@ -80,6 +80,7 @@ class Rank:
         assert life is not None
         self.rank = rank
         self.pid = 0
+        self.host = "here"
         self.death: str | None = None
         self.live: dict[Key, Live] = {}
         self.held = Held()

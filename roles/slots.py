@@ -1,0 +1,54 @@
+"""Where a rank reads payloads from: its leader's slots, or, on another host, rank 0."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from transfer.messages import Delivery
+from transfer.pool import SlotPool
+
+if TYPE_CHECKING:
+    from roles.world import World
+
+
+class Slots:
+    """The leader's slots as one rank sees them. `pool`: None on a host where they are not; there
+    rank 0 sends what is read. `read` is called by all ranks of `world` for the same deliveries."""
+
+    def __init__(self, pool: SlotPool | None, world: "World | None") -> None:
+        self._pool = pool
+        self._world = world
+        self._spreads = world is not None and world.here < world.parallel.ranks
+
+    def read(self, delivery: Delivery) -> list[memoryview]:
+        """The bytes of a payload, in order; whoever uses them checks their checksum. Raises as
+        `SlotPool.segments` does."""
+        if not self._spreads or (self._pool is not None and self._rank > 0):
+            return self._own(delivery.slots, delivery.nbytes)
+        return self._spread(delivery)
+
+    def to_write(self, slots: Sequence[int], nbytes: int) -> list[memoryview]:
+        """Only rank 0 writes."""
+        return self._own(slots, nbytes)
+
+    def _spread(self, delivery: Delivery) -> list[memoryview]:
+        """An error of rank 0 is told to it alone: zeros have another checksum, so that the others
+        have an error of their own, and none of them waits for what does not come."""
+        assert self._world is not None
+        segments, error = None, None
+        if self._rank == 0:
+            try:
+                segments = self._own(delivery.slots, delivery.nbytes)
+            except Exception as reason:
+                error = reason
+        found = self._world.spread(delivery.nbytes, segments)
+        if error is not None:
+            raise error
+        return found
+
+    def _own(self, slots: Sequence[int], nbytes: int) -> list[memoryview]:
+        assert self._pool is not None, "there are no slots on this host"
+        return self._pool.segments(slots, nbytes)
+
+    @property
+    def _rank(self) -> int:
+        return 0 if self._world is None else self._world.rank
