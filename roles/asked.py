@@ -10,12 +10,24 @@ from roles.calls import Act, Value
 from roles.door import Door
 from roles.fittings import Fittings
 from roles.pool import HOST, Results
-from transfer.actions import Change, LoadLora, LoraLoaded, Sleep, UnloadLora, Wake, method_of
+from transfer.actions import (
+    Change,
+    LoadLora,
+    LoraLoaded,
+    PutWeights,
+    Sleep,
+    UnloadLora,
+    UpdateWeights,
+    Wake,
+    WeightsUpdated,
+    method_of,
+)
 from transfer.codec import Message
 from transfer.messages import Answered, Ask, RankInfo
 from transfer.results import PoolResult, RankError, RankResult
 
 UNDO_S = 30.0  # for the ranks to go back
+REREAD_S = 300.0  # for the weights that they had
 
 
 _CAUSE = {
@@ -23,6 +35,8 @@ _CAUSE = {
     UnloadLora: "its adapters",
     Sleep: "it was asked to sleep",
     Wake: "it was asked to wake",
+    UpdateWeights: "its weights",
+    PutWeights: "its weights",
 }
 
 
@@ -36,8 +50,8 @@ class Asked:
     Changes are made one after the other, and by all ranks or none: if some did and others did not,
     or did not say, it is undone in all of them, which may go on after the answer. If that fails
     too, `diverged` is called with the rank and why: these ranks are not one instance any more.
-    `changed` is called after each change, whatever came of it, and before the ranks fall asleep or
-    wake up.
+    `changed` is called after each change, whatever came of it, and before the ranks fall asleep,
+    wake up, or get other weights.
     """
 
     def __init__(
@@ -119,7 +133,7 @@ class Asked:
     @contextlib.asynccontextmanager
     async def _changing(self, action: Change) -> AsyncIterator[None]:
         self._fittings.changing = action
-        if isinstance(action, Sleep | Wake):
+        if isinstance(action, Sleep | Wake | UpdateWeights | PutWeights):
             self._changed(f"it was asked to {method_of(action)}")
         try:
             yield
@@ -144,7 +158,8 @@ class Asked:
         back = self._fittings.back(action)
         if back is None:
             return  # it was so before, and is
-        result = await self._door.ask(Act(back), UNDO_S)
+        seconds = REREAD_S if isinstance(back, PutWeights) else UNDO_S
+        result = await self._door.ask(Act(back), seconds)
         if result is None or result.ok or _began_anew(result):
             return
         worst = result.failures[0]
@@ -160,12 +175,21 @@ class Asked:
 
 def _compared(result: Results) -> Results:
     """Ranks on several hosts may have found different files at one path: that is no success."""
-    values = [each.value for each in result.results]
-    digests = {value.lora.digest for value in values if isinstance(value, LoraLoaded)}
-    if not result.ok or len(digests) < 2:
+    found = {_contents(each.value) for each in result.results}
+    if not result.ok or len(found) < 2:
         return result
     error = RankError("raised", "FilesDiffer", "the ranks have loaded different files")
     return PoolResult(tuple(replace(each, ok=False, error=error) for each in result.results))
+
+
+def _contents(value: Value) -> frozenset[tuple[str, str]]:
+    """Which files a rank has loaded."""
+    match value:
+        case LoraLoaded(lora=lora):
+            return frozenset({(lora.name, lora.digest)})
+        case WeightsUpdated(weights=weights):
+            return frozenset((each.component, each.digest) for each in weights)
+    return frozenset()
 
 
 def _not_begun(cleared: Results) -> Results:

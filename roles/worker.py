@@ -213,6 +213,8 @@ class Worker:
                 return runner.sleep(level)
             case actions.Wake():
                 return runner.wake()
+            case actions.UpdateWeights() | actions.PutWeights():
+                return runner.update(action)
 
     def _adapters(self) -> Adapters:
         adapters = self._ready().program.adapters
@@ -242,7 +244,8 @@ class Worker:
             tell=self._tell_steps,
             world=self._world,
         )
-        return Loaded(program.info)
+        parts = [] if program.exchange is None else program.exchange.components
+        return Loaded(program.info, parts)
 
     def _program(self, call: Load) -> Program:
         module, _, function = self._options.program.partition(":")

@@ -61,8 +61,38 @@ class Wake(Record, frozen=True, tag="wake"):
     """Take the weights back, and work again."""
 
 
-Action = Health | LoadLora | UnloadLora | ListLoras | Sleep | Wake
-Change = LoadLora | UnloadLora | Sleep | Wake
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+"""Of a component's weights: what `sha256sum *.safetensors | sha256sum` prints in its folder."""
+
+
+class UpdateWeights(Record, frozen=True, tag="update_weights"):
+    """Read other weights from `path`, a model's folder or that of one component, and put them in
+    the place of those that compute now. `checksum`: of one component, or of each by its name; what
+    the files have to be. `components`: those to change; none: all that the target computes with and
+    the folder has."""
+
+    path: Annotated[str, Meta(min_length=1, max_length=4096)]
+    checksum: Sha256 | dict[str, Sha256] | None = None
+    components: list[str] = []  # noqa: RUF012  # msgspec copies it
+
+
+class Weights(Record, frozen=True):
+    """What a component computes with: the weights in `path`, its folder, whose checksum is
+    `digest`. Both are empty of those that it was started with."""
+
+    component: str
+    path: str = ""
+    digest: str = ""
+
+
+class PutWeights(Record, frozen=True, tag="put_weights"):
+    """Compute with these: what others have, or what was before. Not asked for by operators."""
+
+    weights: list[Weights]
+
+
+Action = Health | LoadLora | UnloadLora | ListLoras | Sleep | Wake | UpdateWeights | PutWeights
+Change = LoadLora | UnloadLora | Sleep | Wake | UpdateWeights | PutWeights
 """What all ranks do, or none."""
 
 METHODS: dict[str, type[Action]] = {
@@ -72,8 +102,9 @@ METHODS: dict[str, type[Action]] = {
     "list_loras": ListLoras,
     "sleep": Sleep,
     "wake": Wake,
+    "update_weights": UpdateWeights,
 }
-"""By name, as on the wire and in HTTP."""
+"""By name, as in HTTP."""
 
 # ---------------------------------------------------------------- what is answered
 
@@ -139,9 +170,27 @@ class Woken(Record, frozen=True, tag="woken"):
     device_bytes: int
 
 
-Told = HealthReport | LoraLoaded | LoraUnloaded | Loras | Slept | Woken
+class WeightsFile(Record, frozen=True):
+    """What a component computes with now; `nbytes` of its files, 0 if none was read."""
+
+    component: str
+    path: str
+    digest: str
+    nbytes: int
+
+
+class WeightsUpdated(Record, frozen=True, tag="weights_updated"):
+    """Of the components that this rank computes with. `fresh`: some had other weights before."""
+
+    weights: list[WeightsFile]
+    fresh: bool
+
+
+Told = HealthReport | LoraLoaded | LoraUnloaded | Loras | Slept | Woken | WeightsUpdated
 
 
 def method_of(action: Action) -> str:
     """The name of its method."""
+    if isinstance(action, PutWeights):
+        return "put_weights"
     return next(name for name, kind in METHODS.items() if isinstance(action, kind))
