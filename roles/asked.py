@@ -14,6 +14,7 @@ from transfer.actions import (
     Change,
     LoadLora,
     LoraLoaded,
+    Profile,
     PutWeights,
     Sleep,
     UnloadLora,
@@ -92,10 +93,33 @@ class Asked:
     async def _answer(self, ask: Ask) -> None:
         if isinstance(ask.action, Change):
             result = await self._change(ask.action, ask.seconds)
+        elif isinstance(ask.action, Profile):
+            result = await self._profile(ask.action, ask.seconds)
         else:
             result = await self._door.ask(Act(ask.action), ask.seconds)
         result = result or self._all("closed", "PoolClosed", "was not asked: it is being started")
         self._send(Answered(ask.epoch, ask.number, result))  # type: ignore[arg-type]
+
+    async def _profile(self, action: Profile, seconds: float) -> Results | None:
+        """All ranks record, or none."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        if action.action == "record" and seconds <= action.seconds:
+            text = f"was not asked: {action.seconds:g} s are more than the call has"
+            return self._all("closed", "NotBegun", text)
+        if action.action == "stop":
+            return await self._door.ask(Act(action), seconds)
+        stop = Act(replace(action, action="stop"))
+        result = await self._door.ask(Act(replace(action, action="start")), seconds)
+        if result is not None and not result.ok and _any_changed(result):
+            self._begin(self._stop(stop))  # those that do not record say so, which is no matter
+        if result is None or not result.ok or action.action == "start":
+            return result
+        await asyncio.sleep(action.seconds)
+        return await self._door.ask(stop, until - loop.time())
+
+    async def _stop(self, stop: Act) -> None:
+        await self._door.ask(stop, UNDO_S)
 
     # ------------------------------------------------------------ changes
 

@@ -76,6 +76,16 @@ class UpdateWeights(Record, frozen=True, tag="update_weights"):
     components: list[str] = []  # noqa: RUF012  # msgspec copies it
 
 
+class Profile(Record, frozen=True, tag="profile"):
+    """Record what each rank computes, and how long that takes. `record` does so for `seconds` and
+    answers then; `start` answers at once, and `stop` with what was recorded until then, or until
+    `seconds` were over. `path`: the folder for the traces, on each rank's host; none: a new one."""
+
+    action: Literal["record", "start", "stop"] = "record"
+    seconds: Annotated[float, Meta(gt=0, le=120)] = 10.0
+    path: Annotated[str, Meta(max_length=4096)] = ""
+
+
 class Weights(Record, frozen=True):
     """What a component computes with: the weights in `path`, its folder, whose checksum is
     `digest`. Both are empty of those that it was started with."""
@@ -91,7 +101,9 @@ class PutWeights(Record, frozen=True, tag="put_weights"):
     weights: list[Weights]
 
 
-Action = Health | LoadLora | UnloadLora | ListLoras | Sleep | Wake | UpdateWeights | PutWeights
+Action = (
+    Health | LoadLora | UnloadLora | ListLoras | Sleep | Wake | UpdateWeights | PutWeights | Profile
+)
 Change = LoadLora | UnloadLora | Sleep | Wake | UpdateWeights | PutWeights
 """What all ranks do, or none."""
 
@@ -103,6 +115,7 @@ METHODS: dict[str, type[Action]] = {
     "sleep": Sleep,
     "wake": Wake,
     "update_weights": UpdateWeights,
+    "profile": Profile,
 }
 """By name, as in HTTP."""
 
@@ -186,7 +199,27 @@ class WeightsUpdated(Record, frozen=True, tag="weights_updated"):
     fresh: bool
 
 
-Told = HealthReport | LoraLoaded | LoraUnloaded | Loras | Slept | Woken | WeightsUpdated
+class OpTime(Record, frozen=True):
+    """An operator: how often it ran, and its seconds without those of the operators within it, on
+    the CPU and on the device."""
+
+    name: str
+    calls: int
+    cpu_s: float
+    device_s: float
+
+
+class Profiled(Record, frozen=True, tag="profiled"):
+    """`file`: the trace, for chrome://tracing or Perfetto, once `recording` is over; `seconds` that
+    it covers. `top`: the operators that took most of them."""
+
+    recording: bool
+    file: str
+    seconds: float
+    top: list[OpTime]
+
+
+Told = HealthReport | LoraLoaded | LoraUnloaded | Loras | Slept | Woken | WeightsUpdated | Profiled
 
 
 def method_of(action: Action) -> str:

@@ -330,8 +330,8 @@ MUTATIONS = [
     Mutation(
         "give work to instances that have other weights",
         f"{CORE}/changes.py",
-        "    instance.equipped = weights.fits(books, instance) and adapters.fits(books, instance)\n",
-        "    instance.equipped = adapters.fits(books, instance)\n",
+        "equipped = weights.fits(books, instance) and adapters",
+        "equipped = adapters",
     ),
     Mutation(
         "put instances to sleep with what they have",
