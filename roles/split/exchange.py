@@ -205,7 +205,10 @@ def _found(path: Path, components: list[str]) -> dict[str, Path]:
 
 def _checksums(action: UpdateWeights, found: Mapping[str, Path]) -> Mapping[str, str]:
     if not isinstance(action.checksum, str):
-        return action.checksum or {}
+        checksums = action.checksum or {}
+        if lost := checksums.keys() - found.keys():
+            raise ValueError(f"{action.path} has no weights of {', '.join(sorted(lost))}")
+        return checksums
     if len(found) != 1:
         raise ValueError(f"one checksum of {len(found)} components: give one for each, by name")
     return dict.fromkeys(found, action.checksum)

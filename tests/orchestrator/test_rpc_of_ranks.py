@@ -506,3 +506,28 @@ async def test_a_component_that_nobody_has_is_refused(stage: Stage) -> None:
     reply = await stage.client.post("/v1/cluster/rpc", json=body)
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, "unknown_component")
     assert "computes with ['net']" in reply.json()["error"]["message"]
+
+
+# ---------------------------------------------------------------- profiles
+
+
+async def test_every_rank_records_for_a_while(stage: Stage) -> None:
+    told = await stage.rpc("profile", args={"seconds": 0.05})
+    values = [rank["value"] for rank in told["instances"][NAME]["ranks"].values()]
+    assert [value["file"] for value in values] == [f"trace.{rank}" for rank in range(RANKS)]
+    assert not any(value["recording"] for value in values)
+    told = await stage.rpc("profile", args={"seconds": 5.0}, timeout_s=5.0)
+    assert told["instances"][NAME]["ranks"]["0"]["error"]["type"] == "NotBegun"
+
+
+async def test_v1_what_one_rank_cannot_record_no_rank_does(stage: Stage) -> None:
+    fault = stage.fault("profile", "raise")
+    told = await stage.rpc("profile", args={"action": "start"})
+    fault.unlink()
+    ranks = told["instances"][NAME]["ranks"]
+    assert [rank["ok"] for rank in ranks.values()] == [True, False, True, True]
+
+    async def recorded() -> bool:
+        return (await stage.rpc("profile", args={"seconds": 0.05}))["ok"]
+
+    await eventually(recorded)

@@ -80,6 +80,7 @@ class PlainRank:
         self.loras: dict[str, actions.LoraFile] = {}
         self.level = 0  # at which it sleeps
         self.digest = ""  # of its weights
+        self.recording = False
 
     def serve(self) -> None:
         frames = Frames()
@@ -142,6 +143,11 @@ class PlainRank:
                 return self.put(actions.Weights(PART, path, f"of {path}"))
             case actions.PutWeights(weights=(weights,)):
                 return self.put(weights)
+            case actions.Profile(what):
+                if self.recording == (what == "start"):
+                    raise ValueError(f"{what} of what is {self.recording=}")
+                self.recording = not self.recording
+                return actions.Profiled(self.recording, f"trace.{self.rank}", 1.0, [])
         raise AssertionError(action)
 
     def put(self, weights: actions.Weights) -> actions.WeightsUpdated:

@@ -142,6 +142,8 @@ def test_other_files_are_refused(whole: Any, other: Path, checksum: Any) -> None
 def test_one_checksum_is_not_that_of_several(whole: Any, other: Path) -> None:
     with pytest.raises(ValueError, match="one checksum of 3 components"):
         update(whole, other, checksum="0" * 64)
+    with pytest.raises(ValueError, match="no weights of unet"):
+        update(whole, other, checksum={"unet": "0" * 64})
 
 
 @pytest.mark.parametrize("damage", ["shape", "dtype", "missing", "config"])
