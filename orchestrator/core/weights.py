@@ -65,15 +65,14 @@ class Exchanges:
         if any(len(each) > 1 for each in found.values()):
             return RankError("raised", "FilesDiffer", "the instances have read different files")
         for name in told:
-            instance = books.registry.by_name.get(name)
-            lacks = () if instance is None else set(instance.info.parts) & found.keys()
-            has = {x.component for x in _of(told[name])}
-            if lost := set(lacks) - has:
+            has = {each.component for each in _of(told[name])}
+            if lost := (parts_of(books, [name]) & found.keys()) - has:
                 text = f"{name} has found nothing of {', '.join(sorted(lost))} there"
                 return RankError("raised", "FilesDiffer", text)
-        if lost := set(change.required) - found.keys() or (not found and {"anything"}):
-            text = f"there are no weights of {', '.join(sorted(lost))} there"
-            return RankError("raised", "FileNotFoundError", text)
+        lost = set(change.required) - found.keys()
+        if lost or not found:
+            what = ", ".join(sorted(lost)) or "what the target computes with"
+            return RankError("raised", "FileNotFoundError", f"there are no weights of {what} there")
         return None
 
     def commit(self, books: Books, change: Change, told: Replies) -> None:
