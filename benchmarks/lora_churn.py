@@ -24,6 +24,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file, save_file
@@ -108,7 +109,8 @@ def plain(
             pipeline.load_lora_weights(files[name], adapter_name=name, **LOCAL)
 
     def make(seed: int) -> Any:
-        return pipeline(**params, generator=torch.Generator("cpu").manual_seed(seed)).images
+        generator = torch.Generator("cpu").manual_seed(seed)
+        return [np.asarray(each) for each in pipeline(**params, generator=generator).images]
 
     for each in asked:
         if each.adapter != worn:
@@ -175,7 +177,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         expected, spent = plain(path, files, asked, params)
         served = Served(path, files)
         pictures, alone = served.alone(asked, params)
-        equal = sum(same(arrays(a), b) for a, b in zip(expected, pictures, strict=True))
+        equal = sum(same(a, b) for a, b in zip(expected, pictures, strict=True))
         rows = {"plain": spent, "alone": alone, "shared": served.shared(asked, params, alone)}
     switches = sum(a.adapter != b.adapter for a, b in pairwise(asked))
     return {"equal": equal, "switches": switches, "rows": rows}

@@ -16,7 +16,7 @@ import msgspec
 
 from roles.samples import Sample
 from roles.split.program import Call, Denoising
-from tests.support.scripted_program import ScriptedDenoising, ScriptedProgram, _picture
+from tests.support.scripted_program import ScriptedDenoising, ScriptedProgram, _samples
 from transfer.messages import ModelInfo, Parameter
 
 PARAMETERS = [Parameter("prompt", "str", True), Parameter("num_inference_steps", "int", False)]
@@ -65,7 +65,7 @@ class DirectedProgram(ScriptedProgram):
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         _follow(call, "decode")
-        return [_picture(call, payload["latents"])]
+        return _samples(call, payload["latents"])
 
     def generate(self, call: Call) -> Denoising:
         raise AssertionError("it is only for three roles")
