@@ -93,10 +93,13 @@ class Exchange:
         told: dict[str, WeightsFile] = {}
         fresh: dict[str, Fresh] = {}
         for name, each in wanted.items():
-            file, files = self._identified(name, each)
-            told[name] = file
+            files = self._files(name, each.path)
+            before = identity(files)
+            file = told[name] = self._identified(name, each, files)
             if file.digest != self._digests.get(name, ""):
                 fresh[name] = self._read(name, each.path, files, file)
+            if before != identity(files):
+                raise ValueError(f"the weights of {name} have changed while they were read")
         if fresh:
             self._exchange(fresh)
         return WeightsUpdated(list(told.values()), bool(fresh))
@@ -112,28 +115,30 @@ class Exchange:
         if self._speed.compile:
             raise Unsupported("started with --compile, which knows these very weights")
 
-    def _identified(self, name: str, wanted: Wanted) -> tuple[WeightsFile, list[Path]]:
-        """Which weights these are, by their bytes."""
-        if wanted.path is None:
+    def _files(self, name: str, path: Path | None) -> list[Path]:
+        if path is None:
             origin = self._origins[name]
             if origin.changed:
                 raise ValueError(f"the model's files of {name} have changed since the start")
-            return WeightsFile(name, "", "", _size(origin.files)), origin.files
-        files = weights_in(wanted.path)
-        if not files:
-            raise FileNotFoundError(f"there is no safetensors file in {wanted.path}")
+            return origin.files
+        if files := weights_in(path):
+            return files
+        raise FileNotFoundError(f"there is no safetensors file in {path}")
+
+    def _identified(self, name: str, wanted: Wanted, files: list[Path]) -> WeightsFile:
+        """Which weights these are, by their bytes."""
+        if wanted.path is None:
+            return WeightsFile(name, "", "", _size(files))
         digest = checksum(files)
         if wanted.digest not in (None, digest):
             raise ValueError(f"{wanted.path}: the checksum is {digest}, not {wanted.digest}")
-        return WeightsFile(name, str(wanted.path), digest, _size(files)), files
+        return WeightsFile(name, str(wanted.path), digest, _size(files))
 
     def _read(self, name: str, path: Path | None, files: list[Path], file: WeightsFile) -> Fresh:
-        before, entry = identity(files), self._entries[name]
+        entry = self._entries[name]
         module = replace(self._loader, device=CPU).real(entry, path)
         mine = self._sleeper.parts[name].module
         _check_config(name, mine, module)
-        if path is not None and before != identity(files):
-            raise ValueError(f"the files in {path} have changed while they were read")
         part = self._origins[name] if path is None else self._part(entry, mine, path, files)
         return Fresh(module, part, file)
 
