@@ -69,6 +69,7 @@ bench: $(READY)
 	@$(PYTHON_IN) -m benchmarks.pool_overhead
 	@$(PYTHON_IN) -m benchmarks.pool_faults
 	@$(PYTHON_IN) -m benchmarks.previews
+	@$(PYTHON_IN) -m benchmarks.lora_churn
 	@$(PYTHON_IN) -m benchmarks.throughput
 
 clean:

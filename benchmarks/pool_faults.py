@@ -68,6 +68,7 @@ KINDS = [
     Kind("load_lora", {"name": "ink", "path": "/loras/ink"}, target="monolithic"),
     Kind("sleep", {"level": 2}),
     Kind("wake", first="sleep"),
+    Kind("update_weights", {"path": "/weights/1"}, target="monolithic"),
     Kind("health"),
 ]
 """To try another method, name it here and teach it to the rank."""

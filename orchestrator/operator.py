@@ -6,10 +6,11 @@ import itertools
 from orchestrator.control import Control
 from orchestrator.core.commands import Answers
 from orchestrator.core.events import AskInstances
-from transfer.actions import Action, LoadLora, UnloadLora
+from transfer.actions import Action, LoadLora, UnloadLora, UpdateWeights
 from transfer.messages import DENOISES, ROLES, Role
 
 MAX_QUESTIONS = 64  # that wait for answers
+ALL = "all"  # the target that is every live instance
 
 
 class UnknownTarget(Exception):
@@ -21,7 +22,7 @@ class UnknownTarget(Exception):
 
 
 class NotAlone(Exception):
-    """It is done to all that denoise, or to none; the message says so."""
+    """It is done to several instances, or to none; the message says so."""
 
 
 class Conflict(Exception):
@@ -30,6 +31,10 @@ class Conflict(Exception):
 
 class UnknownAdapter(Exception):
     """None of that name is loaded; the message says which are."""
+
+
+class UnknownComponent(Exception):
+    """The target computes with nothing of that name; the message says with what it does."""
 
 
 class TooManyQuestions(Exception):
@@ -50,13 +55,15 @@ class Operator:
         """What each instance of a role, or the one of that name, answers; within `timeout_s`, also
         where an instance does not.
 
-        Raises `UnknownTarget` and `TooManyQuestions`, and of adapters `NotAlone`, `Conflict` and
-        `UnknownAdapter`; then nothing was asked. Who stops waiting changes nothing: what is asked
-        for goes on.
+        Raises `UnknownTarget` and `TooManyQuestions`, of adapters `NotAlone`, `Conflict` and
+        `UnknownAdapter`, and of weights `NotAlone` and `UnknownComponent`; then nothing was asked.
+        Who stops waiting changes nothing: what is asked for goes on.
         """
         names = self._names(target)
         if isinstance(action, LoadLora | UnloadLora):
             self._check(target, names, action)
+        if isinstance(action, UpdateWeights):
+            self._check_components(names, action)
         if self._machine.questions >= MAX_QUESTIONS:
             raise TooManyQuestions
         number = next(self._numbers)
@@ -74,6 +81,8 @@ class Operator:
         known = {role: names for role, names in roles.items() if names}
         if names := known.get(target):  # type: ignore[call-overload]
             return list(names)
+        if target == ALL and known:
+            return list(dict.fromkeys(name for each in known.values() for name in each))
         if any(target in names for names in known.values()):
             return [target]
         raise UnknownTarget(target, known)
@@ -93,6 +102,21 @@ class Operator:
         if isinstance(action, LoadLora) and there is not None and there.path != action.path:
             text = f"adapter {action.name!r} is loaded, of {there.path}"
             raise Conflict(f"{text}; unload it first, or give this one another name")
+
+    def _check_components(self, names: list[str], action: UpdateWeights) -> None:
+        """Who shares a component with the target gets its weights, too; but of instances that do
+        the same, none is changed alone."""
+        parts = self._machine.parts(names)
+        if not parts:
+            return  # they will say that theirs stay
+        if unknown := set(action.components) - parts:
+            text = f"{', '.join(sorted(unknown))}: the target computes with {sorted(parts)}"
+            raise UnknownComponent(text)
+        for role in ROLES:
+            those = set(self._machine.roster(role))
+            if those & set(names) and (others := those - set(names)):
+                text = f"every {role} has the same weights ({', '.join(sorted(others))} too)"
+                raise NotAlone(f"{text}; name the role")
 
     def _hear(self, answers: Answers) -> None:
         future = self._waiting.get(answers.number)

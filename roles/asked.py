@@ -10,12 +10,25 @@ from roles.calls import Act, Value
 from roles.door import Door
 from roles.fittings import Fittings
 from roles.pool import Results
-from transfer.actions import Change, LoadLora, LoraLoaded, Sleep, UnloadLora, Wake, method_of
+from transfer.actions import (
+    Change,
+    LoadLora,
+    LoraLoaded,
+    Profile,
+    PutWeights,
+    Sleep,
+    UnloadLora,
+    UpdateWeights,
+    Wake,
+    WeightsUpdated,
+    method_of,
+)
 from transfer.codec import Message
 from transfer.messages import Answered, Ask, RankInfo
 from transfer.results import PoolResult, RankError, RankResult
 
 UNDO_S = 30.0  # for the ranks to go back
+REREAD_S = 300.0  # for the weights that they had
 
 
 _CAUSE = {
@@ -23,6 +36,8 @@ _CAUSE = {
     UnloadLora: "its adapters",
     Sleep: "it was asked to sleep",
     Wake: "it was asked to wake",
+    UpdateWeights: "its weights",
+    PutWeights: "its weights",
 }
 
 
@@ -36,8 +51,8 @@ class Asked:
     Changes are made one after the other, and by all ranks or none: if some did and others did not,
     or did not say, it is undone in all of them, which may go on after the answer. If that fails
     too, `diverged` is called with the rank and why: these ranks are not one instance any more.
-    `changed` is called after each change, whatever came of it, and before the ranks fall asleep or
-    wake up.
+    `changed` is called after each change, whatever came of it, and before the ranks fall asleep,
+    wake up, or get other weights.
     """
 
     def __init__(
@@ -83,6 +98,8 @@ class Asked:
     async def _answer(self, ask: Ask) -> None:
         if isinstance(ask.action, Change):
             result = await self._change(ask.action, ask.seconds)
+        elif isinstance(ask.action, Profile):
+            result = await self._profile(ask.action, ask.seconds)
         else:
             result = await self._door.ask(Act(ask.action), ask.seconds)
         self._tell(
@@ -92,6 +109,27 @@ class Asked:
     def _tell(self, ask: Ask, result: Results) -> None:
         self._waiting.pop((ask.epoch, ask.number), None)
         self._send(Answered(ask.epoch, ask.number, result))  # type: ignore[arg-type]
+
+    async def _profile(self, action: Profile, seconds: float) -> Results | None:
+        """All ranks record, or none."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        if action.action == "record" and seconds <= action.seconds:
+            text = f"was not asked: {action.seconds:g} s are more than the call has"
+            return self._all("closed", "NotBegun", text)
+        if action.action == "stop":
+            return await self._door.ask(Act(action), seconds)
+        stop = Act(replace(action, action="stop"))
+        result = await self._door.ask(Act(replace(action, action="start")), seconds)
+        if result is not None and not result.ok and _any_changed(result):
+            self._begin(self._stop(stop))  # those that do not record say so, which is no matter
+        if result is None or not result.ok or action.action == "start":
+            return result
+        await asyncio.sleep(action.seconds)
+        return await self._door.ask(stop, until - loop.time())
+
+    async def _stop(self, stop: Act) -> None:
+        await self._door.ask(stop, UNDO_S)
 
     # ------------------------------------------------------------ changes
 
@@ -129,7 +167,7 @@ class Asked:
     @contextlib.asynccontextmanager
     async def _changing(self, action: Change) -> AsyncIterator[None]:
         self._fittings.changing = action
-        if isinstance(action, Sleep | Wake):
+        if isinstance(action, Sleep | Wake | UpdateWeights | PutWeights):
             self._changed(f"it was asked to {method_of(action)}")
         try:
             yield
@@ -154,7 +192,8 @@ class Asked:
         back = self._fittings.back(action)
         if back is None:
             return  # it was so before, and is
-        result = await self._door.ask(Act(back), UNDO_S)
+        seconds = REREAD_S if isinstance(back, PutWeights) else UNDO_S
+        result = await self._door.ask(Act(back), seconds)
         if result is None or result.ok or _began_anew(result):
             return
         worst = result.failures[0]
@@ -170,12 +209,21 @@ class Asked:
 
 def _compared(result: Results) -> Results:
     """Ranks on several hosts may have found different files at one path: that is no success."""
-    values = [each.value for each in result.results]
-    digests = {value.lora.digest for value in values if isinstance(value, LoraLoaded)}
-    if not result.ok or len(digests) < 2:
+    found = {_contents(each.value) for each in result.results}
+    if not result.ok or len(found) < 2:
         return result
     error = RankError("raised", "FilesDiffer", "the ranks have loaded different files")
     return PoolResult(tuple(replace(each, ok=False, error=error) for each in result.results))
+
+
+def _contents(value: Value) -> frozenset[tuple[str, str]]:
+    """Which files a rank has loaded."""
+    match value:
+        case LoraLoaded(lora=lora):
+            return frozenset({(lora.name, lora.digest)})
+        case WeightsUpdated(weights=weights):
+            return frozenset((each.component, each.digest) for each in weights)
+    return frozenset()
 
 
 def _not_begun(cleared: Results) -> Results:

@@ -237,7 +237,10 @@ class Outcome(Record, frozen=True):
 
 
 class Loaded(Record, frozen=True, tag="loaded"):
+    """`parts`: the components whose weights were read, and can be replaced."""
+
     info: ModelInfo
+    parts: list[str] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Outcomes(Record, frozen=True, tag="outcomes"):

@@ -64,6 +64,7 @@ class Keeper:
         keys: KeyPair | None = None,
     ) -> None:
         self.info: ModelInfo | None = None
+        self.parts: list[str] = []  # whose weights can be changed
         self.fittings = Fittings()
         self.warmed: tuple[int, int] | None = None
         self._options = options
@@ -244,7 +245,7 @@ class Keeper:
                 )
         if self.info is not None and info != self.info:
             raise CannotLoad(f"the model at {self._options.model} is not the one of before")
-        self.info = info
+        self.info, self.parts = info, result.first.value.parts
         return info
 
 

@@ -259,6 +259,8 @@ class Leader:
             media_store=self._options.media_store,
             may_land=self.engine.may_land,
             adapters=self.keeper.fittings.adapters,
+            parts=self.keeper.parts,
+            weights=self.keeper.fittings.weights,
         )
 
     def heartbeat(self, epoch: int) -> Heartbeat:
@@ -346,8 +348,9 @@ class Leader:
     def _tell(self, cause: str) -> None:
         ranks = self.keeper.ranks()
         keeper, epoch = self.keeper, self.control.epoch
-        warmed, adapters = keeper.warmed, keeper.fittings.adapters
-        self.control.send(StateChanged(epoch, self.life.state, cause, ranks, warmed, adapters))
+        had = (keeper.fittings.adapters, keeper.fittings.weights)
+        state = self.life.state
+        self.control.send(StateChanged(epoch, state, cause, ranks, keeper.warmed, *had))
 
     # ------------------------------------------------------------ the end
 

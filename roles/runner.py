@@ -49,7 +49,7 @@ from roles.split.sleeper import Asleep, Sleeper
 from roles.split.sparing import NoRoom
 from roles.stepping import Stepper, Turn
 from roles.telling import Telling
-from transfer.actions import Slept, Woken
+from transfer.actions import PutWeights, Slept, UpdateWeights, WeightsUpdated, Woken
 from transfer.errors import PayloadError
 from transfer.messages import ErrorInfo, Inputs, Role
 from transfer.payload import Packed, pack, unpack
@@ -175,9 +175,7 @@ class Runner:
     def sleep(self, level: int) -> Slept:
         """Frees the device. Raises RuntimeError while a request is amid its steps, and what
         `Sleeper.sleep` does."""
-        amid = sum(live.denoising is not None for live in self._live.values())
-        if amid:
-            raise RuntimeError(f"{amid} requests are being denoised")
+        self._check_idle()
         if self.program.encodings is not None:
             self.program.encodings.clear()
         return self._sleeper.sleep(level)
@@ -185,6 +183,25 @@ class Runner:
     def wake(self) -> Woken:
         """Raises what `Sleeper.wake` does."""
         return self._sleeper.wake()
+
+    def update(self, action: UpdateWeights | PutWeights) -> WeightsUpdated:
+        """Other weights from now on. Raises RuntimeError while a request is amid its steps, which
+        must not see two of them, and what `Exchange` does."""
+        exchange = self.program.exchange
+        if exchange is None:
+            raise Unsupported("the weights of this model stay what they are")
+        self.check_awake()
+        self._check_idle()
+        if self.program.encodings is not None:
+            self.program.encodings.clear()
+        if isinstance(action, UpdateWeights):
+            return exchange.update(action)
+        return exchange.put(action)
+
+    def _check_idle(self) -> None:
+        amid = sum(live.denoising is not None for live in self._live.values())
+        if amid:
+            raise RuntimeError(f"{amid} requests are being denoised")
 
     @property
     def _sleeper(self) -> Sleeper:

@@ -45,6 +45,7 @@ from roles.health import Health
 from roles.lifeline import tie_to
 from roles.logs import configure
 from roles.parallel import divide
+from roles.profiling import Profiling
 from roles.refusals import Unsupported
 from roles.runner import Runner
 from roles.split.adapters import Adapters
@@ -104,6 +105,9 @@ class Worker:
         self._cores = _cores(options)
         self._runner: Runner | None = None
         self._health = Health(options.device)
+        on_gpu = options.device.startswith("cuda")
+        self._settle = torch.cuda.synchronize if on_gpu else _nothing
+        self._profiling = Profiling(options.device, self._settle)
         self._call = 0  # the number of the one that it is at work on
         self._world: World | None = None
         self.apart = False
@@ -124,6 +128,7 @@ class Worker:
                     return
                 if (reply := self._answer(call)) is not None:
                     self._send(reply)
+                self._end_profile()
                 if self.apart:
                     return
 
@@ -165,6 +170,13 @@ class Worker:
             value, error, self.apart = None, _left(reason), True
         seconds = time.perf_counter() - began
         return Reply(call.call, error is None, value, error, seconds)
+
+    def _end_profile(self) -> None:
+        """A recording whose time is over ends, whatever becomes of it."""
+        try:
+            self._profiling.look()
+        except Exception as error:
+            log.error("what was recorded is lost: %s", error)
 
     def _collect(self, call: Collect) -> None:
         def answer(outcome: Outcome) -> None:
@@ -215,6 +227,10 @@ class Worker:
                 return runner.sleep(level)
             case actions.Wake():
                 return runner.wake()
+            case actions.UpdateWeights() | actions.PutWeights():
+                return runner.update(action)
+            case actions.Profile():
+                return self._profiling.act(action)
 
     def _adapters(self) -> Adapters:
         adapters = self._ready().program.adapters
@@ -231,20 +247,20 @@ class Worker:
             self._world.patience_s = self._options.patience
         if self._options.encoder_cache and "encoder" in call.roles:
             program.encodings = Encodings(self._options.encoder_cache, program.info.fingerprint)
-        on_gpu = self._options.device.startswith("cuda")
         self._runner = Runner(
             program,
             self._pool,
             self._options.rank,
             self._options.threads,
-            settle=torch.cuda.synchronize if on_gpu else _nothing,
+            settle=self._settle,
             slice_s=self._options.slice,
             wanted=self._wanted,
             cores=self._cores,
             tell=self._tell_steps,
             world=self._world,
         )
-        return Loaded(program.info)
+        parts = [] if program.exchange is None else program.exchange.components
+        return Loaded(program.info, parts)
 
     def _program(self, call: Load) -> Program:
         module, _, function = self._options.program.partition(":")

@@ -61,8 +61,50 @@ class Wake(Record, frozen=True, tag="wake"):
     """Take the weights back, and work again."""
 
 
-Action = Health | LoadLora | UnloadLora | ListLoras | Sleep | Wake
-Change = LoadLora | UnloadLora | Sleep | Wake
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+"""Of a component's weights: what `sha256sum *.safetensors | sha256sum` prints in its folder."""
+
+
+class UpdateWeights(Record, frozen=True, tag="update_weights"):
+    """Read other weights from `path`, a model's folder or that of one component, and put them in
+    the place of those that compute now. `checksum`: of one component, or of each by its name; what
+    the files have to be. `components`: those to change; none: all that the target computes with and
+    the folder has."""
+
+    path: Annotated[str, Meta(min_length=1, max_length=4096)]
+    checksum: Sha256 | dict[str, Sha256] | None = None
+    components: list[str] = []  # noqa: RUF012  # msgspec copies it
+
+
+class Profile(Record, frozen=True, tag="profile"):
+    """Record what each rank computes, and how long that takes. `record` does so for `seconds` and
+    answers then; `start` answers at once, and `stop` with what was recorded until then, or until
+    `seconds` were over. `path`: the folder for the traces, on each rank's host; none: a new one."""
+
+    action: Literal["record", "start", "stop"] = "record"
+    seconds: Annotated[float, Meta(gt=0, le=120)] = 10.0
+    path: Annotated[str, Meta(max_length=4096)] = ""
+
+
+class Weights(Record, frozen=True):
+    """What a component computes with: the weights in `path`, its folder, whose checksum is
+    `digest`. Both are empty of those that it was started with."""
+
+    component: str
+    path: str = ""
+    digest: str = ""
+
+
+class PutWeights(Record, frozen=True, tag="put_weights"):
+    """Compute with these: what others have, or what was before. Not asked for by operators."""
+
+    weights: list[Weights]
+
+
+Action = (
+    Health | LoadLora | UnloadLora | ListLoras | Sleep | Wake | UpdateWeights | PutWeights | Profile
+)
+Change = LoadLora | UnloadLora | Sleep | Wake | UpdateWeights | PutWeights
 """What all ranks do, or none."""
 
 METHODS: dict[str, type[Action]] = {
@@ -72,8 +114,10 @@ METHODS: dict[str, type[Action]] = {
     "list_loras": ListLoras,
     "sleep": Sleep,
     "wake": Wake,
+    "update_weights": UpdateWeights,
+    "profile": Profile,
 }
-"""By name, as on the wire and in HTTP."""
+"""By name, as in HTTP."""
 
 # ---------------------------------------------------------------- what is answered
 
@@ -139,9 +183,47 @@ class Woken(Record, frozen=True, tag="woken"):
     device_bytes: int
 
 
-Told = HealthReport | LoraLoaded | LoraUnloaded | Loras | Slept | Woken
+class WeightsFile(Record, frozen=True):
+    """What a component computes with now; `nbytes` of its files, 0 if none was read."""
+
+    component: str
+    path: str
+    digest: str
+    nbytes: int
+
+
+class WeightsUpdated(Record, frozen=True, tag="weights_updated"):
+    """Of the components that this rank computes with. `fresh`: some had other weights before."""
+
+    weights: list[WeightsFile]
+    fresh: bool
+
+
+class OpTime(Record, frozen=True):
+    """An operator: how often it ran, and its seconds without those of the operators within it, on
+    the CPU and on the device."""
+
+    name: str
+    calls: int
+    cpu_s: float
+    device_s: float
+
+
+class Profiled(Record, frozen=True, tag="profiled"):
+    """`file`: the trace, for chrome://tracing or Perfetto, once `recording` is over; `seconds` that
+    it covers. `top`: the operators that took most of them."""
+
+    recording: bool
+    file: str
+    seconds: float
+    top: list[OpTime]
+
+
+Told = HealthReport | LoraLoaded | LoraUnloaded | Loras | Slept | Woken | WeightsUpdated | Profiled
 
 
 def method_of(action: Action) -> str:
     """The name of its method."""
+    if isinstance(action, PutWeights):
+        return "put_weights"
     return next(name for name, kind in METHODS.items() if isinstance(action, kind))

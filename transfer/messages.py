@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from transfer.actions import Action, Adapter, Told
+from transfer.actions import Action, Adapter, Told, Weights
 from transfer.codec import Decoder, Message
 from transfer.codec import Record as Record
 from transfer.ends import RankEnd
@@ -355,7 +355,8 @@ class Register(Message, frozen=True, tag="register"):
 
     Registering again promises that nothing of an older epoch is written any more. `may_land`: the
     generations of grants whose writes failed in this process and may still land (`PushFailed`).
-    `adapters`: those that all its ranks have loaded.
+    `adapters`: those that all its ranks have loaded. `parts`: the components that compute in them;
+    `weights`: of those that compute with others than the model's own.
     """
 
     name: str
@@ -371,6 +372,8 @@ class Register(Message, frozen=True, tag="register"):
     media_store: str | None = None
     may_land: list[int] = []  # noqa: RUF012  # msgspec copies it
     adapters: list[Adapter] = []  # noqa: RUF012  # msgspec copies it
+    parts: list[str] = []  # noqa: RUF012  # msgspec copies it
+    weights: list[Weights] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Heartbeat(Message, frozen=True, tag="heartbeat"):
@@ -385,7 +388,8 @@ class Heartbeat(Message, frozen=True, tag="heartbeat"):
 class StateChanged(Message, frozen=True, tag="state_changed"):
     """The instance or one of its ranks changed state; `cause` is for people. `warmed`: of one that
     warms up, forwards that are behind it, and how many there are; None: nothing is known.
-    `adapters`: those that all its ranks have loaded."""
+    `adapters`: those that all its ranks have loaded; `weights`: of the components that compute with
+    others than the model's own."""
 
     epoch: int
     state: InstanceState
@@ -393,6 +397,7 @@ class StateChanged(Message, frozen=True, tag="state_changed"):
     ranks: list[RankInfo]
     warmed: tuple[int, int] | None = None
     adapters: list[Adapter] = []  # noqa: RUF012  # msgspec copies it
+    weights: list[Weights] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Accepted(Message, frozen=True, tag="accepted"):

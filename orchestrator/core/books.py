@@ -14,12 +14,12 @@ from orchestrator.core.history import History
 from orchestrator.core.instances import Instance
 from orchestrator.core.ledger import Ledger
 from orchestrator.core.registry import Registry
-from transfer.actions import Adapter
+from transfer.actions import Adapter, Weights
 from transfer.messages import ROLES, FromOrchestrator, InstanceState, Release, Role, Shelf
 
 if TYPE_CHECKING:
     from orchestrator.core.asking import Question
-    from orchestrator.core.changes import Change
+    from orchestrator.core.kinds import Change
     from orchestrator.core.sleeping import Rest
 
 RECENT = 32
@@ -32,8 +32,10 @@ class Books:
     `dispatch.settle` empties both at the end of each event. `heard` has the live instances, the
     one that has been silent for longest first. `copiers` are those of which a checkpoint may
     have to be copied. `questions` are those that instances are asked, by number; `changes` of
-    adapters are in line, and `rests` of those who are to sleep or to wake. `adapters` are those
-    that all denoisers are to have, of which one may be `leaving`."""
+    adapters and weights are in line, and `rests` of those who are to sleep or to wake. `adapters`
+    are those that all denoisers are to have, of which one may be `leaving`; `weights` what
+    components are to compute with, where those are not the model's own; of those that are in
+    `weights_known`, no instance is believed to know better."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -46,6 +48,8 @@ class Books:
         self.adapters: dict[str, Adapter] = {}
         self.adapters_changed = False  # by an operator, in this life
         self.leaving: str | None = None
+        self.weights: dict[str, Weights] = {}
+        self.weights_known: set[str] = set()
         self.history = History()
         self.forecast = Forecast()
         self.counters: Counter[str] = Counter()

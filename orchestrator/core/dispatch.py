@@ -20,6 +20,7 @@ from transfer.messages import Delivery, Drain, ErrorInfo, Grant, Push, Role, Wor
 # A promise is a convenience: without one the payload is staged first. So the search for an
 # instance that has enough slots for it is short.
 PROMISES_TRIED = 8
+FIRST: tuple[Role, ...] = ("encoder", "monolithic")  # what begins there has nothing computed yet
 
 
 def settle(books: Books) -> None:
@@ -103,6 +104,9 @@ def _drain(books: Books, instance: Instance) -> None:
 
 def _serve(books: Books, role: Role) -> None:
     """Gives the head of a line its room; the role is called again while that succeeds."""
+    if role in FIRST and changes.holds(books):
+        del books.calls[role]
+        return
     for queue in (books.ledger.wary[role], books.ledger.lines[role]):
         for attempt in queue.heads():
             if _place(books, attempt, role, queue):

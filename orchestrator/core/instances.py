@@ -143,7 +143,8 @@ class Instance:
     `uncopied` are attempts here with a checkpoint of which there is no copy yet; `estranged` says
     until when no copy is sent to somebody to whom one could not be written (`core.copies`).
 
-    `holds`: the adapters of its ranks, name and digest; `equipped` if all that the others have is
+    `holds`: the adapters of its ranks, name and digest; `weights`: the digests of its components'
+    weights, where they are not the model's own. It is `equipped` if all that the others have is
     among them, `tidy` if nothing else is; `equipping` while that is mended, which is tried again at
     `equip_at`. `resting`: it is about to sleep, and finishes what it has (`core.sleeping`).
     """
@@ -173,6 +174,7 @@ class Instance:
         self.draining = False
         self.drain_told = self.drain_sent = False
         self.holds: dict[str, str] = {}
+        self.weights: dict[str, str] = {}
         self.equipped = self.tidy = True
         self.equipping, self.equip_at = False, 0.0
         self.resting = False

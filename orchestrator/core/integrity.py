@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from orchestrator.core import dispatch
+from orchestrator.core import changes, dispatch
 from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.instances import Instance, Post
@@ -115,6 +115,8 @@ def _post(books: Books, post: Post) -> Iterator[str]:
     if post.next_parked() is not None and post.instance.live:
         yield "has capacity for what is parked"
     queues = (books.ledger.lines[post.role], books.ledger.wary[post.role])
+    if post.role in dispatch.FIRST and changes.holds(books):
+        return
     for head in (head for queue in queues for head in queue.heads()):
         if not dispatch.choice(books, head, post.role)(post):
             continue

@@ -2,8 +2,10 @@
 but decisions: the same code runs behind sockets and inside a simulation."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 from orchestrator.core import (
+    adapters,
     admission,
     asking,
     changes,
@@ -15,6 +17,7 @@ from orchestrator.core import (
     previews,
     sleeping,
     stages,
+    weights,
 )
 from orchestrator.core.attempts import Attempt
 from orchestrator.core.books import Books
@@ -35,7 +38,7 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.instances import Instance
 from orchestrator.core.view import ClusterView, look
-from transfer.actions import Adapter, LoadLora, Sleep, UnloadLora, Wake
+from transfer.actions import Adapter, LoadLora, Sleep, UnloadLora, UpdateWeights, Wake
 from transfer.messages import (
     DENOISES,
     Answered,
@@ -127,7 +130,11 @@ class Machine:
 
     def adapters(self) -> dict[str, Adapter]:
         """Those that requests may have on, in the order in which they were loaded."""
-        return changes.offered(self.books)
+        return adapters.offered(self.books)
+
+    def parts(self, names: Iterable[str]) -> set[str]:
+        """The components that these instances compute with."""
+        return weights.parts_of(self.books, names)
 
     def roster(self, role: Role) -> list[str]:
         """The names of the live instances of a role, in registered endpoint order."""
@@ -160,6 +167,8 @@ class Machine:
             case RemoveInstance(name=name):
                 membership.remove(books, name)
             case AskInstances(action=LoadLora() | UnloadLora()) if self._denoise(event.names):
+                changes.begin(books, event)
+            case AskInstances(action=UpdateWeights()) if self.parts(event.names):
                 changes.begin(books, event)
             case AskInstances(action=Sleep() | Wake()):
                 sleeping.begin(books, event)

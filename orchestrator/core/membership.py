@@ -135,8 +135,7 @@ def change_state(books: Books, instance: Instance, message: StateChanged) -> Non
     instance.reported = message.state
     instance.ranks = message.ranks
     instance.warmed = message.warmed
-    instance.holds = {each.name: each.digest for each in message.adapters}
-    changes.look(books, instance)
+    changes.adopt(books, instance, message)
     books.stir(instance)
     if message.state == "draining":
         _begin_drain(books, instance)
@@ -196,7 +195,7 @@ def _admit(books: Books, connection: bytes, info: Register) -> None:
     if ghost is not None:
         _reincarnate(books, ghost, instance)
     registry.enter(instance)
-    changes.adopt(books, instance)
+    changes.adopt(books, instance, info)
     books.heard[instance] = books.now
     books.stir(instance)
     books.count("instances_registered")

@@ -75,7 +75,7 @@ def _waits_for(books: Books, rest: Rest) -> str | None:
     """Why it cannot begin yet, for people."""
     instances = _instances(books, rest)
     if (books.changes and books.changes[0].begun) or any(x.equipping for x in instances):
-        return "adapters change"
+        return "adapters or weights change"
     busy = sum(instance.busy for instance in instances)
     if busy and isinstance(rest.action, Sleep):
         return f"{busy} requests are under way there"

@@ -19,6 +19,7 @@ from orchestrator.operator import (
     NotAlone,
     TooManyQuestions,
     UnknownAdapter,
+    UnknownComponent,
     UnknownTarget,
 )
 from transfer.actions import METHODS, Action, Told
@@ -31,7 +32,7 @@ MAX_S = 3600.0
 class RpcRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/cluster/rpc`."""
 
-    target: Annotated[str, Meta(description="A role, or the name of an instance.")]
+    target: Annotated[str, Meta(description="A role, the name of an instance, or all.")]
     method: Annotated[str, Meta(description=f"One of {', '.join(METHODS)}.")]
     args: Annotated[dict[str, Any] | None, Meta(description="What the method takes.")] = None
     timeout_s: Annotated[
@@ -97,6 +98,8 @@ class Rpc:
             raise bad_field("target", f"`target`: {error}", "not_alone") from None
         except UnknownAdapter as error:
             raise bad_field("args", f"`args`: {error}", "unknown_adapter") from None
+        except UnknownComponent as error:
+            raise bad_field("args", f"`args`: {error}", "unknown_component") from None
         except Conflict as error:
             raise ApiError(409, str(error), param="args", code="adapter_exists") from None
         except TooManyQuestions:

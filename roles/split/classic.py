@@ -26,6 +26,7 @@ from roles.split.components import part_of
 from roles.split.describe import describe
 from roles.split.door import Coroutine
 from roles.split.encodings import Encodings
+from roles.split.exchange import Exchange
 from roles.split.face import Face, StandIn
 from roles.split.fast import Fast
 from roles.split.outputs import samples
@@ -89,6 +90,7 @@ class ClassicProgram:
         self._adapters = Adapters(pipeline, self._real_denoisers(), speed)
         self.adapters: Adapters | None = self._adapters
         self.sleeper: Sleeper | None = None
+        self.exchange: Exchange | None = None
         info = describe(pipeline, name, fingerprint, self._arguments, why_not)
         self.info: ModelInfo = self._fast.describe(info)
 

@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import diffusers
@@ -20,7 +21,7 @@ from safetensors import safe_open
 
 from roles.split import skeleton
 from roles.split.face import StandIn, Unposed
-from roles.split.folder import ComponentEntry, Folder
+from roles.split.folder import ComponentEntry, Folder, weights_in
 from roles.split.program import ModelError
 from roles.split.quantizing import quantization_config
 from roles.split.quirks import poses
@@ -55,14 +56,14 @@ class Loader:
     device: torch.device
     quantize: str | None = None
 
-    def real(self, entry: ComponentEntry) -> Any:
-        """The component with its weights; or, if it has none, the tokenizer, processor or
-        scheduler that it is. Raises ModelError."""
-        kind, path = component_class(entry), self.folder.of(entry)
+    def real(self, entry: ComponentEntry, elsewhere: Path | None = None) -> Any:
+        """The component with its weights, or with those of a folder `elsewhere`; or, if it has
+        none, the tokenizer, processor or scheduler that it is. Raises ModelError."""
+        kind, path = component_class(entry), elsewhere or self.folder.of(entry)
         with self._telling("load", entry):
             if not is_module(kind):
                 return kind.from_pretrained(path)
-            if not self.folder.weights(entry):
+            if not (weights_in(path) if elsewhere else self.folder.weights(entry)):
                 raise FileNotFoundError("there is no safetensors file")
             options = self._options(kind) | self._quantized(kind, entry)
             return kind.from_pretrained(path, **options).to(self.device).eval()

@@ -86,11 +86,16 @@ class Folder:
 
     def weights(self, entry: ComponentEntry) -> list[Path]:
         """The component's safetensors files, fetched if need be."""
-        found = sorted(self.of(entry).glob("*.safetensors"))
+        found = weights_in(self.of(entry))
         if not found and self.fetch is not None:
             self.fetch(entry.name)
-            found = sorted(self.of(entry).glob("*.safetensors"))
+            found = weights_in(self.of(entry))
         return found
+
+
+def weights_in(path: Path) -> list[Path]:
+    """The safetensors files of one component's folder."""
+    return sorted(path.glob("*.safetensors"))
 
 
 def find(model: str | os.PathLike[str]) -> Folder:

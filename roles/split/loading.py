@@ -16,6 +16,7 @@ from roles.split.classic import ClassicProgram
 from roles.split.compiling import compile_blocks
 from roles.split.components import DType, Loader, brief, component_class, is_module, part_of
 from roles.split.context import divide_tokens
+from roles.split.exchange import Exchange
 from roles.split.face import StandIn
 from roles.split.fingerprint import fingerprint
 from roles.split.folder import Folder, find
@@ -73,6 +74,7 @@ def _load(
         _prepare(pipeline, speed, device, world)
     program = ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, reason, speed)
     program.sleeper = _sleeper(folder, loader, program, speed)
+    program.exchange = Exchange(program.sleeper, loader, speed)
     return program
 
 
@@ -81,7 +83,7 @@ def _sleeper(
 ) -> Sleeper:
     """Of the modules that are real here, each with how to read it again."""
     parts = {
-        entry.name: Part(module, partial(loader.real, entry), folder.weights(entry))
+        entry.name: Part.of(module, partial(loader.real, entry), folder.weights(entry))
         for entry in folder.components
         if isinstance(module := program.pipeline.components.get(entry.name), torch.nn.Module)
         and not isinstance(module, StandIn)

@@ -23,6 +23,7 @@ from transfer.messages import Inputs, ModelInfo
 if TYPE_CHECKING:
     from roles.split.adapters import Adapters
     from roles.split.encodings import Encodings
+    from roles.split.exchange import Exchange
     from roles.split.sleeper import Sleeper
 
 
@@ -186,11 +187,13 @@ class Denoising(Protocol):
 class Program(Protocol):
     """A loaded model in one or more roles. Requests share its weights, and `encodings`: the cache
     of what `encode` computed, if whoever runs it gives it one. `adapters`: None if it never has
-    any. `sleeper`: None if its weights stay where they are."""
+    any. `sleeper`: None if its weights stay where they are; `exchange`: None if they stay what they
+    are."""
 
     encodings: "Encodings | None"
     adapters: "Adapters | None"
     sleeper: "Sleeper | None"
+    exchange: "Exchange | None"
 
     @property
     def info(self) -> ModelInfo:

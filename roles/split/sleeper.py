@@ -25,15 +25,25 @@ class Asleep(Exception):
 @dataclass(frozen=True)
 class Part:
     """A component whose weights are real here. `read` makes it once more, with the weights of these
-    `files`, on the device."""
+    `files`, on the device; `identity` says which files they were when they were read."""
 
     module: Any
     read: Callable[[], Any]
     files: list[Path]
+    identity: Identity
+
+    @classmethod
+    def of(cls, module: Any, read: Callable[[], Any], files: list[Path]) -> "Part":
+        return cls(module, read, files, identity(files))
+
+    @property
+    def changed(self) -> bool:
+        """The files are other ones by now."""
+        return identity(self.files) != self.identity
 
 
 class Sleeper:
-    """The parts of one program. `level`: 0 awake, 1 the weights lie in the host's memory, 2 they
+    """The `parts` of one program. `level`: 0 awake, 1 the weights lie in the host's memory, 2 they
     are nowhere.
 
     Modules stay the same objects all the time, so whatever knows them goes on knowing them. Tensors
@@ -49,11 +59,10 @@ class Sleeper:
         speed: Speed | None,
     ) -> None:
         self.level = 0
-        self._parts = dict(parts)
+        self.parts = dict(parts)
         self._device = device
         self._adapters = adapters
         self._speed = speed
-        self._files = self._identity()
 
     def sleep(self, level: int) -> Slept:
         """Raises `Unsupported`; ValueError if it sleeps at the other level."""
@@ -93,11 +102,11 @@ class Sleeper:
     def _move(self, device: Any) -> None:
         """What cannot be moved there is moved back."""
         try:
-            for part in self._parts.values():
+            for part in self.parts.values():
                 part.module.to(device)
         except BaseException:
             back = self._device if torch.device(device).type == "cpu" else "cpu"
-            for part in self._parts.values():
+            for part in self.parts.values():
                 part.module.to(back)
             _give_back()
             raise
@@ -105,29 +114,24 @@ class Sleeper:
     def _drop(self) -> None:
         if self._adapters is not None:
             self._adapters.put_away()
-        for part in self._parts.values():
+        for part in self.parts.values():
             part.module.to("meta")
 
     def _read(self) -> None:
         try:
-            if self._identity() != self._files:
+            if any(part.changed for part in self.parts.values()):
                 raise ValueError(
                     "the model's files have changed on disk since its weights were read"
                 )
-            for part in self._parts.values():
+            for part in self.parts.values():
                 _graft(part.module, part.read())
             if self._adapters is not None:
                 self._adapters.bring_back()
         except BaseException:
-            for part in self._parts.values():
+            for part in self.parts.values():
                 part.module.to("meta")
             _give_back()
             raise
-
-    def _identity(self) -> Identity:
-        files = sorted(file for part in self._parts.values() for file in part.files)
-        told = ((str(file), file.stat()) for file in files)
-        return tuple((path, x.st_ino, x.st_size, x.st_mtime_ns) for path, x in told)
 
     def _used(self) -> tuple[int, int]:
         """Bytes of this process: on its device, and in the host's memory."""
@@ -135,6 +139,12 @@ class Sleeper:
         if self._device.type != "cuda":
             return 0, host
         return torch.cuda.memory_reserved(self._device), host
+
+
+def identity(files: list[Path]) -> Identity:
+    """What tells these files from later ones at the same paths."""
+    told = ((str(file), file.stat()) for file in files)
+    return tuple((path, x.st_ino, x.st_size, x.st_mtime_ns) for path, x in told)
 
 
 def _graft(module: torch.nn.Module, fresh: torch.nn.Module) -> None:

@@ -503,3 +503,73 @@ async def test_v4_a_rank_that_falls_asleep_too_late_is_woken_with_the_others(sta
     fault.unlink()
     await eventually(stage.is_ready)
     assert picture_of(await stage.make(110)) == 113
+
+
+# ---------------------------------------------------------------- weights
+
+
+async def update(stage: Stage, path: str = "/w1", **fields: Any) -> dict[str, Any]:
+    return await stage.rpc("update_weights", target="monolithic", args={"path": path}, **fields)
+
+
+async def test_v1_weights_that_one_rank_cannot_read_are_put_back_in_the_others(
+    stage: Stage,
+) -> None:
+    fault = stage.fault("update_weights", "raise")
+    told = await update(stage)
+    fault.unlink()
+    ranks = told["instances"][NAME]["ranks"]
+    assert [rank["ok"] for rank in ranks.values()] == [True, False, True, True]
+    assert "in misbehave" in ranks["1"]["error"]["traceback"]
+    assert (told["ok"], told["undone"]) == (False, True)
+    assert picture_of(await stage.make(120)) == 123
+
+
+async def test_v3_new_ranks_compute_with_what_those_before_them_had(stage: Stage) -> None:
+    told = await update(stage)
+    assert (told["ok"], told["undone"]) == (True, None)
+    values = [rank["value"] for rank in told["instances"][NAME]["ranks"].values()]
+    assert [value["weights"][0]["digest"] for value in values] == ["of /w1"] * RANKS
+    assert picture_of(await stage.make(130)) == 233
+    pids = await stage.pids()
+    stage.fault("health", "kill")
+    assert not (await stage.rpc())["ok"]
+
+    async def back() -> bool:
+        return await stage.is_ready() and not set(pids) & set(await stage.pids())
+
+    await eventually(back)
+    assert picture_of(await stage.make(131)) == 234
+
+
+async def test_a_component_that_nobody_has_is_refused(stage: Stage) -> None:
+    args = {"path": "/w1", "components": ["unet"]}
+    body = {"target": "all", "method": "update_weights", "args": args}
+    reply = await stage.client.post("/v1/cluster/rpc", json=body)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "unknown_component")
+    assert "computes with ['net']" in reply.json()["error"]["message"]
+
+
+# ---------------------------------------------------------------- profiles
+
+
+async def test_every_rank_records_for_a_while(stage: Stage) -> None:
+    told = await stage.rpc("profile", args={"seconds": 0.05})
+    values = [rank["value"] for rank in told["instances"][NAME]["ranks"].values()]
+    assert [value["file"] for value in values] == [f"trace.{rank}" for rank in range(RANKS)]
+    assert not any(value["recording"] for value in values)
+    told = await stage.rpc("profile", args={"seconds": 5.0}, timeout_s=5.0)
+    assert told["instances"][NAME]["ranks"]["0"]["error"]["type"] == "NotBegun"
+
+
+async def test_v1_what_one_rank_cannot_record_no_rank_does(stage: Stage) -> None:
+    fault = stage.fault("profile", "raise")
+    told = await stage.rpc("profile", args={"action": "start"})
+    fault.unlink()
+    ranks = told["instances"][NAME]["ranks"]
+    assert [rank["ok"] for rank in ranks.values()] == [True, False, True, True]
+
+    async def recorded() -> bool:
+        return (await stage.rpc("profile", args={"seconds": 0.05}))["ok"]
+
+    await eventually(recorded)

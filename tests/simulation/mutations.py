@@ -316,6 +316,27 @@ MUTATIONS = [
         "    books.registry.lay(instance)\n",
     ),
     Mutation(
+        "let requests begin while weights change",
+        f"{CORE}/dispatch.py",
+        "    if role in FIRST and changes.holds(books):\n",
+        "    if role in FIRST and books.now < 0:\n",
+        rare=True,
+    ),
+    Mutation(
+        "change the weights of requests that are under way",
+        f"{CORE}/weights.py",
+        "        if begun:\n",
+        "        if begun < 0:\n",
+        rare=True,
+    ),
+    Mutation(
+        "give work to instances that have other weights",
+        f"{CORE}/changes.py",
+        "equipped = weights.fits(books, instance) and adapters",
+        "equipped = adapters",
+        rare=True,
+    ),
+    Mutation(
         "put instances to sleep with what they have",
         f"{CORE}/sleeping.py",
         "    if busy and isinstance(rest.action, Sleep):\n",

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from tests.simulation.questions import Asleep, Held, do
+from tests.simulation.questions import Asleep, Held, do, parts_of
 from tests.support.bench import KIB, register
-from transfer.actions import Action, Adapter, Sleep, Told
+from transfer.actions import Action, Adapter, PutWeights, Sleep, Told, UpdateWeights
 from transfer.messages import (
     Abort,
     Aborted,
@@ -105,8 +105,15 @@ class Process:
     inbox: deque[Any] = field(default_factory=deque)
     outbox: deque[Any] = field(default_factory=deque)
 
+    def __post_init__(self) -> None:
+        self.held = self._fresh()
+
     def __repr__(self) -> str:
         return f"{self.name}/{self.incarnation}@{self.epoch}"
+
+    def _fresh(self) -> Held:
+        """Ranks that have just begun."""
+        return Held(parts=parts_of(self.roles))
 
     @property
     def denoises(self) -> bool:
@@ -138,6 +145,8 @@ class Process:
             pool=PoolAddress(self.slots, KIB, offset=self.pid),
             host=HostInfo("host", "boot", self.pid, 1),
             adapters=self.adapters,
+            parts=self.held.parts,
+            weights=list(self.held.weights.values()),
             ranks=[RankInfo(0, self.pid, "sleeping" if self.held.level else "ready")],
             may_land=[grant.generation for grant in self.may_land],
         )
@@ -207,6 +216,8 @@ class Process:
         assert busy < self.capacity, f"{self} is given more than it takes"
         assert not self.held.level, f"{self} is given work while it sleeps"
         turns = self.world.random.randint(0, 8 if work.role == "denoiser" else 4)
+        if work.delivery is None:
+            self.world.made[key] = self.held.shared
         job = self.jobs[key] = Job(work, turns, work.delivery is None)
         self._receive(job, work.grant)
 
@@ -227,6 +238,8 @@ class Process:
         if kept is not None:
             if not push.copy:
                 del self.kept[place]
+            made = self.world.made
+            made[push.request, push.attempt] = made.get((push.request, push.held), "")
             work = replace(kept.work, attempt=push.attempt, role=push.role)
             job = Job(work, 0, read=True, nbytes=kept.nbytes, staged=True, computing=False)
             job.shelf, job.copy = shelf, push.copy
@@ -248,22 +261,23 @@ class Process:
             self.say(Answered(self.epoch, ask.number, PoolResult((result,))))
 
     def _do(self, action: Action) -> RankResult[Told]:
-        if isinstance(action, Sleep) and not self.held.level:
+        other = isinstance(action, UpdateWeights | PutWeights)
+        if (isinstance(action, Sleep) or other) and not self.held.level:
             computing = [job for job in self.jobs.values() if job.computing and not job.aborted]
-            assert not computing, f"{self} is to sleep while it computes {computing}"
+            assert not computing, f"{self} is asked for {action} while it computes {computing}"
         level = self.held.level
         try:
             result = RankResult(0, self.pid, True, do(action, self.held))
         except Asleep as error:
             refusal = RankError("raised", "Asleep", str(error))
             result = RankResult(0, self.pid, False, None, refusal)
-        if level != self.held.level:
+        if level != self.held.level or other:
             self.tell_state("it was asked to")
         return result
 
     def reload(self) -> None:
         """New ranks, with nothing of what the old ones had."""
-        self.held = Held()
+        self.held = self._fresh()
         for job in [each for each in self.jobs.values() if each.read and each.computing]:
             if not (job.writing or job.staged):
                 error = ErrorInfo("rank_died", "it begins anew", instance=self.name, bystander=True)
@@ -273,7 +287,8 @@ class Process:
     def tell_state(self, cause: str, state: InstanceState | None = None) -> None:
         at_rest: InstanceState = "sleeping" if self.held.level else "ready"
         state = state or ("draining" if self.draining else at_rest)
-        self.say(StateChanged(self.epoch, state, cause, [], adapters=self.adapters))
+        had = (self.adapters, list(self.held.weights.values()))
+        self.say(StateChanged(self.epoch, state, cause, [], None, *had))
 
     @property
     def adapters(self) -> list[Adapter]:
@@ -321,6 +336,9 @@ class Process:
                 self._end(job, Failed(*self._about(job), error, self._unused(job)))
                 return
             assert found == delivery.generation, f"{self} reads {found}, not {delivery.generation}"
+        made = self.world.made.get(self._key(job), "")
+        if job.work.preview_of is None:
+            assert made == self.held.shared, f"{self} goes on with what {made!r} has made"
         self.say(Accepted(*self._about(job), delivery.generation))
 
     def _compute(self, job: Job) -> None:

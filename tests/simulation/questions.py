@@ -15,22 +15,34 @@ from transfer.actions import (
     LoraFile,
     LoraLoaded,
     LoraUnloaded,
+    PutWeights,
     Sleep,
     Slept,
     Told,
     UnloadLora,
+    UpdateWeights,
     Wake,
+    Weights,
+    WeightsFile,
+    WeightsUpdated,
     Woken,
 )
 from transfer.messages import Lora
 
 NOBODY = "nobody-0"
+SHARED = "all"
+"""A component that every role computes with, so that a request shows if its weights have changed
+under way."""
+PARTS = {"encoder": ["text"], "denoiser": ["net"], "decoder": ["vae"]}
+PATHS = ["/w1", "/w2", "/w3"]
+"""Where other weights are."""
 VALUES: dict[type[Action], type[Told]] = {
     Health: HealthReport,
     LoadLora: LoraLoaded,
     UnloadLora: LoraUnloaded,
     Sleep: Slept,
     Wake: Woken,
+    UpdateWeights: WeightsUpdated,
 }
 
 
@@ -40,17 +52,35 @@ class Asleep(RuntimeError):
 
 @dataclass
 class Held:
-    """What a scripted rank has: adapters, name and digest; the level at which it sleeps."""
+    """What a scripted rank has: adapters, name and digest; the level at which it sleeps; the
+    weights of its parts, where they are not the model's own."""
 
     loaded: dict[str, str] = field(default_factory=dict)
     level: int = 0
+    parts: list[str] = field(default_factory=list)
+    weights: dict[str, Weights] = field(default_factory=dict)
+
+    @property
+    def shared(self) -> str:
+        """With which weights it computes."""
+        return self.weights[SHARED].digest if SHARED in self.weights else ""
+
+    def lacks(self, wanted: dict[str, Weights]) -> list[str]:
+        """The parts whose weights are other ones."""
+        mine, theirs = ({x: y.get(x) for x in self.parts} for y in (self.weights, wanted))
+        return [part for part in self.parts if mine[part] != theirs[part]]
+
+
+def parts_of(roles: Iterable[str]) -> list[str]:
+    own = (part for role in roles for part in PARTS.get(role, ["text", "net", "vae"]))
+    return [*own, SHARED]
 
 
 def do(action: Action, held: Held) -> Told:
     """What a scripted rank does. Raises `Asleep`."""
     loaded = held.loaded
     match action:
-        case LoadLora() | UnloadLora() if held.level:
+        case LoadLora() | UnloadLora() | UpdateWeights() | PutWeights() if held.level:
             raise Asleep(f"{action} of one that sleeps")
         case LoadLora(name, path):
             fresh, loaded[name] = name not in loaded, f"of {path}"
@@ -65,7 +95,20 @@ def do(action: Action, held: Held) -> Told:
         case Wake():
             before, held.level = held.level, 0
             return Woken(before, 0)
+        case UpdateWeights(path, components=components):
+            return put([Weights(x, path, f"of {path}") for x in components], held)
+        case PutWeights(weights):
+            return put(weights, held)
     return HealthReport("cpu", None, True, 0, 1)
+
+
+def put(weights: Iterable[Weights], held: Held) -> WeightsUpdated:
+    mine = [each for each in weights if each.component in held.parts]
+    for each in mine:
+        held.weights.pop(each.component, None)
+        if each.digest:
+            held.weights[each.component] = each
+    return WeightsUpdated([WeightsFile(x.component, x.path, x.digest, 1) for x in mine], True)
 
 
 class Questions:
@@ -93,6 +136,9 @@ class Questions:
         name, chance = self.dice.choice("ab"), self.dice.random()
         if chance < 0.25:
             return Health()
+        if chance < 0.29:
+            components = self.dice.choice([[], [SHARED], ["net"], ["text"]])
+            return UpdateWeights(self.dice.choice(PATHS), components=components)
         if chance < 0.33:
             return Sleep(self.dice.choice([1, 2]))
         if chance < 0.45:

@@ -88,6 +88,7 @@ class World:
         self.crashes = 0
         self.watched: dict[int, tuple[str, int]] = {}  # pid → name and epoch
         self.written: dict[int, tuple[str, int]] = {}  # generation → what the header names
+        self.made: dict[tuple[str, int], str] = {}  # with which weights attempts have begun
         self.victims: Counter[tuple[int, str]] = Counter()  # (life, request) → workers it killed
         self._broken: list[bytes] = []
         self._count = 0
@@ -505,12 +506,16 @@ class World:
         found = [f"{change} is not over" for change in (*books.changes, *books.rests)]
         for process in self.processes:
             instance = books.registry.by_connection.get(process.connection)
-            if instance is None or instance.draining or "denoiser" not in process.roles:
+            if instance is None or instance.draining:
                 continue
             if bool(process.held.level) != (instance.state == "sleeping"):
                 found.append(f"{process} sleeps at {process.held.level}, {instance.state} is known")
             if process.held.level:
                 continue  # it gets what it lacks when it is woken
+            if lacking := process.held.lacks(books.weights):
+                found.append(f"{process} has other weights of {lacking}")
+            if "denoiser" not in process.roles:
+                continue
             wanted = {adapter.name: adapter.digest for adapter in books.adapters.values()}
             if process.held.loaded != wanted:
                 found.append(f"{process} has {process.held.loaded}, not {wanted}")

@@ -1,9 +1,10 @@
 """A rank without torch that serves `monolithic`: python -m tests.support.plain_rank.
 
 It is up in a tenth of the time of `roles.rank`, and answers the same calls. A picture's red tells
-the seed and the steps that were taken. `--model PATH`: a folder in which a test writes what goes
-wrong: a file AT.RANK, where AT is a method, "begin", "step" or "collect", and its text one of those
-below. AT.struck has the monotonic time at which it last did.
+the seed, the steps that were taken, and whether the weights are the model's own. `--model PATH`: a
+folder in which a test writes what goes wrong: a file AT.RANK, where AT is a method, "begin", "step"
+or "collect", and its text one of those below. AT.struck has the monotonic time at which it last
+did.
 
 raise   it raises
 second  it raises from the next time on
@@ -58,6 +59,8 @@ from transfer.messages import Inputs, ModelInfo, Parameter
 from transfer.results import RankError
 
 PARAMETERS = [Parameter("prompt", "str", True), Parameter("num_inference_steps", "int", False)]
+PART = "net"
+OTHER = 100  # what other weights than the model's own add to a picture's red
 PARTS = ["transformer"]
 INFO = ModelInfo("plain", "PlainPipeline", "p1", "image", PARAMETERS)
 
@@ -83,6 +86,8 @@ class PlainRank:
         self.computed_at: float | None = None
         self.loras: dict[str, actions.LoraFile] = {}
         self.level = 0  # at which it sleeps
+        self.digest = ""  # of its weights
+        self.recording = False
         self.stubborn = False
 
     def serve(self) -> None:
@@ -108,7 +113,7 @@ class PlainRank:
         match call:
             case Load(model=model):
                 self.folder = Path(model)
-                return Loaded(INFO)
+                return Loaded(INFO, [PART])
             case Act(action):
                 differs = self.misbehave(actions.method_of(action)) == "differs"
                 return self.act(action, f" of rank {self.rank}" * differs)
@@ -144,6 +149,22 @@ class PlainRank:
             case actions.Wake():
                 before, self.level = self.level, 0
                 return actions.Woken(before, 0)
+            case actions.UpdateWeights(path):
+                return self.put(actions.Weights(PART, path, f"of {path}{mark}"))
+            case actions.PutWeights(weights=(weights,)):
+                return self.put(weights)
+            case actions.Profile(what):
+                if self.recording == (what == "start"):
+                    raise ValueError(f"{what} of what is {self.recording=}")
+                self.recording = not self.recording
+                return actions.Profiled(self.recording, f"trace.{self.rank}", 1.0, [])
+        raise AssertionError(action)
+
+    def put(self, weights: actions.Weights) -> actions.WeightsUpdated:
+        assert not self.level, "it sleeps"
+        fresh, self.digest = self.digest != weights.digest, weights.digest
+        file = actions.WeightsFile(PART, weights.path, weights.digest, 1)
+        return actions.WeightsUpdated([file], fresh)
 
     def step(self, key: Key) -> Outcome:
         self.misbehave("step")
@@ -161,7 +182,8 @@ class PlainRank:
     def collect(self, key: Key) -> Outcome:
         """Only the first rank makes files."""
         live, nothing = self.live[key], self.misbehave("collect") == "nothing"
-        media = [] if self.rank or nothing else [picture(live.inputs.seed + live.step)]
+        red = live.inputs.seed + live.step + (OTHER if self.digest else 0)
+        media = [] if self.rank or nothing else [picture(red)]
         return Outcome(*key, done=True, media=media)
 
     def misbehave(self, at: str) -> str:

@@ -64,6 +64,7 @@ class ScriptedProgram:
     encodings: Any = None  # what a rank gives it
     adapters: Any = None  # it takes none
     sleeper: Any = None
+    exchange: Any = None
 
     def __init__(self, model: str = "fine", speed: Speed | None = None) -> None:
         self._model = model

@@ -36,7 +36,7 @@ def pixels(program: Any, *loras: Lora) -> Any:
 
 
 def weights(program: Any) -> list[torch.Tensor]:
-    parts = program.sleeper._parts.values()
+    parts = program.sleeper.parts.values()
     return [tensor for part in parts for tensor in part.module.parameters()]
 
 

@@ -6,6 +6,7 @@ the payload of that request shows in the result (I6, I12).
 
 import xxhash
 
+from tests.simulation.questions import PATHS
 from transfer.header import HEADER_BYTES
 from transfer.messages import SPLIT_ROUTE, Inputs, Role
 
@@ -14,6 +15,7 @@ SIZES = (200, 1500, 4096, 5000, 9000)
 
 
 _MARK = b"a checkpoint"
+WEIGHTS = ["", *(f"of {path}" for path in PATHS)]
 
 
 def first(inputs: Inputs) -> bytes:
@@ -26,23 +28,28 @@ def steps(value: bytes) -> int:
     return 1 + value[1] % 16
 
 
-def step(value: bytes) -> bytes:
+def step(value: bytes, weights: str) -> bytes:
     """The state after one more step."""
-    return xxhash.xxh3_128_digest(value + b"step")
+    return xxhash.xxh3_128_digest(value + b"step" + weights.encode())
 
 
-def then(value: bytes, role: Role) -> bytes:
-    return xxhash.xxh3_128_digest(value + role.encode())
+def then(value: bytes, role: Role, weights: str) -> bytes:
+    return xxhash.xxh3_128_digest(value + role.encode() + weights.encode())
 
 
-def expected(inputs: Inputs) -> str:
-    """The picture that this request has to become; `monolithic` computes all stages."""
+def expected(inputs: Inputs) -> set[str]:
+    """The pictures that this request may become: all of it with the same weights. `monolithic`
+    computes all stages."""
+    return {_picture(inputs, weights) for weights in WEIGHTS}
+
+
+def _picture(inputs: Inputs, weights: str) -> str:
     value = first(inputs)
     for role in SPLIT_ROUTE:
         if role == "denoiser":
             for _ in range(steps(value)):
-                value = step(value)
-        value = then(value, role)
+                value = step(value, weights)
+        value = then(value, role, weights)
     return value.hex()
 
 
@@ -53,11 +60,12 @@ def preview(value: bytes) -> bytes:
 
 def expected_previews(inputs: Inputs) -> set[str]:
     """After each step but the last."""
-    value = then(first(inputs), "encoder")
     found = set()
-    for _ in range(steps(value) - 1):
-        value = step(value)
-        found.add(then(preview(value), "decoder").hex())
+    for weights in WEIGHTS:
+        value = then(first(inputs), "encoder", weights)
+        for _ in range(steps(value) - 1):
+            value = step(value, weights)
+            found.add(then(preview(value), "decoder", weights).hex())
     return found
 
 

@@ -38,8 +38,9 @@ from roles.calls import (
 from roles.scheduler import SINGLE_UNIT
 from tests.simulation.engines import compute
 from tests.simulation.engines.clock import LIFE
-from tests.simulation.questions import Held, do
+from tests.simulation.questions import Held, do, parts_of
 from tests.support.bench import MODEL
+from transfer.actions import Action, PutWeights, Told, UpdateWeights
 from transfer.header import HEADER_BYTES
 from transfer.made import ImageMade
 from transfer.messages import SPLIT_ROUTE, ErrorInfo, Inputs, Role
@@ -83,8 +84,8 @@ class Rank:
         self.host = "here"
         self.death: str | None = None
         self.live: dict[Key, Live] = {}
-        self.held = Held()
         self._process = cast("Process", life.process)
+        self.held = Held(parts=parts_of(self._process.roles))
         self._world = self._process.world
         self._on_frame, self._on_death = on_frame, on_death
         self._frames, self._answers = Frames(), Frames()
@@ -206,7 +207,7 @@ class Rank:
             case Load():
                 if self._world.strikes("load"):
                     raise RuntimeError("no such file")
-                return Loaded(MODEL)
+                return Loaded(MODEL, self.held.parts)
             case Begin():
                 return Outcomes([self._begin(call)])
             case Peek():
@@ -219,7 +220,7 @@ class Rank:
             case Act():
                 if self._world.strikes("rank error"):
                     raise RuntimeError("scripted")
-                return do(call.action, self.held)
+                return self._act(call.action)
             case Store():
                 return self._store(call)
             case Collect():
@@ -227,6 +228,12 @@ class Rank:
             case Drop(request=request, attempt=attempt):
                 self.live.pop((request, attempt), None)
         return None
+
+    def _act(self, action: Action) -> Told:
+        amid = [key for key, live in self.live.items() if live.steps and not live.done]
+        if amid and isinstance(action, UpdateWeights | PutWeights):
+            raise RuntimeError(f"{amid} are being denoised")
+        return do(action, self.held)
 
     def _known(self, key: Key, what: str) -> Live:
         if key not in self.live:
@@ -263,7 +270,7 @@ class Rank:
 
     def _steps(self, live: Live) -> int:
         if live.role == "monolithic":
-            live.value = compute.then(live.value, "encoder")
+            live.value = compute.then(live.value, "encoder", self.held.shared)
         return compute.steps(live.value)
 
     def _peek(self, call: Peek) -> Outcome:
@@ -284,7 +291,7 @@ class Rank:
             marked = None
             taken = self._slice(live.steps - live.step)
             for _ in range(taken):
-                live.value, live.step = compute.step(live.value), live.step + 1
+                live.value, live.step = compute.step(live.value, self.held.shared), live.step + 1
                 marked = self._checkpoint(live) or marked
                 self._tell(call, StepDone(*key, live.step, live.steps))
             if live.step < live.steps:
@@ -297,7 +304,7 @@ class Rank:
                 )
         roles = SPLIT_ROUTE[1:] if live.role == "monolithic" else (live.role,)
         for role in roles:
-            live.value = compute.then(live.value, role)
+            live.value = compute.then(live.value, role, self.held.shared)
         live.done = True
         last = live.role in ("decoder", "monolithic")
         return Outcome(

@@ -357,7 +357,7 @@ class World:
             return
         for media in result.media:
             found = self._files.get(media.id)  # None: its process has ended since
-            if found is not None and found[1] != compute.expected(inputs):
+            if found is not None and found[1] not in compute.expected(inputs):
                 self.wrong(f"{id} is another picture than it has to be")
         self.release(result.media)
 
@@ -420,7 +420,7 @@ class World:
         found = [f"{change} is not over" for change in (*books.changes, *books.rests)]
         for instance in books.registry.live.values():
             excused = instance.draining or instance.state == "sleeping"
-            if "denoiser" in instance.posts and not (instance.tidy or excused):
+            if not (instance.tidy or excused):
                 found.append(f"{instance} waits to be equipped")
         for rank in [rank for process in self.living for rank in process.ranks]:
             named = books.registry.by_name.get(rank._process.name)
@@ -428,7 +428,11 @@ class World:
                 known = named.reported == "sleeping"
                 if bool(rank.held.level) != known:
                     found.append(f"rank {rank.rank} of {named} sleeps at {rank.held.level}")
-            if named is None or "denoiser" not in named.posts or not named.available:
+            if named is None or not named.available:
+                continue
+            if lacking := rank.held.lacks(books.weights):
+                found.append(f"rank {rank.rank} of {named} has other weights of {lacking}")
+            if "denoiser" not in named.posts:
                 continue
             wanted = {x.name: x.digest for x in books.adapters.values()}
             if wanted != rank.held.loaded:

@@ -1,0 +1,148 @@
+"""LoRA adapters of the cluster: every instance that denoises has the same ones, or gets no work.
+
+load      asked of all that denoise ── all did ──▶ requests may have it on
+          └─ some did not ──▶ unloaded again where it was loaded, or may have been
+unload    offered no more ─▶ nobody has it on any more ─▶ asked of all ── all did ──▶ gone
+          └─ some did not ──▶ loaded again where it was unloaded, and offered again
+"""
+
+from orchestrator.core.asking import Replies
+from orchestrator.core.books import Books
+from orchestrator.core.commands import InstanceAnswer
+from orchestrator.core.instances import Instance
+from orchestrator.core.kinds import Change
+from transfer.actions import Action, Adapter, LoadLora, LoraLoaded, UnloadLora
+from transfer.messages import DENOISES
+from transfer.results import RankError
+
+
+class Adapters:
+    """The kind of change that loads or unloads one; see `kinds.Kind`."""
+
+    undo_s = 30.0
+    holds = False
+
+    def prepare(self, books: Books, change: Change) -> Change:
+        return change
+
+    def waits_for(self, books: Books, change: Change) -> str | None:
+        if not isinstance(change.action, UnloadLora):
+            return None
+        name = books.leaving = change.action.name
+        wearers = _wearers(books, name)
+        return f"{wearers} requests have {name} on" if wearers else None
+
+    def concerned(self, books: Books, change: Change) -> list[Instance]:
+        return denoisers(books)
+
+    def problem(self, books: Books, change: Change, told: Replies) -> RankError | None:
+        """Instances on several hosts may have found different files at one path."""
+        if isinstance(change.action, UnloadLora) or _digest(told) is not None:
+            return None
+        return RankError("raised", "FilesDiffer", "the instances have loaded different files")
+
+    def commit(self, books: Books, change: Change, told: Replies) -> None:
+        match change.action:
+            case LoadLora(name, path, scale):
+                books.adapters[name] = Adapter(name, path, scale, _digest(told) or "")
+                books.log("info", f"adapter {name} is loaded, scale {scale:g}")
+            case UnloadLora(name):
+                books.adapters.pop(name, None)
+                books.log("info", f"adapter {name} is unloaded")
+        books.adapters_changed = True
+
+    def back(self, books: Books, change: Change) -> Action | None:
+        match change.action:
+            case LoadLora(name):
+                return None if name in books.adapters else UnloadLora(name)
+            case UnloadLora(name) if name in books.adapters:
+                return _loading(books.adapters[name])
+        return None
+
+    def end(self, books: Books) -> None:
+        books.leaving = None
+
+    def note(self, instance: Instance, action: Action, answer: InstanceAnswer) -> None:
+        value = answer.result.first.value
+        if isinstance(action, LoadLora) and isinstance(value, LoraLoaded):
+            instance.holds[action.name] = value.lora.digest
+        elif isinstance(action, UnloadLora):
+            instance.holds.pop(action.name, None)
+
+    def missing(self, books: Books, instance: Instance) -> Action | None:
+        """Or what takes one from it that nobody has."""
+        for adapter in _wanted(books):
+            held = instance.holds.get(adapter.name)
+            if held is None:
+                return _loading(adapter)
+            if held != adapter.digest:  # another one of that name
+                return UnloadLora(adapter.name)
+        stray = surplus(books, instance)
+        return None if stray is None else UnloadLora(stray)
+
+
+def offered(books: Books) -> dict[str, Adapter]:
+    """Those that requests may have on, in the order in which they were loaded."""
+    return {name: x for name, x in books.adapters.items() if name != books.leaving}
+
+
+def adopt(books: Books, instance: Instance) -> bool:
+    """The first registration that has any says what there is, unless this orchestrator has changed
+    it. Whether it did."""
+    instance.holds = {x.name: x.digest for x in instance.info.adapters}
+    if not denoises(instance) or books.adapters or books.adapters_changed:
+        return False
+    books.adapters = {x.name: x for x in instance.info.adapters}
+    return bool(books.adapters)
+
+
+def fits(books: Books, instance: Instance) -> bool:
+    """It has all that it should have."""
+    if not denoises(instance):
+        return True
+    return all(instance.holds.get(x.name) == x.digest for x in _wanted(books))
+
+
+def surplus(books: Books, instance: Instance) -> str | None:
+    """What it has and nobody is to have: left behind by a change whose end was not heard of."""
+    if not denoises(instance):
+        return None
+    known = {*books.adapters, _changing(books)}
+    return next((name for name in instance.holds if name not in known), None)
+
+
+def denoisers(books: Books) -> list[Instance]:
+    return [instance for instance in books.registry.live.values() if denoises(instance)]
+
+
+def denoises(instance: Instance) -> bool:
+    return bool(DENOISES & set(instance.info.roles))
+
+
+def _wanted(books: Books) -> list[Adapter]:
+    """What every denoiser has to have; not what is being unloaded, which nobody has on."""
+    gone = _changing(books)
+    return [x for x in books.adapters.values() if not (x.name == gone == books.leaving)]
+
+
+def _changing(books: Books) -> str | None:
+    head = books.changes[0] if books.changes else None
+    if head is None or not head.begun or not isinstance(head.action, LoadLora | UnloadLora):
+        return None
+    return head.action.name
+
+
+def _loading(adapter: Adapter) -> LoadLora:
+    return LoadLora(adapter.name, adapter.path, adapter.scale)
+
+
+def _digest(told: Replies) -> str | None:
+    """Of what all ranks everywhere have loaded, if it was the same bytes."""
+    values = [rank.value for answer in told.values() for rank in answer.result.results]
+    digests = {value.lora.digest for value in values if isinstance(value, LoraLoaded)}
+    return digests.pop() if len(digests) == 1 else None
+
+
+def _wearers(books: Books, name: str) -> int:
+    requests = books.ledger.active.values()
+    return sum(any(lora.name == name for lora in x.inputs.loras) for x in requests)
