@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from roles.calls import Call, Meanwhile, Reply, Shutdown, Value, frame, reply_decoder
-from roles.process import RankCommand, RankProcess
+from roles.process import Rank, RankCommand, RankProcess
 from transfer.codec import ProtocolError
 from transfer.ends import By, PoolEnd, RankEnd
 from transfer.results import PoolResult, RankError, RankResult
@@ -65,14 +65,16 @@ class WorkerPool:
     """
 
     def __init__(
-        self, commands: Sequence[RankCommand], make: Callable[..., RankProcess] | None = None
+        self, commands: Sequence[RankCommand], make: Callable[..., Rank] | None = None
     ) -> None:
         self.state: State = "starting"
         self.late = 0
         self.died: asyncio.Future[Death] = asyncio.get_running_loop().create_future()
         self._commands = commands
         make = make or RankProcess
-        self._ranks = [make(rank, self._on_frame, self._on_death) for rank in range(len(commands))]
+        self._ranks: list[Rank] = [
+            make(rank, self._on_frame, self._on_death) for rank in range(len(commands))
+        ]
         self._pending: dict[int, _Pending] = {}
         self._asked = False  # to end
         self._means: By = "itself"  # what ends a rank that ends now
@@ -237,9 +239,7 @@ class WorkerPool:
     def _refusal(self, error: RankError | None = None) -> Results:
         return PoolResult(tuple(self._missing(rank, error, 0.0) for rank in self._ranks))
 
-    def _missing(
-        self, rank: RankProcess, error: RankError | None, seconds: float
-    ) -> RankResult[Value]:
+    def _missing(self, rank: Rank, error: RankError | None, seconds: float) -> RankResult[Value]:
         return RankResult(
             rank=rank.rank,
             pid=rank.pid,
@@ -249,7 +249,7 @@ class WorkerPool:
             host=rank.host,
         )
 
-    def _reason(self, rank: RankProcess) -> RankError:
+    def _reason(self, rank: Rank) -> RankError:
         """Why a rank gives no answer although it is not late."""
         death = self.died.result() if self.died.done() else None
         if death is None:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from roles.calls import Frames
 from transfer.codec import ProtocolError
@@ -28,6 +29,23 @@ class RankCommand:
     argv: Sequence[str]
     environment: Mapping[str, str] | None = None
     fds: Sequence[int] = field(default=())
+
+
+class Rank(Protocol):
+    """What the pool knows of a rank's process, wherever it runs."""
+
+    rank: int
+    pid: int  # 0 until it is started
+    host: str
+    death: str | None  # what it died of
+
+    async def start(self, command: RankCommand, /) -> None: ...
+
+    def send(self, frame: bytes) -> None: ...
+
+    def signal(self, number: signal.Signals) -> None: ...
+
+    async def gone(self, seconds: float) -> bool: ...
 
 
 class RankProcess(asyncio.Protocol):

@@ -308,9 +308,7 @@ class Hub:
         """At once; what is wrong if it cannot be."""
         if self._socket.closed:
             return None
-        sent: asyncio.Future[Any] = self._socket.send_multipart(
-            [identity, *frames], flags=zmq.NOBLOCK
-        )
+        sent: Any = self._socket.send_multipart([identity, *frames], flags=zmq.NOBLOCK)
         error = sent.exception() if sent.done() else None
         return error if isinstance(error, zmq.ZMQError) else None
 
