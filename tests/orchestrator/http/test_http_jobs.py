@@ -70,7 +70,8 @@ async def test_the_jobs_are_asked_what_the_client_asked() -> None:
     ("fields", "status", "param"),
     [
         ({"prompt": ""}, 400, "prompt"),
-        ({"type": "video"}, 400, "type"),
+        ({"type": "sculpture"}, 400, "type"),
+        ({"type": "video"}, 422, "type"),
         ({"sied": 1}, 400, "sied"),
         ({"size": "99999x16"}, 400, "size"),
         ({"model": "other"}, 404, "model"),
