@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -16,6 +16,9 @@ from roles.process import RankCommand, RankProcess
 from transfer.codec import ProtocolError
 from transfer.ends import By, PoolEnd, RankEnd
 from transfer.results import PoolResult, RankError, RankResult
+
+if TYPE_CHECKING:
+    from roles.nodes.remote import RemoteRank
 
 log = logging.getLogger(__name__)
 
@@ -65,14 +68,18 @@ class WorkerPool:
     """
 
     def __init__(
-        self, commands: Sequence[RankCommand], make: Callable[..., RankProcess] | None = None
+        self,
+        commands: Sequence[RankCommand],
+        make: "Callable[..., RankProcess | RemoteRank] | None" = None,
     ) -> None:
         self.state: State = "starting"
         self.late = 0
         self.died: asyncio.Future[Death] = asyncio.get_running_loop().create_future()
         self._commands = commands
-        make = make or RankProcess
-        self._ranks = [make(rank, self._on_frame, self._on_death) for rank in range(len(commands))]
+        self._ranks = [
+            (make or RankProcess)(rank, self._on_frame, self._on_death)
+            for rank in range(len(commands))
+        ]
         self._pending: dict[int, _Pending] = {}
         self._asked = False  # to end
         self._means: By = "itself"  # what ends a rank that ends now
@@ -238,7 +245,7 @@ class WorkerPool:
         return PoolResult(tuple(self._missing(rank, error, 0.0) for rank in self._ranks))
 
     def _missing(
-        self, rank: RankProcess, error: RankError | None, seconds: float
+        self, rank: "RankProcess | RemoteRank", error: RankError | None, seconds: float
     ) -> RankResult[Value]:
         return RankResult(
             rank=rank.rank,
@@ -249,7 +256,7 @@ class WorkerPool:
             host=rank.host,
         )
 
-    def _reason(self, rank: RankProcess) -> RankError:
+    def _reason(self, rank: "RankProcess | RemoteRank") -> RankError:
         """Why a rank gives no answer although it is not late."""
         death = self.died.result() if self.died.done() else None
         if death is None:

@@ -5,7 +5,7 @@ import logging
 import secrets
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import zmq
 import zmq.asyncio
@@ -308,8 +308,9 @@ class Hub:
         """At once; what is wrong if it cannot be."""
         if self._socket.closed:
             return None
-        sent: asyncio.Future[Any] = self._socket.send_multipart(
-            [identity, *frames], flags=zmq.NOBLOCK
+        sent = cast(
+            "asyncio.Future[Any]",
+            self._socket.send_multipart([identity, *frames], flags=zmq.NOBLOCK),
         )
         error = sent.exception() if sent.done() else None
         return error if isinstance(error, zmq.ZMQError) else None
