@@ -109,7 +109,8 @@ def _give_up(
     error = RankError(kind, type, f"instance {instance.name} {text}")
     waited, host = books.now - question.asked_at, instance.info.host.hostname
     ranks: tuple[RankResult[Told], ...] = tuple(
-        RankResult(x.rank, x.pid, False, None, error, waited, host) for x in instance.ranks
+        RankResult(x.rank, x.pid, False, None, error, waited, x.host or host)
+        for x in instance.ranks
     )
     del question.waiting[instance.name]
     answer = InstanceAnswer(instance.state, PoolResult(ranks), error)

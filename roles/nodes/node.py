@@ -73,10 +73,14 @@ def serve(options: RoleOptions, program: str = PROGRAM) -> int:
     or broken. `program`: as in `roles.leader.serve`."""
     configure()
     try:
-        return asyncio.run(Node(options, program, cluster_keys(options.keys)).run())
+        return asyncio.run(_run(options, program))
     except (Refused, TransferError, OSError) as error:
         print(f"triptych: {options.role_names}: node {options.node_rank}: {error}", file=sys.stderr)
         return 1
+
+
+async def _run(options: RoleOptions, program: str) -> int:
+    return await Node(options, program, cluster_keys(options.keys)).run()
 
 
 class Node:
