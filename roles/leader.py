@@ -37,6 +37,7 @@ from transfer.messages import (
     Push,
     Register,
     Release,
+    Role,
     StateChanged,
     Welcome,
     Work,
@@ -171,7 +172,7 @@ class Leader:
                 await self._first(loading)
             if not self._exit.done():
                 self.state = "warming" if self.keeper.warms else "ready"
-                self.engine.model = self.keeper.info
+                self.engine.model, self.engine.capacity = self.keeper.info, self._capacity
                 parts = (self.engine.run(), self.keeper.run(), self.control.run())
                 async with _tasks(*parts) as running:
                     await self._first([*running, *filter(None, [self._media.task])])
@@ -210,7 +211,7 @@ class Leader:
             last_epoch=last_epoch,
             endpoint=self._endpoint,
             roles=list(self._options.roles),
-            capacity=self._options.capacity(),
+            capacity=self._capacity,
             model=self.keeper.info,
             pool=self._address,
             ranks=self.keeper.ranks(),
@@ -260,6 +261,11 @@ class Leader:
         self._end(0, reason)
 
     # ------------------------------------------------------------ state
+
+    @property
+    def _capacity(self) -> dict[Role, int]:
+        assert self.keeper.info is not None
+        return self._options.capacity(writes=bool(self.keeper.info.generates))
 
     def _diverge(self, rank: int, cause: str) -> None:
         """The ranks are not what they should be, and others take their place, with nothing of what

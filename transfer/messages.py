@@ -312,7 +312,8 @@ class Speed(Record, frozen=True):
 class ModelInfo(Record, frozen=True):
     """What the roles know of their model. All instances behind one front door agree on
     `fingerprint`, all that denoise on `speed`; the others have none. `step_caches`: the types that
-    a request may ask for."""
+    a request may ask for. `generates`: components of the encoder role that write something, a token
+    at a time, when the pipeline asks them to."""
 
     name: str
     pipeline: str
@@ -325,6 +326,7 @@ class ModelInfo(Record, frozen=True):
     why_not: str | None = None
     speed: Speed | None = None
     step_caches: list[StepCacheType] = []  # noqa: RUF012  # msgspec copies it
+    generates: list[str] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Register(Message, frozen=True, tag="register"):

@@ -1,13 +1,15 @@
 """The cluster as people see it: the JSON of GET /v1/cluster."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from orchestrator.core.attempts import State
 from orchestrator.core.instances import Post
-from transfer.messages import CacheReport, InstanceState, RankState, Record
+from transfer.messages import CacheReport, InstanceState, ModelInfo, RankState, Record, Role
 
 if TYPE_CHECKING:
     from orchestrator.core.books import Books
+
+Runner = Literal["diffusion", "autoregressive"]
 
 
 class SlotsView(Record, frozen=True):
@@ -28,7 +30,8 @@ class InstanceView(Record, frozen=True):
     capacity for itself. `backlog_s`: predicted seconds of all that is there or on its way.
     `encodings`: the cache of an encoder, as of its last heartbeat; None where there is none, or
     nothing was encoded yet. `warmed`: of one that warms up, forwards that are behind it, and how
-    many there are."""
+    many there are. `runner`: how its ranks run the model: `autoregressive` is that of encoders that
+    may write something first, token by token."""
 
     name: str
     endpoint: str
@@ -43,6 +46,7 @@ class InstanceView(Record, frozen=True):
     backlog_s: float = 0.0
     encodings: CacheReport | None = None
     warmed: tuple[int, int] | None = None
+    runner: Runner = "diffusion"
 
 
 class RequestsView(Record, frozen=True):
@@ -90,4 +94,9 @@ def _instance(post: Post) -> InstanceView:
         backlog_s=round(post.backlog("low"), 3) if instance.live else 0.0,
         encodings=instance.encodings if post.role == "encoder" else None,
         warmed=instance.warmed if instance.live else None,
+        runner=_runner(post.role, instance.info.model),
     )
+
+
+def _runner(role: Role, model: ModelInfo) -> Runner:
+    return "autoregressive" if role == "encoder" and model.generates else "diffusion"
