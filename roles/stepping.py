@@ -9,7 +9,7 @@ one would never meet at the same kind of forward again.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from roles.calls import Measured
 from roles.split.across import Across
@@ -154,7 +154,7 @@ class Stepper:
     def _forward(self, calls: list[_Call], key: str) -> Shared:
         if isinstance(calls[0], TokenCall):
             return self._written.run(calls, key)
-        return self._together.run(calls, key)
+        return self._together.run(cast(list[TransformerCall], calls), key)
 
 
 def _steps(group: Sequence[Stepped]) -> list[int]:

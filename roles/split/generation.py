@@ -120,7 +120,11 @@ class Generation:
             own = [*(kwargs.pop("stopping_criteria", None) or ()), counting]
             view = _view(module, forward)
             try:
-                return view.generate(*args, **kwargs, stopping_criteria=StoppingCriteriaList(own))
+                criteria = StoppingCriteriaList(own)
+                made = view.generate(*args, **kwargs, stopping_criteria=criteria)
+                if isinstance(made, dict) and CACHE in made:
+                    seats.rise(made[CACHE])  # it is asked for
+                return made
             finally:
                 for cache in used:
                     seats.leave(cache)
@@ -189,7 +193,7 @@ def _most(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
 def _view(module: Any, forward: Callable[..., Any]) -> Any:
     """The same model, parts and weights and all, but called it goes to `forward`. What is set on it
     stays on it."""
-    kind = _kind(type(module))
+    kind: Any = _kind(module.__class__)
     view = kind.__new__(kind)
     vars(view).update(vars(module))
     vars(view)["_forward_at_the_door"] = forward
@@ -197,7 +201,7 @@ def _view(module: Any, forward: Callable[..., Any]) -> Any:
 
 
 @functools.cache
-def _kind(kind: type[Any]) -> type[Any]:
+def _kind(kind: type) -> type:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         return vars(self)["_forward_at_the_door"](*args, **kwargs)
 

@@ -10,15 +10,15 @@ from typing import Any
 from diffusers import DiffusionPipeline
 
 
-def generators(kind: type[Any], encoders: Mapping[str, Any]) -> list[str]:
+def generators(kind: type, encoders: Mapping[str, Any]) -> list[str]:
     """The names of the encoders that can generate, for a pipeline class that asks for it."""
-    if not _asks(kind):
+    if not asks(kind):
         return []
     return [name for name, module in encoders.items() if _can_generate(module)]
 
 
 @functools.cache
-def _asks(kind: type[Any]) -> bool:
+def asks(kind: type) -> bool:
     """Whether a `generate` is called somewhere in the files that a pipeline class is made of."""
     own = [each for each in kind.__mro__ if issubclass(each, DiffusionPipeline)]
     files = {each.__module__ for each in own if each is not DiffusionPipeline}

@@ -172,7 +172,12 @@ class Seats:
         for guest in self._guests:
             guest.length += 1
 
-    def leave(self, cache: DynamicCache) -> None:
+    def rise(self, cache: Any) -> None:
+        """It goes on by itself, with a copy of its row."""
+        if isinstance(cache, DynamicCache) and (guest := self._guest(cache)) is not None:
+            self._rise(guest)
+
+    def leave(self, cache: Any) -> None:
         """Its request is over: nothing of it is copied. The last one takes the memory along."""
         if isinstance(cache, DynamicCache) and (guest := self._guest(cache)) is not None:
             cache.layers = []

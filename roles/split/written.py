@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from roles.split.together import Shared, Together, close
-from roles.split.tokens import TokenCall, accept, together
+from roles.split.tokens import accept, together
 
 UNEVEN = "uneven "
 
@@ -34,7 +34,7 @@ class WrittenTogether(Together):
             accept(calls)
         return shared
 
-    def _agrees(self, calls: Sequence[TokenCall], results: list[Any]) -> bool:
+    def _agrees(self, calls: Sequence[Any], results: list[Any]) -> bool:
         shortest = min(range(len(calls)), key=lambda index: calls[index].cached)
         try:
             return close(results[shortest], calls[shortest].rehearse())

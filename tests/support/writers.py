@@ -9,12 +9,14 @@ from typing import Any
 import transformers as hf
 from diffusers import (
     AutoencoderKLFlux2,
+    ErnieImagePipeline,
+    ErnieImageTransformer2DModel,
     FlowMatchEulerDiscreteScheduler,
     Flux2Pipeline,
     Flux2Transformer2DModel,
 )
 
-from tests.support.model_parts import byte_tokenizer
+from tests.support.model_parts import byte_tokenizer, qwen3
 
 WORDS = 262  # tokens that the byte tokenizer knows
 _PARTS = (
@@ -138,3 +140,30 @@ FLUX2 = {
     "max_sequence_length": 32,
     "caption_upsample_temperature": 0.5,
 }
+
+
+def ernie_image() -> ErnieImagePipeline:
+    """A model of its own, `pe`, writes a better prompt. It can be saved in a folder."""
+    transformer = ErnieImageTransformer2DModel(
+        hidden_size=32,
+        num_attention_heads=2,
+        num_layers=1,
+        ffn_hidden_size=48,
+        in_channels=16,
+        out_channels=16,
+        text_in_dim=32,
+        rope_axes_dim=(4, 6, 6),
+    )
+    return ErnieImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(),
+        text_encoder=qwen3(),
+        tokenizer=byte_tokenizer(32),
+        transformer=transformer,
+        pe=ministral(),
+        pe_tokenizer=byte_tokenizer(WRITTEN),
+    )
+
+
+WRITTEN = 24  # tokens that `pe` writes
+ERNIE = {"prompt": "a red circle", "height": 32, "width": 32, "num_inference_steps": 2}

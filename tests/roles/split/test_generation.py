@@ -309,6 +309,9 @@ def test_hidden_states_come_with_the_tokens(models) -> None:
         found = made.result()
         assert torch.equal(found.sequences, one.sequences)
         assert len(found.hidden_states) == 4
+        caches = (found.past_key_values, one.past_key_values)
+        assert [cache.get_seq_length() for cache in caches] == [8, 8]
+        torch.testing.assert_close(*(cache.layers[1].keys for cache in caches))
         torch.testing.assert_close(found.hidden_states[3][-1], one.hidden_states[3][-1])
 
 
