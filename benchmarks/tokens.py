@@ -156,7 +156,7 @@ def build(layers: int, width: int) -> Any:
         num_key_value_heads=max(1, width // 128),
         head_dim=32,
         vocab_size=WORDS,
-        max_position_embeddings=4096,
+        max_position_embeddings=1 << 18,
         sliding_window=None,
     )
     model = hf.Ministral3ForCausalLM(config).eval()

@@ -90,7 +90,7 @@ def ministral(layers: int = 2, **config: Any) -> hf.PreTrainedModel:
         "num_key_value_heads": 1,
         "head_dim": 16,
         "vocab_size": WORDS,
-        "max_position_embeddings": 4096,
+        "max_position_embeddings": 1 << 18,
         "sliding_window": None,
     }
     return hf.Ministral3ForCausalLM(hf.Ministral3Config(**given | config)).eval()
