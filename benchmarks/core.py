@@ -26,6 +26,7 @@ from orchestrator.core.commands import Command, Resolve, Send
 from orchestrator.core.config import Config
 from orchestrator.core.events import Event, Received, Submit, Tick
 from orchestrator.core.machine import Machine
+from transfer.made import ImageMade
 from transfer.messages import (
     SPLIT_ROUTE,
     Accepted,
@@ -53,7 +54,7 @@ EVENTS = 5_000  # of one round
 SITUATIONS = ("spread", "queued")
 MODEL = ModelInfo("bench", "Bench", "f00d", "image", [])
 INPUTS = Inputs({"prompt": "a red circle"}, seed=7)
-PICTURE = [Media("m", "image", "image/png", 100, 8, 8, endpoint="tcp://decoder:1")]
+PICTURE = [Media("m", ImageMade(8, 8), "image/png", 100, endpoint="tcp://decoder:1")]
 REPORT = StageReport(compute_s=0.001)
 BYTES = 1000
 

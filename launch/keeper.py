@@ -9,6 +9,7 @@ from typing import Any
 from launch.child import Child, Recipe, how_it_ended
 from launch.errors import LaunchError
 from roles.backoff import Backoff
+from roles.lifecycle import RANKS_KILLED
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
@@ -20,8 +21,8 @@ class Keeper:
 
     `came_up` is set by its first ready line. One that ends before that is not tried again: what was
     wrong the first time (a flag, a file, a port) would be wrong the next. An instance that ends
-    with code 0 was told to leave, and stays away; an orchestrator is wanted as long as we are.
-    The pauses begin at the shortest again after a minute without a death.
+    with code 0 or 4 (`roles.lifecycle`) was told to leave, and stays away; an orchestrator is
+    wanted as long as we are. The pauses begin at the shortest again after a minute without a death.
     """
 
     def __init__(self, recipe: Recipe, log: Callable[[str, str], None]) -> None:
@@ -86,9 +87,11 @@ class Keeper:
             self.came_up.set()
 
     def _left(self, code: int) -> bool:
-        left = code == 0 and self.came_up.is_set() and self.recipe.role != "orchestrator"
+        ended = code in (0, RANKS_KILLED)
+        left = ended and self.came_up.is_set() and self.recipe.role != "orchestrator"
         if left:
-            self._say("has left, as it was told to; it is not started again")
+            how = ", though ranks had to be killed for it" if code == RANKS_KILLED else ""
+            self._say(f"has left, as it was told to{how}; it is not started again")
         return left
 
     def _say(self, message: str) -> None:

@@ -282,7 +282,7 @@ class Control:
         self._complaints.add(f"turned away at the control port ({reason})", why)
 
 
-def configure(options: OrchestratorOptions) -> Config:
+def configure(options: OrchestratorOptions, uploads_port: int | None = None) -> Config:
     """The machine's settings. Generations begin at random: no two lives of the orchestrator share
     one, so a payload that was granted by an earlier one never matches."""
     declared: dict[Role, list[str]] = {
@@ -297,6 +297,7 @@ def configure(options: OrchestratorOptions) -> Config:
         max_queue=options.max_queue,
         max_attempts=options.max_attempts,
         stall_s=options.stall_timeout_s,
+        uploads_port=uploads_port,
         first_generation=1 + secrets.randbits(62),
     )
 

@@ -28,9 +28,10 @@ from orchestrator.jobs.media import MediaKeeper
 from orchestrator.jobs.service import Jobs
 from orchestrator.options import OrchestratorOptions
 from orchestrator.service import Service
+from orchestrator.uploads import Uploads
 from transfer.errors import KeysError
 from transfer.keys import KeyPair, cluster_keys
-from transfer.media import MediaClient
+from transfer.media import MediaClient, MediaServer
 
 log = logging.getLogger("orchestrator")
 
@@ -60,8 +61,11 @@ async def _serve(options: OrchestratorOptions) -> int:
         raise ValueError(f"policy {options.policy}: there are {', '.join(POLICIES)}")
     keys = cluster_keys(options.keys)
     stop = _signals()
+    uploads = Uploads()
+    host = options.bind.rpartition(":")[0]
     async with (
-        _control(options, keys) as (control, running),
+        MediaServer(f"{host}:0", keys, find=uploads.find) as given_out,
+        _control(options, keys, given_out.port) as (control, running),
         contextlib.AsyncExitStack() as stack,
     ):
         try:
@@ -74,21 +78,24 @@ async def _serve(options: OrchestratorOptions) -> int:
         media = MediaGateway(options.media_store, connect=connect)
         of_jobs = MediaGateway(options.media_store, connect=connect)
         service = Service(control, options.request_timeout_s, media.release)
-        jobs, ticking = await stack.enter_async_context(_jobs(options, control, of_jobs))
+        jobs, ticking, folder = await stack.enter_async_context(_jobs(options, control, of_jobs))
+        uploads.open(folder.uploads)
         sweeping = asyncio.create_task(_sweep(control, media, of_jobs), name="media connections")
         stack.callback(sweeping.cancel)
         service.count_also(lambda: jobs.counters)
-        app = create_app(service, media, jobs, _http_options(options), healthy=service.healthy)
+        http = _http_options(options)
+        app = create_app(service, media, jobs, http, healthy=service.healthy, uploads=uploads)
         leaving = app.state.leaving
         async with serving(app, listener, grace_s=GRACE_S, leaving=leaving) as url:
             _announce(_reachable(url), control.endpoint)
             if options.state_dir is None:
                 log.info("jobs do not outlive this process: it has no --state-dir")
             stopped = asyncio.create_task(stop.wait())
-            loops = {running, ticking, sweeping}
+            assert given_out.task is not None
+            loops = {running, ticking, sweeping, given_out.task}
             await asyncio.wait(loops | {stopped}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
-        return _verdict(running, ticking, sweeping)
+        return _verdict(*loops)
 
 
 async def _sweep(control: Control, *gateways: MediaGateway) -> None:
@@ -105,6 +112,7 @@ def _http_options(options: OrchestratorOptions) -> HttpOptions:
         media_store=options.media_store,
         max_pixels=options.max_pixels,
         request_timeout_s=options.request_timeout_s,
+        job_ttl_s=options.job_ttl_s,
         api_keys=options.api_keys,
         supervisor_key=options.supervisor_key,
         rate_limit=options.rate_limit,
@@ -113,10 +121,10 @@ def _http_options(options: OrchestratorOptions) -> HttpOptions:
 
 @contextlib.asynccontextmanager
 async def _control(
-    options: OrchestratorOptions, keys: KeyPair
+    options: OrchestratorOptions, keys: KeyPair, uploads_port: int
 ) -> AsyncIterator[tuple[Control, asyncio.Task[None]]]:
     """The control channel, bound and running."""
-    control = Control(configure(options), keys)
+    control = Control(configure(options, uploads_port), keys)
     try:
         control.bind(options.bind)
         running = asyncio.create_task(control.run(), name="control")
@@ -132,7 +140,7 @@ async def _control(
 @contextlib.asynccontextmanager
 async def _jobs(
     options: OrchestratorOptions, control: Control, gateway: MediaGateway
-) -> AsyncIterator[tuple[Jobs, asyncio.Task[None]]]:
+) -> AsyncIterator[tuple[Jobs, asyncio.Task[None], StateFolder]]:
     """The journal, read, and the jobs in it, going on. `gateway`: one of their own, for the front
     door closes its before they end."""
     if options.journal is not None and options.state_dir is None:
@@ -144,7 +152,7 @@ async def _jobs(
         await jobs.start()
         ticking = asyncio.create_task(jobs.run(), name="jobs")
         try:
-            yield jobs, ticking
+            yield jobs, ticking, folder
         finally:
             ticking.cancel()
             await asyncio.wait({ticking})

@@ -56,18 +56,23 @@ class Asked:
         self._changed = changed
         self._diverged = diverged
         self._turn = asyncio.Lock()
+        self._waiting: dict[tuple[int, int], Ask] = {}  # those without an answer, by epoch, number
         self.tasks: set[asyncio.Task[None]] = set()
 
     def ask(self, ask: Ask) -> None:
         """Returns at once."""
+        self._waiting[ask.epoch, ask.number] = ask
         self._begin(self._answer(ask))
 
     async def close(self) -> None:
-        """The instance ends."""
+        """The instance is closing: whoever waits for an answer is told so at once."""
         tasks = list(self.tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for ask in list(self._waiting.values()):
+            text = "gives no answer: its instance is closing"
+            self._tell(ask, self._all("closed", "InstanceClosing", text))
 
     def _begin(self, work: "asyncio._CoroutineLike[None]") -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work)
@@ -80,7 +85,12 @@ class Asked:
             result = await self._change(ask.action, ask.seconds)
         else:
             result = await self._door.ask(Act(ask.action), ask.seconds)
-        result = result or self._all("closed", "PoolClosed", "was not asked: it is being started")
+        self._tell(
+            ask, result or self._all("closed", "PoolStarting", "was not asked: it is being started")
+        )
+
+    def _tell(self, ask: Ask, result: Results) -> None:
+        self._waiting.pop((ask.epoch, ask.number), None)
         self._send(Answered(ask.epoch, ask.number, result))  # type: ignore[arg-type]
 
     # ------------------------------------------------------------ changes

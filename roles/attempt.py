@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from roles.calls import Key, Outcome
+from roles.calls import InputFile, Key, Outcome
 from transfer.messages import ErrorInfo, Grant, Shelf, StageReport, Work
 
 T = TypeVar("T")
@@ -41,6 +41,7 @@ class Attempt:
         self.forgotten: asyncio.Future[None] = loop.create_future()
         self.shelf: Shelf = shelf or work.role  # where its payload lies in the outbox
         self.slots: list[int] = []  # of the outbox
+        self.files: list[InputFile] = []  # that came with the request
         self.copy = False  # nothing of it is kept, for it is a copy of something that is
         self.marked = False  # a checkpoint is to be made of it
         self.computing = True  # takes one of the places that `Register.capacity` told of

@@ -16,6 +16,7 @@ from typing import Literal
 
 from transfer.actions import Action, Told
 from transfer.codec import MAX_FRAME_BYTES, Decoder, Message, ProtocolError, encode
+from transfer.made import Made
 from transfer.messages import (
     CacheReport,
     DecodedIn,
@@ -26,6 +27,7 @@ from transfer.messages import (
     Record,
     Role,
     Speed,
+    Upload,
 )
 from transfer.results import RankError
 
@@ -56,9 +58,19 @@ class Warm(Message, frozen=True, tag="warm"):
     call: int = 0
 
 
+class InputFile(Record, frozen=True):
+    """What came with a request, in a descriptor `fd` of the leader, open until the call is
+    answered."""
+
+    upload: Upload
+    pid: int
+    fd: int
+
+
 class Begin(Message, frozen=True, tag="begin"):
     """Take a request in: copy its payload out of the slots, and prepare what can be prepared.
-    `previews` will be asked for: a turn ends when one is due.
+    `previews` will be asked for: a turn ends when one is due. `files`: what came with it, where the
+    pipeline begins here.
 
     Answered with `Outcomes`, whose one outcome is not done: `Run` goes on with the request.
     """
@@ -70,6 +82,7 @@ class Begin(Message, frozen=True, tag="begin"):
     delivery: Delivery | None
     call: int = 0
     previews: int = 0
+    files: list[InputFile] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Peek(Message, frozen=True, tag="peek"):
@@ -156,18 +169,16 @@ class Shutdown(Message, frozen=True, tag="shutdown"):
 
 
 class MediaFile(Record, frozen=True):
-    """A finished file without a name: descriptor `fd` of the rank, open until `Drop`."""
+    """A finished file without a name: descriptor `fd` of the rank, open until `Drop`. The rest is
+    as in `transfer.messages.Media`."""
 
     fd: int
-    kind: Literal["image", "video", "audio"]
+    made: Made
     mime: str
     nbytes: int
-    width: int | None = None
-    height: int | None = None
-    frames: int | None = None
-    fps: float | None = None
     speed: str | None = None
     decoded_in: DecodedIn = None
+    seed: int | None = None
 
 
 class Measured(Record, frozen=True):

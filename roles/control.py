@@ -86,7 +86,7 @@ class Orders(Protocol):
 
 
 class ControlClient:
-    """A DEALER that keeps the instance registered, from `run` to `leave`.
+    """A DEALER that keeps the instance registered, from `run` to `leave` and `close`.
 
     It says Register until it is welcomed, for a reply may be lost with a connection that ZeroMQ
     has replaced by itself; then it sends what `send` is given, beats, and passes
@@ -155,15 +155,25 @@ class ControlClient:
         self._queued.set()
 
     async def leave(self, reason: str) -> None:
-        """Says goodbye, and closes the connection. `run` must have been cancelled."""
-        if self._dealer.connected:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._goodbye(reason), LINGER_MS / 1000)
+        """Says goodbye, after all that was to be said. `run` must have been cancelled."""
+        self.send(Left(self.epoch, reason))
+        await self._finish()
+
+    async def close(self, last: Message | None = None) -> None:
+        """Says the last word, and closes the connection."""
+        if last is not None:
+            self.send(last)
+        await self._finish()
         self.registered.clear()
         await self._dealer.close(LINGER_MS)
 
-    async def _goodbye(self, reason: str) -> None:
-        self.send(Left(self.epoch, reason))
+    async def _finish(self) -> None:
+        """Sends what is queued, unless the connection does not take it."""
+        if self._dealer.connected:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._flush(), LINGER_MS / 1000)
+
+    async def _flush(self) -> None:
         while self._queue:
             await self._dealer.send(self._queue.popleft())
 

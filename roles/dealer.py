@@ -7,6 +7,7 @@ import zmq
 import zmq.asyncio
 
 from roles.doorstep import Doorstep
+from transfer import contexts
 from transfer.codec import MAX_FRAME_BYTES
 from transfer.guard import SEAL_BYTES
 from transfer.keys import KeyPair
@@ -68,7 +69,7 @@ class Dealer:
     async def close(self, linger_ms: int) -> None:
         """Ends it for good. What was sent goes out, for so long at most."""
         self._hang_up(linger_ms)
-        await asyncio.to_thread(self._context.term)
+        await asyncio.to_thread(contexts.end, self._context)
 
     def _hang_up(self, linger_ms: int) -> None:
         self.welcomed()

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from roles.attempt import Attempt, AttemptFailed
 from roles.calls import (
+    Act,
     Begin,
     Call,
     Collect,
@@ -25,6 +26,7 @@ from roles.calls import (
 from roles.options import RANK_TIMEOUT_S
 from roles.pool import Death, Results
 from roles.scheduler import Plan
+from transfer.actions import Health
 from transfer.messages import ErrorInfo
 from transfer.results import ECHO
 
@@ -53,11 +55,13 @@ class Door:
 
     The keeper `attach`es a pool when its ranks have loaded the model. When that pool is lost, to a
     death or because a rank stays silent for `unit_s` seconds, `on_lost` is called once, at once,
-    and the door is shut until the next `attach`.
+    and the door is shut until the next `attach`. `proved_at`: when all ranks last showed that they
+    compute, on the event loop's clock.
     """
 
     def __init__(self, on_lost: Callable[[Death], None], unit_s: float = RANK_TIMEOUT_S) -> None:
         self.open = asyncio.Event()
+        self.proved_at = 0.0
         self._on_lost = on_lost
         self._unit_s = unit_s
         self._pool: Pool | None = None
@@ -67,6 +71,7 @@ class Door:
     def attach(self, pool: Pool) -> None:
         """These ranks are ready."""
         self._pool = pool
+        self.proved_at = asyncio.get_running_loop().time()
         self.open.set()
         pool.died.add_done_callback(lambda died: self._lose(pool, died.result()))
 
@@ -103,6 +108,7 @@ class Door:
             inputs=work.inputs,
             delivery=work.delivery,
             previews=work.previews,
+            files=attempt.files,
         )
         return outcomes([attempt], await self._call(call))
 
@@ -158,6 +164,10 @@ class Door:
         stay silent for so long are not given up: what they are at has a limit of its own."""
         return await self._pool.call(call, seconds) if self._pool is not None else None
 
+    async def prove(self) -> Results:
+        """Has all ranks test themselves; one that stays silent is given up, as amid a unit."""
+        return await self._call(Act(Health()))
+
     def condemn(self, rank: int, how: str) -> None:
         """Gives the ranks up, because this one did something that only its end can mend."""
         if self._pool is not None:
@@ -191,6 +201,8 @@ class Door:
         if pool is None:
             return Results(())
         result = await pool.call(call, self._unit_s, meanwhile)
+        if result.ok and isinstance(call, Run | Act):
+            self.proved_at = asyncio.get_running_loop().time()
         if result.lost:
             self._give_up(pool, result)
         return result

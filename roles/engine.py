@@ -13,6 +13,7 @@ from roles.attempt import Attempt, AttemptFailed, Stopped
 from roles.calls import Key, Meanwhile, Outcome, Unit
 from roles.checkpoints import Checkpoints
 from roles.door import Door
+from roles.given import GivenFiles
 from roles.handover import Handover, Publisher, Sender, about
 from roles.options import RANK_TIMEOUT_S
 from roles.outbox import Kept, OutboxLine
@@ -72,6 +73,7 @@ class Engine:
         on_lost: Callable[[str], None],
         unit_s: float = RANK_TIMEOUT_S,
         checkpoint_s: float = 0.0,
+        given: GivenFiles | None = None,
     ) -> None:
         self.name = name
         self.counters: Counter[str] = Counter()
@@ -86,6 +88,7 @@ class Engine:
         self._outbox = outbox
         self._checkpoints = Checkpoints(checkpoint_s, outbox, self.door, send)
         self._handover = Handover(pool, outbox, sender, publisher, self.door, send)
+        self._given = given or GivenFiles("tcp://127.0.0.1")
         self._previews = Previews(outbox, self._handover, self.door)
         self._send = send
         self._on_lost = on_lost
@@ -187,6 +190,11 @@ class Engine:
         finally:
             self._pauses -= 1
             self._wake.set()
+
+    @property
+    def computing(self) -> bool:
+        """The ranks are at a unit of work."""
+        return self._executing is not None
 
     @property
     def may_land(self) -> list[int]:
@@ -319,6 +327,7 @@ class Engine:
     async def _serve(self, attempt: Attempt) -> Message:
         attempt.check()  # it may have been aborted or forgotten before this task first ran
         self._check(attempt)
+        await self._given.bring(attempt)
         role, inputs = attempt.work.role, attempt.work.inputs
         work, spare = workload(role, inputs, self.model), attempt.work.preview_of is not None
         self._scheduler.handle(Arrived(attempt.key, role, inputs.priority, work, spare))
@@ -364,6 +373,7 @@ class Engine:
             # a rank may be at work on it: it is over only when the ranks say so
             ends: set[asyncio.Future[Any]] = {dropped, attempt.forgotten}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        self._given.release_all(attempt.files)
         if attempt.forgotten.done():
             return
         del self._attempts[attempt.key]

@@ -12,7 +12,7 @@ from transfer.media import MediaServer
 from transfer.messages import Media
 from transfer.threads import in_thread
 
-SUFFIXES = {"image/jpeg": "jpg", "audio/wav": "wav", "video/mp4": "mp4"}
+SUFFIXES = {"image/jpeg": "jpg", "audio/wav": "wav", "video/mp4": "mp4", "application/x-npy": "npy"}
 
 
 class Gallery:
@@ -70,15 +70,12 @@ class Gallery:
 def _media(file: MediaFile) -> Media:
     return Media(
         id=secrets.token_hex(16),
-        kind=file.kind,
+        made=file.made,
         mime=file.mime,
         nbytes=file.nbytes,
-        width=file.width,
-        height=file.height,
-        frames=file.frames,
-        fps=file.fps,
         speed=file.speed,
         decoded_in=file.decoded_in,
+        seed=file.seed,
     )
 
 

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import roles
 from roles.backoff import Backoff
-from roles.calls import Load, Loaded, Meanwhile, Warm
+from roles.calls import Act, Load, Loaded, Meanwhile, Warm
 from roles.door import Door
 from roles.fittings import Fittings
 from roles.meeting import Meeting
 from roles.options import RoleOptions
 from roles.pool import Results, WorkerPool
 from roles.process import RankCommand
+from transfer.actions import Health
+from transfer.ends import PoolEnd
 from transfer.messages import ModelInfo, RankInfo, RankState, Speed
 from transfer.speed import is_tuned
 
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 
 RANK = "roles.rank"  # the module that is run as a rank
 LOAD_S = 3600.0  # some models lie on slow disks
+TEST_S = 600.0  # for the first thing that a device computes
 STEADY_S = 60.0  # ranks that lived so long were not broken from the start
 PATIENCE = 0.9  # of --rank-timeout; ranks that wait for a hung one then say which it is
 MAX_RESTARTS = 8  # in a row; then the process ends, and its supervisor decides
@@ -89,10 +92,18 @@ class Keeper:
             options.model, list(options.roles), options.dtype, speed=None if plain else speed
         )
         info = self._info(await self._pool.call(load, LOAD_S))
-        self._loaded, self._ready = True, not self.warms
+        self._loaded = True
+        await self._prove()
+        self._ready = not self.warms
         log.info("%s loaded in %.1f s", info.name, time.monotonic() - began)
         await self.fittings.refit(self._pool.call)
         return info
+
+    async def _prove(self) -> None:
+        """Raises `CannotLoad` of ranks whose devices do not compute, or wrongly."""
+        result = await self._pool.call(Act(Health()), TEST_S)
+        if not result.ok:
+            raise CannotLoad(f"the ranks do not pass their self-test: {result}")
 
     async def run(self) -> None:
         """Never returns. Raises `CannotLoad` when it gives up."""
@@ -136,15 +147,15 @@ class Keeper:
         self._ready = True
         log.info("warmed up in %.1f s", time.monotonic() - began)
 
-    async def close(self) -> None:
+    async def close(self) -> PoolEnd:
         """Ends the ranks, politely; those that are still loading have nothing to lose."""
         self._door.shut()
-        await (self._pool.close() if self._loaded else self._pool.kill())
+        return await (self._pool.close() if self._loaded else self._pool.kill())
 
-    async def kill(self) -> None:
+    async def kill(self) -> PoolEnd:
         """Ends the ranks at once."""
         self._door.shut()
-        await self._pool.kill()
+        return await self._pool.kill()
 
     @property
     def pids(self) -> list[int]:

@@ -15,17 +15,22 @@ from typing import Any
 
 from roles.asked import Asked
 from roles.batch_costs import BatchCosts
+from roles.closing import Closing
 from roles.control import ControlClient, RegistrationRefused
 from roles.engine import Engine
 from roles.gallery import Gallery
+from roles.given import GivenFiles
 from roles.introduction import advertised, ready_line, this_host
 from roles.keeper import CannotLoad, Keeper
+from roles.lifecycle import RANKS_KILLED, Deadline, Lifecycle
 from roles.logs import configure
 from roles.options import RoleOptions
 from roles.outbox import SENDERS, OutboxLine, outboxes
+from roles.pulse import Pulse
 from roles.rank import PROGRAM
 from roles.scheduler import Scheduler
 from transfer.addresses import is_loopback
+from transfer.ends import PoolEnd
 from transfer.errors import TransferError
 from transfer.keys import KeyPair, cluster_keys
 from transfer.media import MediaServer
@@ -54,20 +59,24 @@ POLL_S = 0.05
 
 
 def serve(options: RoleOptions, program: str = PROGRAM) -> int:
-    """Runs an instance until it drained (0), was closed (0), refused or broken (1).
+    """Runs an instance until it drained (0), was closed (0), refused or broken (1). 4: it has
+    closed, but ranks of it did not end before they were killed.
 
     `program` is what `roles.rank --program` takes; it is there for tests, and no flag of ours, nor
     any message, reaches it.
     """
     configure()
+    deadline = Deadline()
     try:
-        return asyncio.run(_run(options, program))
+        return asyncio.run(_run(options, program, deadline))
     except (CannotLoad, RegistrationRefused, TransferError, OSError) as error:
         print(f"triptych: {options.role_names}: {error}", file=sys.stderr)
         return 1
+    finally:
+        deadline.cancel()
 
 
-async def _run(options: RoleOptions, program: str) -> int:
+async def _run(options: RoleOptions, program: str, deadline: Deadline) -> int:
     keys = cluster_keys(options.keys)
     if options.media_store is not None and "://" not in options.media_store:
         os.makedirs(options.media_store, exist_ok=True)
@@ -77,7 +86,7 @@ async def _run(options: RoleOptions, program: str) -> int:
         stack.push_async_callback(transport.close)
         media = MediaServer(options.endpoint or _any_port(options.advertise), keys)
         await stack.enter_async_context(media)
-        leader = Leader(options, program, pool, transport, media, keys)
+        leader = Leader(options, program, pool, transport, media, keys, deadline)
         return await leader.run()
 
 
@@ -110,7 +119,8 @@ class Leader:
     not agree), warming (they run the model for the first time),
     ready, sleeping, draining. What ends it sets `_exit`: an
     order to close, the end of draining, a second SIGTERM. A part that stops by itself is a crash,
-    and ends it too.
+    and ends it too. Then it is closing (`roles.closing`), for which it has a `deadline`, and closed
+    or failed: a part of it broke, or something did not end.
     """
 
     def __init__(
@@ -121,9 +131,11 @@ class Leader:
         transport: Transport,
         media: MediaServer,
         keys: KeyPair,
+        deadline: Deadline,
     ) -> None:
         self.name = options.given_name()
-        self.state: InstanceState = "starting"
+        self.life = Lifecycle(self.name)
+        self._deadline = deadline
         self._options = options
         self._incarnation = secrets.token_hex(16)
         self._address = transport.address()
@@ -143,6 +155,7 @@ class Leader:
             lambda cause: self._change("starting", cause),
             options.rank_timeout_s,
             options.checkpoint_s,
+            GivenFiles(options.orchestrator.rpartition(":")[0], keys),
         )
         self.keeper = Keeper(
             options, program, pool.fd, self.engine.door, self._ready_again, self._warmed
@@ -155,8 +168,10 @@ class Leader:
             self._changed,
             self._diverge,
         )
+        self.pulse = Pulse(self.engine.door, self._rests)
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._draining: asyncio.Task[None] | None = None
+        self._killing: asyncio.Task[PoolEnd] | None = None
         self._nothing_comes = asyncio.Event()
         self._announced = False
         self._forced = False
@@ -168,20 +183,26 @@ class Leader:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         try:
-            async with _tasks(self.keeper.start()) as loading:
-                await self._first(loading)
-            if not self._exit.done():
-                self.state = "warming" if self.keeper.warms else "ready"
-                self.engine.model, self.engine.capacity = self.keeper.info, self._capacity
-                parts = (self.engine.run(), self.keeper.run(), self.control.run())
-                async with _tasks(*parts) as running:
-                    await self._first([*running, *filter(None, [self._media.task])])
-            return self._exit.result()
-        except Exception as error:
-            self._reason = str(error)
+            code = await self._live()
+        except BaseException as error:
+            self._reason = str(error) or type(error).__name__
+            await self._close(broken=True)
             raise
-        finally:
-            await self._leave()
+        end = await self._close()
+        if self._forced or end.state == "failed":
+            return 1
+        return RANKS_KILLED if end.killed else code
+
+    async def _live(self) -> int:
+        async with _tasks(self.keeper.start()) as loading:
+            await self._first(loading)
+        if not self._exit.done():
+            self.life.move("warming" if self.keeper.warms else "ready", "the model is loaded")
+            self.engine.model, self.engine.capacity = self.keeper.info, self._capacity
+            own = (self.engine.run(), self.keeper.run(), self.pulse.run())
+            async with _tasks(*own, self.control.run()) as running:
+                await self._first([*running, *filter(None, [self._media.task])])
+        return self._exit.result()
 
     async def _first(self, tasks: list[asyncio.Task[Any]]) -> None:
         """Waits for the exit, or for the first of these to end; raises what it raised."""
@@ -189,17 +210,6 @@ class Leader:
         done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
-
-    async def _leave(self) -> None:
-        if self._draining is not None:
-            self._draining.cancel()
-        if self._forced:
-            await self.keeper.kill()
-            return
-        await self.asked.close()
-        await self.engine.forget()
-        await self.control.leave(self._reason)
-        await self.keeper.close()
 
     # ------------------------------------------------------------ orders of the orchestrator
 
@@ -222,7 +232,7 @@ class Leader:
         )
 
     def heartbeat(self, epoch: int) -> Heartbeat:
-        return Heartbeat(epoch, self.engine.encodings)
+        return Heartbeat(epoch, self.engine.encodings, self.pulse.healthy)
 
     async def forget(self) -> None:
         await self.engine.forget()
@@ -270,7 +280,6 @@ class Leader:
     def _diverge(self, rank: int, cause: str) -> None:
         """The ranks are not what they should be, and others take their place, with nothing of what
         these have. Their requests go elsewhere."""
-        log.error("%s diverges: %s", self.name, cause)
         self.keeper.fittings.clear()
         self._change("divergent", cause)
         self.engine.door.condemn(rank, cause)
@@ -283,9 +292,15 @@ class Leader:
     def _at_rest(self) -> InstanceState:
         return "sleeping" if self.keeper.fittings.sleeps else "ready"
 
+    def _rests(self) -> bool:
+        """Its ranks could work, and have nothing to do."""
+        able = self.life.state in ("ready", "draining") and self.keeper.fittings.changing is None
+        return able and not self.engine.computing
+
     def _changed(self, cause: str) -> None:
         """Something that all ranks have has changed, or may have."""
-        self._change(self._at_rest if self.state in ("ready", "sleeping") else self.state, cause)
+        state = self.life.state
+        self._change(self._at_rest if state in ("ready", "sleeping") else state, cause)
 
     def _warmed(self) -> None:
         self._tell("it warms up")
@@ -293,25 +308,27 @@ class Leader:
     def _announce(self) -> None:
         """The ready line, once it can be given work."""
         registered = self.control.registered.is_set()
-        if registered and self.state == "ready" and not self._announced:
+        if registered and self.life.state == "ready" and not self._announced:
             self._announced = True
             print(ready_line(self._options, self.name, self.keeper.pids), flush=True)
 
     def _change(self, state: InstanceState, cause: str) -> None:
-        if self.state != "draining":  # which ends only with the process
-            self.state = state
+        self.life.move(state, cause)
         self._tell(cause)
 
     def _tell(self, cause: str) -> None:
         ranks = self.keeper.ranks()
         keeper, epoch = self.keeper, self.control.epoch
         warmed, adapters = keeper.warmed, keeper.fittings.adapters
-        self.control.send(StateChanged(epoch, self.state, cause, ranks, warmed, adapters))
+        self.control.send(StateChanged(epoch, self.life.state, cause, ranks, warmed, adapters))
 
     # ------------------------------------------------------------ the end
 
     def _on_signal(self) -> None:
-        if self._draining is not None or not self._announced:
+        if self.life.state == "closing":  # whoever asks again does not want to wait
+            self._forced = True
+            self._killing = asyncio.get_running_loop().create_task(self.keeper.kill())
+        elif self._draining is not None or not self._announced:
             # the second one, or there is nothing to finish yet
             self._forced = self._draining is not None
             self._end(1 if self._forced else 0, "it was stopped")
@@ -325,7 +342,6 @@ class Leader:
 
     async def _drain(self, reason: str) -> None:
         """Finishes everything, for as long as it takes."""
-        log.info("%s drains: %s", self.name, reason)
         self._change("draining", reason)
         self.engine.move_out()
         if self.control.registered.is_set():
@@ -343,9 +359,19 @@ class Leader:
 
     def _end(self, code: int, reason: str) -> None:
         if not self._exit.done():
-            log.info("%s ends: %s", self.name, reason)
             self._reason = reason
             self._exit.set_result(code)
+
+    async def _close(self, broken: bool = False) -> PoolEnd:
+        """Always comes to its end."""
+        self._deadline.start()
+        if self._draining is not None:
+            self._draining.cancel()
+        self._change("closing", self._reason)
+        closing = Closing(self.life, self.asked, self.engine, self.control, self.keeper)
+        if self._forced:
+            return await closing.kill()
+        return await closing.close(self._reason, broken)
 
 
 @contextlib.asynccontextmanager

@@ -15,6 +15,7 @@ import msgspec
 from roles.calls import Call, Meanwhile, Reply, Shutdown, Value, frame, reply_decoder
 from roles.process import RankCommand, RankProcess
 from transfer.codec import ProtocolError
+from transfer.ends import By, PoolEnd, RankEnd
 from transfer.results import PoolResult, RankError, RankResult
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ State = Literal["starting", "open", "closing", "closed", "failed"]
 
 HOST = socket.gethostname()
 POLITE_S = 2.0  # for a rank to end because it was asked
-TERM_S = 1.0  # … because of SIGTERM
+TERM_S = 2.0  # … because of SIGTERM
 KILL_S = 5.0  # … because of SIGKILL; longer only if the kernel itself is stuck
 
 
@@ -57,7 +58,10 @@ class WorkerPool:
     `PoolResult` has a result for each rank. When a rank dies, every pending call is answered at
     once, `died` is set, and the pool is good for nothing but `close`; make another one.
 
-    States: starting → open → closing → closed, or failed when a rank died (then closing, closed).
+    States: starting → open → closing → closed, or failed if even SIGKILL does not end a process. It
+    is failed, too, from the death of a rank until it is closed. A call that waits, or comes, while
+    it is not open fails at once with an error of the state's name: `PoolStarting`, `PoolClosing`,
+    `PoolClosed`, `PoolFailed`.
     `late` counts replies that came after their call's deadline; they are dropped by the call's
     number, so they can never be taken for another call's.
     """
@@ -71,6 +75,9 @@ class WorkerPool:
             RankProcess(rank, self._on_frame, self._on_death) for rank in range(len(commands))
         ]
         self._pending: dict[int, _Pending] = {}
+        self._asked = False  # to end
+        self._means: By = "itself"  # what ends a rank that ends now
+        self._ends: dict[int, RankEnd] = {}
         self._numbers = itertools.count(1)
 
     async def start(self) -> None:
@@ -117,27 +124,33 @@ class WorkerPool:
     def condemn(self, rank: int, how: str) -> None:
         """Gives the ranks up, because this one did something that only its end can mend."""
         self._fail(Death(rank, self._ranks[rank].pid, how))
-        self._signal(signal.SIGKILL)
+        self._signal(signal.SIGKILL, "SIGKILL")
 
-    async def close(self, polite_s: float = POLITE_S, term_s: float = TERM_S) -> None:
-        """Ends every rank: by request, then by SIGTERM, then by SIGKILL. Pending calls fail."""
+    async def close(self, polite_s: float = POLITE_S, term_s: float = TERM_S) -> PoolEnd:
+        """Ends every rank: by request, then by SIGTERM, then by SIGKILL; says what each took.
+        Pending calls fail at once. It takes `polite_s + term_s + KILL_S` at most."""
+        began = time.monotonic()
         if self.state == "open":
+            self._asked, self._means = True, "request"
             for rank in self._ranks:
                 rank.send(frame(Shutdown()))
             self._closing()
             if not await self._all_gone(polite_s):
-                self._signal(signal.SIGTERM)
+                self._signal(signal.SIGTERM, "SIGTERM")
                 await self._all_gone(term_s)
-        await self.kill()
+        return msgspec.structs.replace(await self.kill(), seconds=time.monotonic() - began)
 
-    async def kill(self) -> None:
+    async def kill(self) -> PoolEnd:
         """Ends every rank at once."""
+        began = time.monotonic()
         self._closing()
-        self._signal(signal.SIGKILL)
+        self._signal(signal.SIGKILL, "SIGKILL")
         if not await self._all_gone(KILL_S):
             stuck = [rank.pid for rank in self._ranks if rank.pid and rank.death is None]
             log.error("the kernel does not end the ranks with pids %s", stuck)
-        self.state = "closed"
+        end = PoolEnd(self._told(), self._asked, time.monotonic() - began)
+        self.state = end.state
+        return end
 
     @property
     def pids(self) -> list[int]:
@@ -181,6 +194,7 @@ class WorkerPool:
 
     def _on_death(self, rank: int) -> None:
         process = self._ranks[rank]
+        self._ends[rank] = RankEnd(rank, process.pid, self._means, process.death or "")
         if self.state not in ("closing", "closed"):
             self._fail(Death(rank, process.pid, process.death or "died"))
 
@@ -234,12 +248,17 @@ class WorkerPool:
     def _reason(self, rank: RankProcess) -> RankError:
         """Why a rank gives no answer although it is not late."""
         death = self.died.result() if self.died.done() else None
-        if death is not None and death.rank == rank.rank:
-            return RankError(kind="died", type="RankDied", message=death.how)
-        why = f"was given up: {death}" if death else f"was not asked: the pool is {self.state}"
-        return RankError(kind="closed", type="PoolClosed", message=why)
+        if death is None:
+            type = f"Pool{self.state.capitalize()}"
+            return RankError("closed", type, f"gives no answer: its pool is {self.state}")
+        if death.rank == rank.rank:
+            return RankError("died", "RankDied", death.how)
+        return RankError("closed", "PoolFailed", f"was given up: {death}")
 
-    def _signal(self, number: signal.Signals) -> None:
+    # ------------------------------------------------------------ the end
+
+    def _signal(self, number: signal.Signals, means: By) -> None:
+        self._means = means
         for rank in self._ranks:
             if rank.pid:
                 rank.signal(number)
@@ -247,3 +266,11 @@ class WorkerPool:
     async def _all_gone(self, seconds: float) -> bool:
         started = [rank.gone(seconds) for rank in self._ranks if rank.pid]
         return all(await asyncio.gather(*started))
+
+    def _told(self) -> list[RankEnd]:
+        """Of every rank that was started."""
+        return [
+            self._ends.get(rank.rank) or RankEnd(rank.rank, rank.pid, "nothing")
+            for rank in self._ranks
+            if rank.pid
+        ]

@@ -24,6 +24,7 @@ from roles.calls import (
     shorten,
 )
 from roles.cores import Cores, OwnCores
+from roles.enclosed import pictures_of
 from roles.finisher import Finisher, Pending
 from roles.media import Encoded, Unencodable, encode
 from roles.provenance import Making
@@ -51,7 +52,7 @@ from roles.stepping import Stepper, Turn
 from roles.telling import Telling
 from transfer.actions import Slept, Woken
 from transfer.errors import PayloadError
-from transfer.messages import Delivery, ErrorInfo, Inputs, Output, Role
+from transfer.messages import ErrorInfo, Inputs, Role
 from transfer.payload import Packed, pack, unpack
 from transfer.pool import SlotPool
 from transfer.previews import passed
@@ -218,9 +219,7 @@ class Runner:
             raise RuntimeError(f"{key} has begun already")
         inner = Call(call.request, call.inputs)
         live = self._live[key] = _Live(key, inner, call.role, self._cores, call.previews)
-        return Outcomes(
-            [self._guarded(key, lambda clock: self._take_in(live, call.delivery, clock))]
-        )
+        return Outcomes([self._guarded(key, lambda clock: self._take_in(live, call, clock))])
 
     def peek(self, call: Peek) -> Outcomes:
         key = (call.request, call.attempt)
@@ -283,9 +282,12 @@ class Runner:
             if key in self._live and (denoising := self._live[key].denoising) is not None:
                 denoising.mark()
 
-    def _take_in(self, live: _Live, delivery: Delivery | None, clock: _Clock) -> Outcome:
+    def _take_in(self, live: _Live, begin: Begin, clock: _Clock) -> Outcome:
         self._spread([live])
-        if delivery is not None:
+        if begin.files:
+            with clock.measure("read_s"):
+                live.call = replace(live.call, media=pictures_of(begin.files))
+        if (delivery := begin.delivery) is not None:
             with clock.measure("read_s"):
                 segments = self._pool.segments(delivery.slots, delivery.nbytes)
                 live.payload = unpack(
@@ -394,7 +396,7 @@ class Runner:
         inputs = live.call.inputs
         wanted = samples if self._first else []
         making = self._making(inputs, speed)
-        make = partial(_files, wanted, inputs.output, making, self._threads, speed)
+        make = partial(_files, wanted, inputs, making, self._threads, speed)
         self._finisher.begin(live.key, make)
         return replace(outcome, done=True)
 
@@ -424,14 +426,14 @@ class Runner:
 
 
 def _files(
-    samples: list[Sample], output: Output, making: Making, threads: int, speed: str | None
+    samples: list[Sample], inputs: Inputs, making: Making, threads: int, speed: str | None
 ) -> list[Encoded]:
     files: list[Encoded] = []
     try:
         for sample in samples:
-            file = encode(sample, output, making, threads)
+            file = encode(sample, inputs.output, making, threads)
             files.append(file)
-            file.facts = replace(file.facts, speed=speed)
+            file.facts = replace(file.facts, speed=speed, seed=inputs.seed)
     except BaseException:
         for file in files:
             file.close()

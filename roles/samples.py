@@ -1,8 +1,10 @@
-"""What a model makes: pictures, videos and sounds, before they are encoded into files."""
+"""What a model makes, before it is encoded into files: pictures, videos, sounds, actions, and
+whatever else a pipeline gives."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from transfer.made import RateFrom
 from transfer.messages import DecodedIn
 
 if TYPE_CHECKING:
@@ -22,16 +24,6 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Video:
-    """One video without sound: Pillow images of one size, shown at `fps` frames per second.
-    `decoded_in` as in `Image`."""
-
-    frames: "list[PillowImage.Image]"
-    fps: float
-    decoded_in: DecodedIn = None
-
-
-@dataclass(frozen=True)
 class Audio:
     """One sound: `[channels, samples]` in float32, nominally in -1..1, at `sample_rate` Hz."""
 
@@ -40,4 +32,33 @@ class Audio:
     decoded_in: DecodedIn = None
 
 
-Sample = Image | Video | Audio
+@dataclass(frozen=True)
+class Video:
+    """One video: Pillow images of one size, shown at `fps` frames per second, and its `sound`, if
+    the pipeline makes both. `fps_from`: who said so. `decoded_in` as in `Image`."""
+
+    frames: "list[PillowImage.Image]"
+    fps: float
+    decoded_in: DecodedIn = None
+    fps_from: RateFrom = "pipeline"
+    sound: Audio | None = None
+
+
+@dataclass(frozen=True)
+class Actions:
+    """What a robot is to do: `[steps, dimensions]` in float32."""
+
+    array: "numpy.ndarray[tuple[int, ...], Any]"
+    decoded_in: DecodedIn = None
+
+
+@dataclass(frozen=True)
+class Custom:
+    """Another field of a pipeline's output: an array, or a tree of plain values."""
+
+    name: str
+    value: Any
+    decoded_in: DecodedIn = None
+
+
+Sample = Image | Video | Audio | Actions | Custom

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple, Self, cast
 
 import zmq
@@ -68,6 +68,8 @@ class MediaServer:
     that are no request cost the counter `garbage`, connections without the cluster's `keys` (None:
     see `cluster_keys`) the counter `refused`, and both one log line a second at most.
 
+    `find` opens a file by its id that was not added; None: there is none.
+
     `async with`, or `start` and `close`, in the event loop that serves.
     """
 
@@ -78,7 +80,9 @@ class MediaServer:
         *,
         ttl_s: float = TTL_S,
         max_bytes: int = MAX_BYTES,
+        find: Callable[[str], int | None] = lambda id: None,
     ) -> None:
+        self._find = find
         self._files: dict[str, _File] = {}
         self._ttl_s = ttl_s
         self._max_bytes = max_bytes
@@ -98,6 +102,11 @@ class MediaServer:
             raise MediaError(f"{bind} cannot be bound: {error}") from error
         self.endpoint = str(self._socket.get_string(zmq.LAST_ENDPOINT))
         self._badge = Badge()
+
+    @property
+    def port(self) -> int:
+        """Where it listens, on its host."""
+        return int(self.endpoint.rpartition(":")[2])
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="media server")
@@ -182,7 +191,7 @@ class MediaServer:
                 await self._socket.send_multipart([frames[0], encode(answer)], zmq.NOBLOCK)
 
     async def _read(self, ask: MediaRead) -> MediaChunk | MediaGone:
-        file = self._files.get(ask.id)
+        file = self._files.get(ask.id) or self._found(ask.id)
         if file is None:
             return MediaGone(ask.id, "it has been released, or has expired")
         if not (0 <= ask.offset <= file.nbytes and 0 < ask.length <= MAX_READ_BYTES):
@@ -192,6 +201,14 @@ class MediaServer:
             return MediaChunk(ask.id, ask.offset, await _read(file.fd, ask))
         except OSError as error:
             return MediaGone(ask.id, str(error))
+
+    def _found(self, id: str) -> _File | None:
+        """One that was not added, but can be opened."""
+        fd = self._find(id)
+        if fd is not None:
+            with contextlib.suppress(MediaError):
+                self.add(id, fd)
+        return self._files.get(id)
 
     def _expire(self) -> None:
         now = time.monotonic()

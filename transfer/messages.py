@@ -15,6 +15,8 @@ import msgspec
 from transfer.actions import Action, Adapter, Told
 from transfer.codec import Decoder, Message
 from transfer.codec import Record as Record
+from transfer.ends import RankEnd
+from transfer.made import Made, RateFrom
 from transfer.results import PoolResult
 
 Role = Literal["encoder", "denoiser", "decoder", "monolithic"]
@@ -50,8 +52,9 @@ RankState = Literal["starting", "ready", "sleeping", "dead"]
 class Output(Record, frozen=True):
     """How the media are to be encoded."""
 
-    format: Literal["png", "jpeg", "webp", "mp4", "wav"] = "png"
+    format: Literal["png", "jpeg", "webp", "mp4", "wav", "flac", "zip", "json"] = "png"
     quality: int | None = None  # 0-100, of jpeg and webp; None: the codec's default
+    fps: float | None = None  # of a video whose pipeline takes none; None: as the pipeline says
 
 
 StepCacheType = Literal["none", "first_block", "taylorseer", "pyramid"]
@@ -77,12 +80,24 @@ class Lora(Record, frozen=True):
     scale: float = 1.0
 
 
+class Upload(Record, frozen=True):
+    """A picture that a client gave, where it goes, and what tells that it is the one: its
+    SHA-256 in hexadecimal. `mask`: white is what is to change, or what is transparent, if anything
+    is."""
+
+    param: str
+    hash: str
+    nbytes: int
+    mask: bool = False
+
+
 class Inputs(Record, frozen=True):
     """One generation: the keyword arguments of the pipeline's own `__call__`, and ours.
 
     `params` holds only what the request gave: what is left out keeps the pipeline's default.
     `seed` means `generator=torch.Generator("cpu").manual_seed(seed)`. `priority`: those of a lower
     class give way between two steps. `loras`: the adapters that it has on, all of them.
+    `uploads`: the pictures that came with it; of several for one argument the first comes first.
     """
 
     params: Params
@@ -92,6 +107,7 @@ class Inputs(Record, frozen=True):
     step_cache: StepCache | None = None  # None: as the denoiser was started
     priority: Priority = "normal"
     loras: list[Lora] = []  # noqa: RUF012  # msgspec copies it
+    uploads: list[Upload] = []  # noqa: RUF012  # msgspec copies it
 
 
 class ErrorInfo(Record, frozen=True):
@@ -154,26 +170,24 @@ class LocalFile(Record, frozen=True):
 
 
 class Media(Record, frozen=True):
-    """One finished file. It lies at the instance that made it (read over the media channel at
-    `endpoint`, or on the same host as `local` says, then released), or, if `store_key` is set, in
-    the media store.
+    """One finished file, and what is in it. It lies at the instance that made it (read over the
+    media channel at `endpoint`, or on the same host as `local` says, then released), or, if
+    `store_key` is set, in the media store.
 
-    `decoded_in`: the decoder had not the memory to decode it in one; tiles change pixels.
+    `decoded_in`: the decoder had not the memory to decode it in one; tiles change pixels. `seed`:
+    what it was made with.
     """
 
     id: str
-    kind: Literal["image", "video", "audio"]
+    made: Made
     mime: str
     nbytes: int
-    width: int | None = None
-    height: int | None = None
-    frames: int | None = None
-    fps: float | None = None
     endpoint: str | None = None
     store_key: str | None = None
     local: LocalFile | None = None
     speed: str | None = None  # what made it faster and its pixels other ones, for people
     decoded_in: DecodedIn = None
+    seed: int | None = None
 
 
 class StageReport(Record, frozen=True):
@@ -312,8 +326,10 @@ class Speed(Record, frozen=True):
 class ModelInfo(Record, frozen=True):
     """What the roles know of their model. All instances behind one front door agree on
     `fingerprint`, all that denoise on `speed`; the others have none. `step_caches`: the types that
-    a request may ask for. `generates`: components of the encoder role that write something, a token
-    at a time, when the pipeline asks them to."""
+    a request may ask for. `fps`: of a video, where the request says nothing. `frames_step`: it has
+    a multiple of so many frames, and one. `sample_rate`: of what it makes to hear, in Hz; None:
+    nothing in it tells. `pictures`: the arguments that take some. `generates`: components of the
+    encoder role that write something, a token at a time, when the pipeline asks them to."""
 
     name: str
     pipeline: str
@@ -326,6 +342,11 @@ class ModelInfo(Record, frozen=True):
     why_not: str | None = None
     speed: Speed | None = None
     step_caches: list[StepCacheType] = []  # noqa: RUF012  # msgspec copies it
+    fps: float | None = None
+    fps_from: RateFrom | None = None
+    frames_step: int = 1
+    sample_rate: int | None = None
+    pictures: list[str] = []  # noqa: RUF012  # msgspec copies it
     generates: list[str] = []  # noqa: RUF012  # msgspec copies it
 
 
@@ -354,10 +375,12 @@ class Register(Message, frozen=True, tag="register"):
 
 
 class Heartbeat(Message, frozen=True, tag="heartbeat"):
-    """`encodings`: how an encoder's cache stands; None if it has none, or nothing is known yet."""
+    """`encodings`: how an encoder's cache stands; None if it has none, or nothing is known yet.
+    `healthy`: its ranks computed something lately, or have passed a self-test."""
 
     epoch: int
     encodings: CacheReport | None = None
+    healthy: bool = True
 
 
 class StateChanged(Message, frozen=True, tag="state_changed"):
@@ -500,6 +523,18 @@ class Left(Message, frozen=True, tag="left"):
     reason: str
 
 
+class Ended(Message, frozen=True, tag="ended"):
+    """The last word, after `Left`: its ranks have ended too, or could not be made to (failed).
+    `ranks`: how each of them did, and what it took. `cause` is for people; `seconds`: from the
+    first moment of closing."""
+
+    epoch: int
+    state: Literal["closed", "failed"]
+    cause: str
+    ranks: list[RankEnd]
+    seconds: float
+
+
 class Welcome(Message, frozen=True, tag="welcome"):
     name: str
     epoch: int
@@ -529,7 +564,10 @@ class Work(Message, frozen=True, tag="work"):
     attempt's latents are now. Everybody else does it when nothing else is to be done.
 
     `previews`: so many will be asked for. A denoiser that takes several steps at a time tells of it
-    as soon as one is due (`transfer.previews`)."""
+    as soon as one is due (`transfer.previews`).
+
+    `uploads_port`: of the media channel on the orchestrator's host, where what came with the
+    request can be read."""
 
     epoch: int
     request: str
@@ -542,6 +580,7 @@ class Work(Message, frozen=True, tag="work"):
     grant: Grant | None = None
     preview_of: tuple[str, int] | None = None
     previews: int = 0
+    uploads_port: int | None = None
 
 
 class Push(Message, frozen=True, tag="push"):
@@ -624,6 +663,7 @@ FromInstance = (
     | Aborted
     | Left
     | Answered
+    | Ended
 )
 FromOrchestrator = (
     Welcome

@@ -20,6 +20,7 @@ from benchmarks.scripted.layers import follow_input
 from roles.calls import MediaFile
 from roles.gallery import Gallery
 from tests.support.scripted_dealer import Dealer, playing
+from transfer.made import ImageMade
 from transfer.media import MediaServer
 from transfer.messages import Media, Work
 
@@ -36,7 +37,7 @@ class LargeDecoder(Dealer):
 
     async def work(self, work: Work) -> None:
         fd = self._large if work.inputs.seed == LARGE_SEED else self._small
-        file = MediaFile(fd, "image", "image/png", os.fstat(fd).st_size, width=8, height=8)
+        file = MediaFile(fd, ImageMade(8, 8), "image/png", os.fstat(fd).st_size)
         self.picture = self._told(*await self._gallery.publish(os.getpid(), [file]))
         await super().work(work)
         self.heard.clear()  # an endless list of work done

@@ -16,6 +16,7 @@ import zmq
 from roles.introduction import this_host
 from transfer.codec import Message, encode
 from transfer.keys import cluster_keys
+from transfer.made import ImageMade
 from transfer.messages import (
     Abort,
     Aborted,
@@ -145,7 +146,7 @@ class ScriptedRole:
             self.say(Staged(*about, NBYTES, None, REPORT))
 
     def picture(self, id: str) -> Media:
-        return Media(id, "image", "image/png", len(PICTURE), 8, 8, endpoint=self.endpoint)
+        return Media(id, ImageMade(8, 8), "image/png", len(PICTURE), endpoint=self.endpoint)
 
     def give(self, frames: list[bytes]) -> None:
         message = to_media.decode(frames[1])

@@ -67,7 +67,7 @@ def _row(instance: dict[str, Any]) -> list[str]:
     return [
         instance["name"],
         str(instance["epoch"]),
-        _state(instance["state"]) + _warmed(instance.get("warmed")),
+        _state(instance["state"]) + _warmed(instance.get("warmed")) + _health(instance),
         f"{instance['in_flight']}/{instance['capacity']}",
         f"{slots['leased']}/{slots['total']}{quarantined}",
         ranks,
@@ -86,6 +86,12 @@ def _state(state: str) -> str:
 
 def _warmed(warmed: list[int] | None) -> str:
     return "" if warmed is None else f" {warmed[0]}/{warmed[1]}"
+
+
+def _health(instance: dict[str, Any]) -> str:
+    """Of one that should be: others are not, and their state says why."""
+    sick = instance["state"] == "ready" and instance.get("healthy") is False
+    return " [red]unhealthy[/]" if sick else ""
 
 
 def _requests(counters: dict[str, int]) -> str:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from orchestrator.core.commands import Command, Log, Send
 from orchestrator.core.config import Config
 from orchestrator.core.forecast import Forecast
+from orchestrator.core.history import Change as StateChange
+from orchestrator.core.history import History
 from orchestrator.core.instances import Instance
 from orchestrator.core.ledger import Ledger
 from orchestrator.core.registry import Registry
 from transfer.actions import Adapter
-from transfer.messages import ROLES, FromOrchestrator, Release, Role, Shelf
+from transfer.messages import ROLES, FromOrchestrator, InstanceState, Release, Role, Shelf
 
 if TYPE_CHECKING:
     from orchestrator.core.asking import Question
@@ -44,6 +46,7 @@ class Books:
         self.adapters: dict[str, Adapter] = {}
         self.adapters_changed = False  # by an operator, in this life
         self.leaving: str | None = None
+        self.history = History()
         self.forecast = Forecast()
         self.counters: Counter[str] = Counter()
         self.commands: list[Command] = []
@@ -62,6 +65,18 @@ class Books:
 
     def log(self, level: str, text: str) -> None:
         self.commands.append(Log(level, text))  # type: ignore[arg-type]
+
+    def note(self, instance: Instance, state: InstanceState, cause: str) -> None:
+        """It is in this state now."""
+        if instance.noted is None or instance.noted.state != state:
+            instance.noted = self.note_of(instance.name, instance.epoch, state, cause)
+
+    def note_of(self, name: str, epoch: int, state: InstanceState, cause: str) -> StateChange:
+        change = StateChange(name, epoch, state, cause, self.now)
+        self.history.changes.append(change)
+        level = "warning" if state in ("failed", "divergent") else "info"
+        self.log(level, f"{name} (epoch {epoch}) is {state}: {cause}")
+        return change
 
     def send(self, instance: Instance, message: FromOrchestrator) -> None:
         self.commands.append(Send(instance.connection, message))

@@ -21,6 +21,7 @@ class Config(Record, frozen=True):
     gives no sign of progress for `stall_s` seconds.
     `schedule`: requests that wait for a role go in the order in which they came (fifo), or the one
     with the fewest predicted seconds first, with ageing (sjf).
+    `uploads_port`: where instances can read what clients uploaded (`Work.uploads_port`).
     The other bounds keep what strangers register from growing us without limit.
     """
 
@@ -44,3 +45,4 @@ class Config(Record, frozen=True):
     max_places: int = 1_000  # of gone instances, per role
     max_past: int = 65_536  # ids and names of the past
     schedule: Literal["fifo", "sjf"] = "sjf"
+    uploads_port: int | None = None

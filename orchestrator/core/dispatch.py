@@ -231,6 +231,7 @@ def _start(books: Books, attempt: Attempt, post: Post) -> None:
         grant=None if attempt.last else _promise(books, attempt),
         preview_of=None if of is None else (of.id, of.number),
         previews=request.previews,
+        uploads_port=books.config.uploads_port if request.inputs.uploads else None,
     )
     books.send(instance, work)
     if of is None:

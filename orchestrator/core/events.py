@@ -6,6 +6,7 @@ from transfer.messages import (
     Accepted,
     Answered,
     Delivered,
+    Ended,
     Failed,
     Finished,
     Heartbeat,
@@ -33,6 +34,7 @@ Message = (
     | Aborted
     | Left
     | Answered
+    | Ended
 )
 
 

@@ -2,6 +2,7 @@
 
 from orchestrator.core.attempts import Attempt
 from orchestrator.core.crowds import Crowd, Tally
+from orchestrator.core.history import Change
 from orchestrator.core.slots import Borrowed, SlotTable
 from transfer.costs import Shape
 from transfer.messages import (
@@ -163,9 +164,11 @@ class Instance:
         self.posts: dict[Role, Post] = {}
         self.ranks: list[RankInfo] = info.ranks
         self.reported: InstanceState = _first_state(info)
+        self.noted: Change | None = None  # the last change of its state
         self.encodings: CacheReport | None = None
         self.warmed: tuple[int, int] | None = None
         self.live = True
+        self.healthy = True
         self.inherits = False  # leases of an older epoch, until it speaks in this one
         self.draining = False
         self.drain_told = self.drain_sent = False
@@ -181,7 +184,7 @@ class Instance:
     def available(self) -> bool:
         """May be given work."""
         ready = self.reported == "ready" and self.equipped and not self.resting
-        return self.live and not self.draining and ready
+        return self.live and self.healthy and not self.draining and ready
 
     @property
     def state(self) -> InstanceState:

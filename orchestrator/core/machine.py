@@ -40,6 +40,7 @@ from transfer.messages import (
     DENOISES,
     Answered,
     Beat,
+    Ended,
     ErrorInfo,
     Heartbeat,
     Left,
@@ -173,6 +174,9 @@ class Machine:
             books.unchecked = True
             membership.register(books, event.connection, message)
             return
+        if isinstance(message, Ended):
+            membership.ended(books, event.connection, message)
+            return
         instance = books.registry.by_connection.get(event.connection)
         if instance is None:
             self._from_unknown(event)
@@ -185,17 +189,18 @@ class Machine:
     def _from_instance(self, instance: Instance, event: Received) -> None:
         books = self.books
         match event.message:
-            case Heartbeat(encodings=encodings):
+            case Heartbeat(encodings=encodings, healthy=healthy):
                 instance.encodings = encodings
+                membership.feel(books, instance, healthy)
                 books.send(instance, Beat())
             case StateChanged() as message:
                 membership.change_state(books, instance, message)
             case Answered() as message:
                 asking.answered(books, instance, message)
             case Left(reason=reason):
-                membership.lose(books, instance, f"it left: {reason}", gone=True)
-            case Register():
-                raise AssertionError("registrations have been sorted out before")
+                membership.lose(books, instance, f"it left: {reason}", gone=True, state="closing")
+            case Register() | Ended():
+                raise AssertionError("these have been sorted out before")
             case message:
                 stages.handle(books, instance, message)
 
@@ -253,6 +258,7 @@ class Machine:
         sleeping.go_on(books)
         changes.equip_all(books)
         membership.lose_silent(books)
+        membership.miss_last_words(books)
         books.flush_releases()
         if self.idle and books.unchecked:
             books.unchecked = False

@@ -6,7 +6,16 @@ from orchestrator.core.books import Books
 from orchestrator.core.commands import Send, Watch
 from orchestrator.core.instances import Instance
 from orchestrator.core.slots import SlotTable
-from transfer.messages import Close, ErrorInfo, Refused, Register, StateChanged, Welcome
+from transfer.messages import (
+    Close,
+    Ended,
+    ErrorInfo,
+    InstanceState,
+    Refused,
+    Register,
+    StateChanged,
+    Welcome,
+)
 
 
 def register(books: Books, connection: bytes, info: Register) -> None:
@@ -49,13 +58,22 @@ def lose_silent(books: Books) -> None:
         lose(books, instance, f"nothing heard of it for {books.now - heard:.1f} s")
 
 
-def lose(books: Books, instance: Instance, cause: str, gone: bool = False) -> None:
+def lose(
+    books: Books,
+    instance: Instance,
+    cause: str,
+    gone: bool = False,
+    state: InstanceState = "failed",
+) -> None:
     """The instance is not live any more, and the attempts that it has fail.
 
     `gone`: it writes nowhere any more, so that nothing has to be kept in quarantine for it.
+    `state`: what it is from now on; of one that is closing more will be heard.
     """
     books.count("instances_left" if gone else "instances_lost")
-    books.log("info" if gone else "warning", f"{instance} is out: {cause}")
+    books.note(instance, state, cause)
+    if instance.noted is not None:
+        books.history.depart(instance.connection, instance.noted)
     del books.heard[instance]
     attempts = instance.involved()
     books.registry.leave(instance, gone)
@@ -87,9 +105,31 @@ def bury(books: Books, instance: Instance) -> None:
     books.registry.bury(instance)
 
 
+def ended(books: Books, connection: bytes, message: Ended) -> None:
+    """The last word of an instance: how its ranks have ended, or that they did not."""
+    instance = books.registry.by_connection.get(connection)
+    if instance is not None and instance.epoch == message.epoch:
+        # it has not left before, for it cannot promise that it writes nowhere
+        lose(books, instance, "it ends", state="closing")
+    last = books.history.whose(connection, message.epoch)
+    if last is None:
+        books.count("dropped_unknown_connection")
+        return
+    books.count(f"instances_{message.state}")
+    cause = f"{message.cause} ({message.seconds:.1f} s)"
+    books.note_of(last.name, last.epoch, message.state, cause)
+
+
+def miss_last_words(books: Books) -> None:
+    """Of those that were closing and never said how that ended."""
+    for last in books.history.silent(books.now):
+        if last.state == "closing":
+            cause = f"it has said nothing more for {books.now - last.at:.0f} s"
+            books.note_of(last.name, last.epoch, "failed", cause)
+
+
 def change_state(books: Books, instance: Instance, message: StateChanged) -> None:
-    if message.state != instance.reported:
-        books.log("info", f"{instance} is {message.state}: {message.cause}")
+    books.note(instance, message.state, message.cause)
     instance.reported = message.state
     instance.ranks = message.ranks
     instance.warmed = message.warmed
@@ -98,6 +138,18 @@ def change_state(books: Books, instance: Instance, message: StateChanged) -> Non
     books.stir(instance)
     if message.state == "draining":
         _begin_drain(books, instance)
+
+
+def feel(books: Books, instance: Instance, healthy: bool) -> None:
+    """Whether its ranks have shown lately that they compute; if not, it gets nothing."""
+    if healthy == instance.healthy:
+        return
+    instance.healthy = healthy
+    if healthy:
+        books.log("info", f"{instance} is healthy again")
+    else:
+        books.log("warning", f"{instance} is not healthy: its ranks do not answer")
+    books.stir(instance)
 
 
 def drain(books: Books, name: str) -> None:
@@ -117,7 +169,7 @@ def remove(books: Books, name: str) -> None:
         books.registry.forget(name)
         return
     books.send(instance, Close("removed by an operator"))
-    lose(books, instance, "removed by an operator")
+    lose(books, instance, "removed by an operator", state="closing")
     books.registry.forget(name)
 
 
@@ -146,7 +198,8 @@ def _admit(books: Books, connection: bytes, info: Register) -> None:
     books.heard[instance] = books.now
     books.stir(instance)
     books.count("instances_registered")
-    books.log("info", f"{instance} registered as {', '.join(info.roles)} at {info.endpoint}")
+    cause = f"it registered as {', '.join(info.roles)} at {info.endpoint}"
+    books.note(instance, instance.reported, cause)
     books.send(instance, _welcome(books, instance))
     books.commands.append(Watch(info.name, epoch, info.host))
 
@@ -192,7 +245,7 @@ def _void(books: Books, table: SlotTable) -> None:
 
 def _begin_drain(books: Books, instance: Instance) -> None:
     if not instance.draining:
-        books.log("info", f"{instance} drains")
+        books.note(instance, "draining", "an operator asked for it")
     instance.draining = True
     for copy in list(instance.copies):
         ending.drop_copy(books, copy)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Literal
 
 from orchestrator.core.attempts import State
-from orchestrator.core.instances import Post
+from orchestrator.core.instances import Instance, Post
 from transfer.messages import CacheReport, InstanceState, ModelInfo, RankState, Record, Role
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ class InstanceView(Record, frozen=True):
     capacity for itself. `backlog_s`: predicted seconds of all that is there or on its way.
     `encodings`: the cache of an encoder, as of its last heartbeat; None where there is none, or
     nothing was encoded yet. `warmed`: of one that warms up, forwards that are behind it, and how
-    many there are. `runner`: how its ranks run the model: `autoregressive` is that of encoders that
-    may write something first, token by token."""
+    many there are. `healthy`: its ranks computed something lately, or have passed a self-test; None
+    of one that sleeps: it is not tested. `runner`: how its ranks run the model: `autoregressive` is
+    that of encoders that may write something first, token by token."""
 
     name: str
     endpoint: str
@@ -46,6 +47,7 @@ class InstanceView(Record, frozen=True):
     backlog_s: float = 0.0
     encodings: CacheReport | None = None
     warmed: tuple[int, int] | None = None
+    healthy: bool | None = True
     runner: Runner = "diffusion"
 
 
@@ -59,9 +61,23 @@ class RequestsView(Record, frozen=True):
     cancelled: int
 
 
+class ChangeView(Record, frozen=True):
+    """An instance came into this state `ago_s` seconds ago; `cause` is for people."""
+
+    name: str
+    epoch: int
+    state: InstanceState
+    cause: str
+    ago_s: float
+
+
 class ClusterView(Record, frozen=True):
+    """`history`: the latest changes of instances' states, the oldest first, those of instances that
+    have left too."""
+
     roles: dict[str, list[InstanceView]]
     requests: RequestsView
+    history: list[ChangeView] = []  # noqa: RUF012  # msgspec copies it
 
 
 def look(books: "Books") -> ClusterView:
@@ -75,7 +91,11 @@ def look(books: "Books") -> ClusterView:
         failed=ledger.ended[State.FAILED],
         cancelled=ledger.ended[State.CANCELLED],
     )
-    return ClusterView({str(role): posts for role, posts in shown.items()}, requests)
+    history = [
+        ChangeView(x.name, x.epoch, x.state, x.cause, round(books.now - x.at, 3))
+        for x in books.history.changes
+    ]
+    return ClusterView({str(role): posts for role, posts in shown.items()}, requests, history)
 
 
 def _instance(post: Post) -> InstanceView:
@@ -94,8 +114,15 @@ def _instance(post: Post) -> InstanceView:
         backlog_s=round(post.backlog("low"), 3) if instance.live else 0.0,
         encodings=instance.encodings if post.role == "encoder" else None,
         warmed=instance.warmed if instance.live else None,
+        healthy=_healthy(instance),
         runner=_runner(post.role, instance.info.model),
     )
+
+
+def _healthy(instance: Instance) -> bool | None:
+    if instance.state == "sleeping":
+        return None
+    return instance.healthy and instance.state in ("ready", "draining")
 
 
 def _runner(role: Role, model: ModelInfo) -> Runner:

@@ -16,6 +16,8 @@ from starlette.types import Scope
 
 from orchestrator.api_keys import ApiKeys, Owner
 from orchestrator.http.doors import Doors
+from orchestrator.http.edits import Edits
+from orchestrator.http.enclosed import Keeper, NoRoom
 from orchestrator.http.envelope import Envelope
 from orchestrator.http.errors import plain
 from orchestrator.http.images import Images
@@ -27,11 +29,12 @@ from orchestrator.http.openapi import install
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.pages import Pages
 from orchestrator.http.ports import Jobs, MediaSource, Service
-from orchestrator.http.routes import add_images, add_jobs, add_pages, add_rpc
+from orchestrator.http.routes import add_images, add_jobs, add_pages, add_rpc, add_videos
 from orchestrator.http.rpc import Rpc
 from orchestrator.http.shelf import Shelf
 from orchestrator.http.store import Store
 from orchestrator.http.submission import Submission
+from orchestrator.http.videos import Videos
 from orchestrator.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -44,12 +47,14 @@ def create_app(
     options: HttpOptions | None = None,
     *,
     healthy: Callable[[], bool] = lambda: True,
+    uploads: Keeper | None = None,
 ) -> FastAPI:
     """The front door of `service` and `jobs`.
 
     The application owns `media`: both end with its lifespan, which also sweeps expired files and
-    removes the private ones. `healthy` is what GET /health tells; it must not wait. Setting
-    `app.state.leaving`, an `asyncio.Event`, ends streams of events that would go on for long.
+    removes the private ones. `healthy` is what GET /health tells; it must not wait. `uploads` keeps
+    what clients upload; without it nothing is taken. Setting `app.state.leaving`, an
+    `asyncio.Event`, ends streams of events that would go on for long.
     ValueError: the file of keys cannot be read, or the rate limit is none.
     """
     options = options or HttpOptions()
@@ -69,8 +74,10 @@ def create_app(
     app.state.leaving = asyncio.Event()
     submission = Submission(service, jobs, options)
     keyed = KeyedImages(jobs, submission, options)
-    add_images(app, Images(service, keyed, media, shelf, metrics, options), Links(shelf))
+    images, keeper = Images(service, keyed, media, shelf, metrics, options), uploads or _Nowhere()
+    add_images(app, images, Edits(service, images, keeper, options), Links(shelf))
     add_jobs(app, JobDesk(service, jobs, submission, options, app.state.leaving))
+    add_videos(app, Videos(service, jobs, submission, keeper, options))
     add_pages(app, Pages(service, metrics, healthy, created=int(time.time())))
     add_rpc(app, Rpc(service.operator, options))
     install(app)
@@ -79,6 +86,11 @@ def create_app(
     app.add_middleware(Doors, keys=keys, meter=meter)
     app.add_middleware(Envelope, report=_reporter(metrics), stall_s=options.stall_s)
     return app
+
+
+class _Nowhere:
+    def keep(self, data: bytes) -> str:
+        raise NoRoom("this server keeps no uploads")
 
 
 def _keys(options: HttpOptions) -> ApiKeys | None:

@@ -4,6 +4,7 @@ request with an Idempotency-Key goes to keyed.py."""
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 
 import msgspec
 from starlette.requests import Request
@@ -11,7 +12,8 @@ from starlette.responses import Response
 
 from orchestrator.http.base import base_url
 from orchestrator.http.body import read_body
-from orchestrator.http.errors import not_ready
+from orchestrator.http.duration import seconds_of, with_seconds
+from orchestrator.http.errors import not_ready, unsupported
 from orchestrator.http.files import Files
 from orchestrator.http.gone import until_gone
 from orchestrator.http.keyed import KeyedImages
@@ -19,7 +21,13 @@ from orchestrator.http.making import MAKES, Making
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.plan import Plan, make_plan
 from orchestrator.http.ports import MediaSource, Service
-from orchestrator.http.schema import ImageItem, ImagesReply, decode_request
+from orchestrator.http.schema import (
+    ImageItem,
+    ImageRequest,
+    ImagesReply,
+    decode_audio,
+    decode_request,
+)
 from orchestrator.http.seconds import timings_json
 from orchestrator.http.shelf import Shelf
 from orchestrator.http.showing import Showing
@@ -28,7 +36,8 @@ from orchestrator.http.streamed import StreamedImages
 from orchestrator.metrics import Metrics
 from orchestrator.service import Completed
 from transfer.errors import MediaError
-from transfer.messages import Media, ModelInfo
+from transfer.made import size_of
+from transfer.messages import Media, ModelInfo, Upload
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +64,36 @@ class Images:
     async def generate(self, request: Request) -> Response:
         options = self._options
         asked = decode_request(await read_body(request, options.max_body_bytes, options.body_s))
+        return await self._generate(request, asked)
+
+    async def generate_audio(self, request: Request) -> Response:
+        options = self._options
+        asked = decode_audio(await read_body(request, options.max_body_bytes, options.body_s))
+        model = self._service.model()
+        if model is not None and model.modality != "audio":
+            raise unsupported("model", f"{model.name} makes {model.modality}, and no sounds")
+        return await self._generate(request, asked)
+
+    async def generate_from(
+        self, request: Request, asked: ImageRequest, uploads: Sequence[Upload]
+    ) -> Response:
+        """From pictures that are kept by now."""
+        return await self._generate(request, asked, uploads)
+
+    async def _generate(
+        self, request: Request, asked: ImageRequest, uploads: Sequence[Upload] = ()
+    ) -> Response:
+        options = self._options
         if "idempotency-key" in request.headers:
-            return await self._keyed.generate(request, asked)
+            return await self._keyed.generate(request, asked, uploads)
         model = self._service.model()
         if model is None:
             raise not_ready(self._service.missing())
-        plan = make_plan(asked, model, self._options, self._service.adapters())
+        asked = with_seconds(asked, seconds_of(asked), model)
+        plan = make_plan(asked, model, options, self._service.adapters(), uploads)
         if plan.stream:
             making = Making(self._service, self._source, self._metrics)
-            return await Showing.begin(request, plan, making, model, self._options.ping_s)
+            return await Showing.begin(request, plan, making, model, options.ping_s)
         files = Files(self._source)
         try:
             return await until_gone(request.receive, self._reply(request, plan, model, files))
@@ -154,7 +184,7 @@ class Images:
 
 
 def _describe(plan: Plan, media: Media, model: ModelInfo) -> ImagesReply:
-    size = (media.width, media.height) if media.width else model.default_size
+    size = size_of(media.made) or model.default_size
     return ImagesReply(
         created=int(time.time()),
         size=f"{size[0]}x{size[1]}" if size else "auto",

@@ -6,20 +6,35 @@ from orchestrator.http.errors import ApiError, ErrorBody, failed
 from orchestrator.http.seconds import rounded
 from orchestrator.jobs.model import Job, JobProgress, JobStatus, StoredFile
 from orchestrator.service import Timings
+from transfer.made import RateFrom
 
 
 class JobFile(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A finished file; `url` is its content. Sizes in bytes and pixels. `speed`: what made it
-    faster and its pixels other ones."""
+    """A finished file; `url` is its content. `bytes`: its length. `seed`: what it was made with.
+    `speed`: what made it faster and its pixels other ones. The others are those of its `kind`.
+
+    image, video: `width`, `height` (pixels). video: `frames`, `fps`, and `fps_from`, who said so:
+    request, pipeline, example (of the pipeline, in diffusers) or assumed (nobody did). audio, and
+    video with sound: `sample_rate` (Hz), `channels`. audio: `samples` of each channel. actions:
+    `shape`. custom: `name` of the pipeline's field, and `shape` of an array.
+    """
 
     url: str
+    kind: str
     mime: str
     bytes: int
     width: int | None = None
     height: int | None = None
     frames: int | None = None
     fps: float | None = None
+    fps_from: RateFrom | None = None
+    sample_rate: int | None = None
+    channels: int | None = None
+    samples: int | None = None
+    shape: list[int] | None = None
+    name: str | None = None
     speed: str | None = None
+    seed: int | None = None
 
 
 class JobPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +71,7 @@ def page_of(job: Job, base: str) -> JobPage:
     """`base`: how clients reach us, without a slash at its end."""
     return JobPage(
         id=job.id,
+        type=job.described.kind,
         status=job.status,
         created_at=int(job.created_at),
         finished_at=None if job.finished_at is None else int(job.finished_at),
@@ -97,5 +113,7 @@ def no_result(job: Job) -> ApiError:
 
 
 def _file(file: StoredFile, url: str) -> JobFile:
-    size = (file.width, file.height, file.frames, file.fps)
-    return JobFile(url, file.mime, file.nbytes, *size, file.speed)
+    facts = msgspec.to_builtins(file.made)
+    return JobFile(
+        url=url, mime=file.mime, bytes=file.nbytes, speed=file.speed, seed=file.seed, **facts
+    )

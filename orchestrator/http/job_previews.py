@@ -9,6 +9,7 @@ from orchestrator.http.schema import PartialImage
 from orchestrator.http.streamed import Writer
 from orchestrator.jobs.model import JobEvent, Shown
 from transfer.errors import MediaError
+from transfer.made import size_of
 
 
 class JobPreviews:
@@ -32,7 +33,7 @@ class JobPreviews:
     def _partial(self, event: JobEvent, shown: Shown) -> PartialImage:
         media, model, described = shown.media, self._service.model(), event.job.described
         known = model.default_size if model else None
-        size = (media.width, media.height) if media.width else known
+        size = size_of(media.made) or known
         return PartialImage(
             partial_image_index=shown.number,
             image_index=shown.index,

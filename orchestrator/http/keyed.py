@@ -4,6 +4,8 @@ It goes on when its client goes, and a retry with the same key gets the same rep
 pictures, seed and timings, without computing them again.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,6 +22,8 @@ from orchestrator.http.speed import speed_header
 from orchestrator.http.streamed import StreamedImages
 from orchestrator.http.submission import Submission
 from orchestrator.jobs.model import Job
+from transfer.made import size_of
+from transfer.messages import Upload
 
 
 class KeyedImages:
@@ -28,8 +32,10 @@ class KeyedImages:
     def __init__(self, jobs: Jobs, submission: Submission, options: HttpOptions) -> None:
         self._jobs, self._submission, self._options = jobs, submission, options
 
-    async def generate(self, request: Request, asked: ImageRequest) -> Response:
-        job = await self._submission.submit(request, asked)
+    async def generate(
+        self, request: Request, asked: ImageRequest, uploads: Sequence[Upload] = ()
+    ) -> Response:
+        job = await self._submission.submit(request, asked, uploads=uploads)
         job = await until_gone(request.receive, self._jobs.wait(job.id))
         if job.status != "completed":
             raise no_result(job)
@@ -61,10 +67,10 @@ class JobFiles:
 
 
 def _describe(job: Job) -> ImagesReply:
-    first = job.files[0]
+    size = size_of(job.files[0].made)
     return ImagesReply(
         created=int(job.created_at),
-        size=f"{first.width}x{first.height}" if first.width else "auto",
+        size="{}x{}".format(*size) if size else "auto",
         quality=job.described.quality,
         output_format=job.described.output_format,
     )

@@ -12,14 +12,25 @@ from orchestrator.http.errors import ErrorReply
 from orchestrator.http.job_page import JobList, JobPage
 from orchestrator.http.pages import Health, InstanceLeaves, ModelList, ModelPage, Ready
 from orchestrator.http.rpc import RpcReply, RpcRequest
-from orchestrator.http.schema import ImageRequest, ImagesReply, JobRequest
+from orchestrator.http.schema import (
+    AudioRequest,
+    EditRequest,
+    ImageRequest,
+    ImagesReply,
+    JobRequest,
+    RemixRequest,
+    VideoRequest,
+)
+from orchestrator.http.video_page import VideoDeleted, VideoList, VideoPage
 from orchestrator.jobs.model import JobStatus
 from orchestrator.service import ClusterView
 
 Schema = dict[str, Any]  # JSON Schema has no narrower type
 
 STRUCTS = (
+    AudioRequest,
     ClusterView,
+    EditRequest,
     ErrorReply,
     Health,
     ImageRequest,
@@ -31,8 +42,13 @@ STRUCTS = (
     ModelList,
     ModelPage,
     Ready,
+    RemixRequest,
     RpcReply,
     RpcRequest,
+    VideoDeleted,
+    VideoList,
+    VideoPage,
+    VideoRequest,
 )
 
 
@@ -47,9 +63,10 @@ def described(
     status: int = 200,
     request: type[msgspec.Struct] | None = None,
     parameters: Iterable[Schema] = (),
+    form: bool = False,
 ) -> Schema:
     """What a route adds to its own entry (FastAPI's `openapi_extra`). `reply`: a Struct, or the
-    type of a body that is no JSON."""
+    type of a body that is no JSON. `form`: the request may be one, with the same fields."""
     content = {reply: {"schema": {"type": "string"}}} if isinstance(reply, str) else body_of(reply)
     entry: Schema = {
         "parameters": list(parameters),
@@ -59,7 +76,10 @@ def described(
         },
     }
     if request is not None:
-        entry["requestBody"] = {"required": True, "content": body_of(request)}
+        content = body_of(request)
+        if form:
+            content = {**content, "multipart/form-data": content["application/json"]}
+        entry["requestBody"] = {"required": True, "content": content}
     return entry
 
 
@@ -84,6 +104,18 @@ JOB_LIST = (
     query("limit", "Jobs in one page.", type="integer", minimum=1, maximum=100, default=20),
     query("after", "The last_id of the page before.", type="string"),
     query("status", "Only those.", type="string", enum=list(get_args(JobStatus))),
+)
+VIDEO_LIST = (
+    query("limit", "Videos in one page.", type="integer", minimum=1, maximum=100, default=20),
+    query("after", "The last_id of the page before.", type="string"),
+    query("order", "By their age.", type="string", enum=["asc", "desc"], default="desc"),
+)
+VARIANT = query(
+    "variant",
+    "The video, its first frame, or many small ones.",
+    type="string",
+    enum=["video", "thumbnail", "spritesheet"],
+    default="video",
 )
 FILE_INDEX = query("index", "Which of the files.", type="integer", minimum=0, default=0)
 

@@ -10,11 +10,17 @@ from orchestrator.http.errors import ApiError, ErrorBody, not_ready, unhealthy
 from orchestrator.http.plan import model_not_found
 from orchestrator.http.ports import Service
 from orchestrator.metrics import Metrics
+from transfer.made import RateFrom
 from transfer.messages import ModelInfo, Parameter, Speed, StepCacheType
 
 
 class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of `GET /v1/models`: OpenAI's four keys, and what the roles registered."""
+    """One entry of `GET /v1/models`: OpenAI's four keys, and what the roles registered.
+
+    `fps`: of a video, where a request says nothing; `fps_from`: who says so, as in a job's files.
+    `sample_rate`: of what the model makes to hear, in Hz. `pictures`: the arguments that take
+    pictures which come with a request.
+    """
 
     id: str
     object: str = "model"
@@ -27,6 +33,10 @@ class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
     parameters: list[Parameter]
     step_caches: list[StepCacheType]
     speed: Speed | None
+    fps: float | None
+    fps_from: RateFrom | None
+    sample_rate: int | None
+    pictures: list[str]
 
 
 class ModelList(msgspec.Struct, frozen=True):
@@ -124,6 +134,10 @@ class Pages:
             parameters=model.parameters,
             step_caches=model.step_caches,
             speed=model.speed,
+            fps=model.fps,
+            fps_from=model.fps_from,
+            sample_rate=model.sample_rate,
+            pictures=model.pictures,
         )
 
     def _unknown(self, name: str) -> ApiError:

@@ -4,7 +4,7 @@ Pure: everything that is refused at the door is refused here, before anything is
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -15,19 +15,20 @@ from orchestrator.http.schema import MAX_SEED, ImageRequest, JobRequest
 from orchestrator.http.size import check_size, requested_size
 from orchestrator.http.speed import step_cache
 from transfer.actions import Adapter
-from transfer.messages import Inputs, ModelInfo, Output
+from transfer.messages import Inputs, ModelInfo, Output, Params, Upload
 
 FORMATS: dict[str, tuple[str, ...]] = {
     "image": ("png", "jpeg", "webp"),
-    "video": ("mp4", "webp"),
-    "audio": ("wav",),
+    "video": ("mp4", "webp", "zip"),
+    "audio": ("wav", "flac"),
 }
 ECHOED_QUALITY = {"low", "medium", "high", "xhigh", "max"}  # what the SDK's reply model knows
 
 
 class Plan(msgspec.Struct, frozen=True):
     """`inputs[i]` has the seed `seed + i`; each is a request of its own. `previews`: how many of
-    each picture are to be streamed, or shown in the job's events."""
+    each picture are to be streamed, or shown in the job's events. `edit`: it begins with pictures
+    that came with it."""
 
     inputs: list[Inputs]
     seed: int
@@ -36,6 +37,7 @@ class Plan(msgspec.Struct, frozen=True):
     as_url: bool
     stream: bool = False
     previews: int = 0
+    edit: bool = False
 
 
 def make_plan(
@@ -43,13 +45,14 @@ def make_plan(
     model: ModelInfo,
     options: HttpOptions,
     adapters: Mapping[str, Adapter] | None = None,
+    uploads: Sequence[Upload] = (),
 ) -> Plan:
     """Raises `ApiError`: 400 for a wrong field, 404 for another model, 422 for one that this
     model's pipeline does not take."""
     _check_model(request, model)
     _check_stream(request)
-    output = _output(request, model)
     params = request.pipeline_params()
+    output = _output(request, model, _fps_of_file(params, model))
     size = requested_size(request)
     params |= {name: side for name, side in size._asdict().items() if side is not None}
     _check_taken(list(params), model, request)
@@ -59,7 +62,7 @@ def make_plan(
     exact, priority = bool(request.exact), request.priority or "normal"
     return Plan(
         inputs=[
-            Inputs(params, seed + i, output, exact, cache, priority, loras)
+            Inputs(params, seed + i, output, exact, cache, priority, loras, [*uploads])
             for i in range(request.n or 1)
         ],
         seed=seed,
@@ -68,6 +71,7 @@ def make_plan(
         as_url=request.response_format == "url",
         stream=bool(request.stream),
         previews=_previews(request, model),
+        edit=bool(uploads),
     )
 
 
@@ -105,7 +109,22 @@ def _no_previews(model: ModelInfo) -> str | None:
     return None if model.splittable else "whose pipeline runs whole in one instance"
 
 
-def _output(request: ImageRequest, model: ModelInfo) -> Output:
+def _fps_of_file(params: Params, model: ModelInfo) -> float | None:
+    """What pipelines call otherwise, or do not know, is said in their words, or to the file."""
+    if model.modality != "video" or "fps" not in params:
+        return None
+    taken = {parameter.name for parameter in model.parameters}
+    if "fps" in taken:
+        return None
+    fps = params.pop("fps")
+    if "frame_rate" in taken:
+        params["frame_rate"] = fps
+        return None
+    assert isinstance(fps, int | float)
+    return float(fps)
+
+
+def _output(request: ImageRequest, model: ModelInfo, fps: float | None) -> Output:
     formats = FORMATS[model.modality]
     format = request.output_format or formats[0]
     if format not in formats:
@@ -114,7 +133,7 @@ def _output(request: ImageRequest, model: ModelInfo) -> Output:
     quality = request.output_compression
     if quality is not None and format not in ("jpeg", "webp"):
         raise bad_field("output_compression", "`output_compression` is for jpeg and webp only")
-    return msgspec.convert({"format": format, "quality": quality}, Output)
+    return msgspec.convert({"format": format, "quality": quality, "fps": fps}, Output)
 
 
 def _check_taken(names: list[str], model: ModelInfo, request: ImageRequest) -> None:

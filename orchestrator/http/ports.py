@@ -86,13 +86,25 @@ class Jobs(Protocol):
     async def find(self, id: str) -> Job | None: ...
 
     async def page(
-        self, limit: int, after: str | None, status: JobStatus | None
+        self,
+        limit: int,
+        after: str | None,
+        status: JobStatus | None,
+        *,
+        videos: bool = False,
+        ascending: bool = False,
     ) -> tuple[list[Job], bool]:
-        """The newest first, and whether there are more. `KeyError`: there is no job `after`."""
+        """The newest first, or the oldest, and whether there are more. `videos`: only what was
+        asked for as one. `KeyError`: there is no job `after`."""
         ...
 
     async def cancel(self, id: str) -> Job:
         """A job that is over comes back as it is. `KeyError`: there is no such job."""
+        ...
+
+    async def forget(self, id: str) -> None:
+        """Cancels the job if it is not over, and returns when nothing is kept of it. `KeyError`:
+        there is no such job. `JournalDown`: it will be forgotten, but not yet."""
         ...
 
     def events(self, id: str, after: int) -> AsyncGenerator[JobEvent, None]:

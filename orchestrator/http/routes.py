@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from fastapi import FastAPI, Response
 
+from orchestrator.http.edits import Edits
 from orchestrator.http.images import Images
 from orchestrator.http.job_page import JobList, JobPage
 from orchestrator.http.jobs import JobDesk
@@ -13,20 +14,48 @@ from orchestrator.http.openapi import (
     IDEMPOTENCY_KEY,
     JOB_LIST,
     LAST_EVENT_ID,
+    VARIANT,
+    VIDEO_LIST,
     described,
 )
 from orchestrator.http.pages import Health, InstanceLeaves, ModelList, ModelPage, Pages, Ready
 from orchestrator.http.rpc import Rpc, RpcReply, RpcRequest
-from orchestrator.http.schema import ImageRequest, ImagesReply, JobRequest
+from orchestrator.http.schema import (
+    AudioRequest,
+    EditRequest,
+    ImageRequest,
+    ImagesReply,
+    JobRequest,
+    RemixRequest,
+    VideoRequest,
+)
+from orchestrator.http.video_page import VideoDeleted, VideoList, VideoPage
+from orchestrator.http.videos import Videos
 from orchestrator.service import ClusterView
 
 
-def add_images(app: FastAPI, images: Images, links: Links) -> None:
+def add_images(app: FastAPI, images: Images, edits: Edits, links: Links) -> None:
     app.post(
         "/v1/images/generations",
         summary="Make pictures from a prompt",
         openapi_extra=described(ImagesReply, request=ImageRequest, parameters=[IDEMPOTENCY_KEY]),
     )(images.generate)
+    for path, handler, summary in (
+        ("edits", edits.edit, "Make pictures from pictures"),
+        ("variations", edits.vary, "Make pictures like one"),
+    ):
+        app.post(
+            f"/v1/images/{path}",
+            summary=summary,
+            openapi_extra=described(
+                ImagesReply, request=EditRequest, parameters=[IDEMPOTENCY_KEY], form=True
+            ),
+        )(handler)
+    app.post(
+        "/v1/audio/generations",
+        summary="Make sounds from a prompt",
+        openapi_extra=described(ImagesReply, request=AudioRequest, parameters=[IDEMPOTENCY_KEY]),
+    )(images.generate_audio)
     app.get("/v1/media/{id}", summary="A file that a reply links to")(links.fetch)
     app.head("/v1/media/{id}", include_in_schema=False)(links.fetch)
 
@@ -61,6 +90,32 @@ def add_jobs(app: FastAPI, jobs: JobDesk) -> None:
         openapi_extra=described("image/*", parameters=[FILE_INDEX]),
     )(jobs.content)
     app.head(f"{job}/content", include_in_schema=False)(jobs.content)
+
+
+def add_videos(app: FastAPI, videos: Videos) -> None:
+    """As OpenAI has them; `cancel` is ours."""
+    page, list_page = described(VideoPage), described(VideoList, parameters=VIDEO_LIST)
+    asked = described(VideoPage, request=VideoRequest, parameters=[IDEMPOTENCY_KEY], form=True)
+    app.post("/v1/videos", summary="Make a video", openapi_extra=asked)(videos.create)
+    app.get("/v1/videos", summary="Videos", openapi_extra=list_page)(videos.list)
+    one = "/v1/videos/{id}"
+    app.get(one, summary="One video", openapi_extra=page)(videos.show)
+    app.delete(one, summary="Cancel it and forget it", openapi_extra=described(VideoDeleted))(
+        videos.delete
+    )
+    app.post(f"{one}/cancel", summary="Cancel it", openapi_extra=page)(videos.cancel)
+    app.post(
+        f"{one}/remix",
+        summary="The same with another prompt",
+        openapi_extra=described(VideoPage, request=RemixRequest, parameters=[IDEMPOTENCY_KEY]),
+    )(videos.remix)
+    app.get(
+        f"{one}/content",
+        response_class=Response,
+        summary="The finished file, or a still picture of it",
+        openapi_extra=described("video/*", parameters=[VARIANT]),
+    )(videos.content)
+    app.head(f"{one}/content", include_in_schema=False)(videos.content)
 
 
 def add_rpc(app: FastAPI, rpc: Rpc) -> None:

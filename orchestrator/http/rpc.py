@@ -41,8 +41,9 @@ class RpcRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class RpcError(msgspec.Struct, frozen=True):
-    """`type`: of the exception, or RankDied, RankSilent, PoolClosed, InstanceLost, InstanceSilent,
-    unsupported. `traceback`: of the rank, where its code raised."""
+    """`type`: of the exception, or RankDied, RankSilent, PoolStarting, PoolFailed, PoolClosing,
+    InstanceClosing, InstanceLost, InstanceSilent, unsupported. `traceback`: of the rank, where its
+    code raised."""
 
     type: str
     message: str

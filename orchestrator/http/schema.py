@@ -6,6 +6,7 @@ descriptions end up in /openapi.json. Every optional field may be null, as the S
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -20,7 +21,7 @@ MAX_SEED = 2**63 - 1
 NO_EFFECT = "Accepted, without effect here."
 
 T = TypeVar("T")
-OutputFormat = Literal["png", "jpeg", "webp", "mp4", "wav"]
+OutputFormat = Literal["png", "jpeg", "webp", "mp4", "zip", "wav", "flac"]
 
 
 class StepCacheField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,7 +76,10 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = None
     output_format: Annotated[
         OutputFormat | None,
-        Meta(description="png (default), jpeg, webp; of video mp4 (default), webp; of audio wav."),
+        Meta(
+            description="png (default), jpeg, webp; of video mp4 (default), webp, zip (frames); of "
+            "audio wav (default), flac."
+        ),
     ] = None
     output_compression: Annotated[
         Annotated[int, Meta(ge=0, le=100)] | None,
@@ -145,10 +149,18 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = None
     fps: Annotated[
         Annotated[int, Meta(ge=1, le=240)] | Annotated[float, Meta(gt=0, le=240)] | None,
-        Meta(description="Frames per second."),
+        Meta(description="Frames per second. Left out: as the model's page says."),
     ] = None
     strength: Annotated[
         Annotated[float, Meta(ge=0, le=1)] | None, Meta(description="As the pipeline reads it.")
+    ] = None
+
+    audio_length_in_s: Annotated[
+        Annotated[float, Meta(gt=0, le=600)] | None, Meta(description="Seconds of sound.")
+    ] = None
+    audio_end_in_s: Annotated[
+        Annotated[float, Meta(gt=0, le=600)] | None,
+        Meta(description="Seconds of sound, in the words of other pipelines."),
     ] = None
 
     def pipeline_params(self) -> Params:
@@ -160,7 +172,68 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class JobRequest(ImageRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/jobs`. `response_format` has no effect there: a job has links."""
 
-    type: Annotated[Literal["image"] | None, Meta(description="What is made: image.")] = None
+    type: Annotated[
+        Literal["image", "video", "audio"] | None,
+        Meta(description="What is made. Left out: what the model makes."),
+    ] = None
+
+
+class ImageReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of both, says OpenAI's schema; here it is an `image_url` of type data:."""
+
+    image_url: str | None = None
+    file_id: str | None = None
+
+
+class VideoRequest(ImageRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/videos`, as JSON or as a form. `n`, `stream` and `response_format` are
+    not for videos."""
+
+    seconds: Annotated[
+        Annotated[str, Meta(pattern=r"^\d{1,4}(\.\d{1,6})?$")]
+        | Annotated[int, Meta(gt=0, le=600)]
+        | Annotated[float, Meta(gt=0, le=600)]
+        | None,
+        Meta(description="How long; the nearest that the model can make. Or give num_frames."),
+    ] = None
+    input_reference: Annotated[
+        ImageReference | None,
+        Meta(description="What to begin with: a file of the form, or of JSON a data: URL."),
+    ] = None
+
+
+class EditRequest(ImageRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/images/edits` and `/v1/images/variations`: a form with the files
+    `image` (or `image[]`, up to 16) and `mask`, or JSON. The mask's transparent pixels, or, if it
+    has none, its white ones, are those to change."""
+
+    prompt: Annotated[str, Meta(max_length=MAX_PROMPT, description="What to make.")]
+    images: Annotated[
+        Annotated[list[ImageReference], Meta(min_length=1, max_length=16)] | None,
+        Meta(description="Of JSON: what to begin with, as data: URLs."),
+    ] = None
+    mask: Annotated[
+        ImageReference | None, Meta(description="Of JSON: as large as the first picture.")
+    ] = None
+    input_fidelity: Annotated[Literal["high", "low"] | None, Meta(description=NO_EFFECT)] = None
+
+
+class RemixRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/videos/{id}/remix`."""
+
+    prompt: Annotated[str, Meta(min_length=1, max_length=MAX_PROMPT, description="What to make.")]
+    seed: Annotated[
+        Annotated[int, Meta(ge=0, le=MAX_SEED)] | None,
+        Meta(description="Left out: that of the video that is remixed."),
+    ] = None
+
+
+class AudioRequest(ImageRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/audio/generations`."""
+
+    seconds: Annotated[
+        Annotated[float, Meta(gt=0, le=600)] | None, Meta(description="How long.")
+    ] = None
 
 
 PIPELINE_FIELDS = (
@@ -172,6 +245,8 @@ PIPELINE_FIELDS = (
     "num_frames",
     "fps",
     "strength",
+    "audio_length_in_s",
+    "audio_end_in_s",
 )
 
 
@@ -214,7 +289,9 @@ class PartialImage(msgspec.Struct, frozen=True, kw_only=True):
     `partial_image_index` counts those of one picture from 0; `image_index` says of which of the n,
     and is ours. `b64_json` comes last: it is streamed."""
 
-    type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
+    type: Literal["image_generation.partial_image", "image_edit.partial_image"] = (
+        "image_generation.partial_image"
+    )
     partial_image_index: int
     image_index: int
     created_at: int
@@ -229,7 +306,9 @@ class ImageCompleted(msgspec.Struct, frozen=True, kw_only=True):
     """The data of an event of a stream: a finished picture, with fields as in `PartialImage`.
     `timings`: as in the header `x-triptych-timings` of other replies."""
 
-    type: Literal["image_generation.completed"] = "image_generation.completed"
+    type: Literal["image_generation.completed", "image_edit.completed"] = (
+        "image_generation.completed"
+    )
     image_index: int
     created_at: int
     size: str
@@ -243,6 +322,11 @@ class ImageCompleted(msgspec.Struct, frozen=True, kw_only=True):
 
 _image_decoder = msgspec.json.Decoder(ImageRequest)
 _job_decoder = msgspec.json.Decoder(JobRequest)
+_video_decoder = msgspec.json.Decoder(VideoRequest)
+_edit_decoder = msgspec.json.Decoder(EditRequest)
+_remix_decoder = msgspec.json.Decoder(RemixRequest)
+_audio_decoder = msgspec.json.Decoder(AudioRequest)
+_JSON_FIELDS = {"loras", "step_cache"}
 _UNKNOWN = re.compile(r"^Object contains unknown field `(.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(.*)`$")
 _AT = re.compile(r"^(.*) - at `\$\.(\w+)[^`]*`$", re.DOTALL)
@@ -257,7 +341,7 @@ _CHOICES = {
         "style",
         "priority",
     )
-} | {"type": ["image"]}
+} | {"type": ["image", "video", "audio"]}
 
 
 def decode_request(body: bytes) -> ImageRequest:
@@ -268,6 +352,41 @@ def decode_request(body: bytes) -> ImageRequest:
 def decode_job(body: bytes) -> JobRequest:
     """As `decode_request`."""
     return _decode(_job_decoder, body)
+
+
+def decode_video(body: bytes) -> VideoRequest:
+    """As `decode_request`."""
+    return _decode(_video_decoder, body)
+
+
+def decode_edit(body: bytes) -> EditRequest:
+    """As `decode_request`."""
+    return _decode(_edit_decoder, body)
+
+
+def decode_remix(body: bytes) -> RemixRequest:
+    """As `decode_request`."""
+    return _decode(_remix_decoder, body)
+
+
+def decode_audio(body: bytes) -> AudioRequest:
+    """As `decode_request`."""
+    return _decode(_audio_decoder, body)
+
+
+def from_fields(fields: Mapping[str, str], kind: type[T]) -> T:
+    """The request in the fields of a form: texts become numbers and truth values where those are
+    wanted; `loras` and `step_cache` are JSON. Raises a 400 that names the field which is wrong."""
+    told: dict[str, object] = dict(fields)
+    for name in _JSON_FIELDS & fields.keys():
+        try:
+            told[name] = msgspec.json.decode(fields[name])
+        except msgspec.DecodeError as error:
+            raise bad_field(name, f"`{name}` is not JSON: {error}", "invalid_json") from None
+    try:
+        return msgspec.convert(told, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise explain(str(error)) from None
 
 
 def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

@@ -23,6 +23,7 @@ from orchestrator.http.schema import ImageCompleted, PartialImage
 from orchestrator.http.seconds import rounded
 from orchestrator.http.streamed import Writer
 from transfer.errors import MediaError
+from transfer.made import size_of
 from transfer.messages import Media, ModelInfo
 
 GRACE_S = 0.25  # an error that comes so soon still has its HTTP status
@@ -100,7 +101,10 @@ class Showing(Response):
             return  # its decoder is gone
         else:
             event = PartialImage(
-                partial_image_index=preview.number, image_index=preview.index, **self._facts(media)
+                type=self._type("partial_image"),
+                partial_image_index=preview.number,
+                image_index=preview.index,
+                **self._facts(media),
             )
             await write_picture(writer, event, reading)
         finally:
@@ -112,7 +116,10 @@ class Showing(Response):
             first = media is made.result.media[0]
             reading = made.reading if first else self._making.files.read(media)
             event = ImageCompleted(
-                image_index=made.index, timings=rounded(made.result.timings), **self._facts(media)
+                type=self._type("completed"),
+                image_index=made.index,
+                timings=rounded(made.result.timings),
+                **self._facts(media),
             )
             try:
                 await write_picture(writer, event, reading)
@@ -125,8 +132,11 @@ class Showing(Response):
         data = b"event: error\ndata: " + msgspec.json.encode(told) + b"\n\n"
         await writer.write(data, flush=True)
 
+    def _type(self, what: str) -> Any:
+        return f"{'image_edit' if self._plan.edit else 'image_generation'}.{what}"
+
     def _facts(self, media: Media) -> dict[str, Any]:
-        size = (media.width, media.height) if media.width else self._model.default_size
+        size = size_of(media.made) or self._model.default_size
         return {
             "created_at": int(time.time()),
             "size": f"{size[0]}x{size[1]}" if size else "auto",

@@ -1,6 +1,7 @@
 """Every job that the desk knows, by id, by key and in order."""
 
 from bisect import bisect_left, insort
+from collections.abc import Iterator
 
 from orchestrator.jobs.case import Case, Phase
 from orchestrator.jobs.model import Idempotency, Job, JobEvent, JobStatus
@@ -89,19 +90,31 @@ class Books:
             case.events, "progress" if shown.status == "running" else shown.status, shown
         )
 
-    def page(
-        self, limit: int, after: str | None, status: JobStatus | None
-    ) -> tuple[list[Job], bool]:
-        """Up to `limit` jobs before `after`, the newest first, and whether there are more.
-        KeyError: there is no job `after`."""
-        place = len(self._visible)
+    def _numbers(self, after: str | None, ascending: bool) -> Iterator[int]:
+        place = 0 if ascending else len(self._visible)
         if after is not None:
             if self.find(after) is None:
                 raise KeyError(after)
-            place = bisect_left(self._visible, self._cases[after].number)
+            place = bisect_left(self._visible, self._cases[after].number) + ascending
+        return iter(self._visible[place:] if ascending else self._visible[:place][::-1])
+
+    def page(
+        self,
+        limit: int,
+        after: str | None,
+        status: JobStatus | None,
+        *,
+        videos: bool = False,
+        ascending: bool = False,
+    ) -> tuple[list[Job], bool]:
+        """Up to `limit` jobs that come after `after`, the newest first, or the oldest, and whether
+        there are more. `videos`: only those. KeyError: there is no job `after`."""
         found: list[Job] = []
-        for number in reversed(self._visible[:place]):
-            job = self.snapshot(self._by_number[number])
+        for number in self._numbers(after, ascending):
+            case = self._by_number[number]
+            if videos and case.described.video is None:
+                continue
+            job = self.snapshot(case)
             if status is not None and job.status != status:
                 continue
             if len(found) == limit:

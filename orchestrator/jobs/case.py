@@ -76,7 +76,8 @@ class Phase(Enum):
 
 
 class Case:
-    """`askers` wait to hear that the job is accepted, `cancellers` that it is over. `events`: the
+    """`askers` wait to hear that the job is accepted, `cancellers` that it is over,
+    `forgetters` that nothing is kept of it. `events`: the
     number of the latest event. `waiting`: it is in the line by which positions are told.
     `wanted`: False when it was cancelled before its promise was on disk. `told`: what the latest
     event said. `over`: its last snapshot; parts and spec are dropped then."""
@@ -92,6 +93,7 @@ class Case:
         self.parts: list[Part] = []
         self.askers: list[int] = []
         self.cancellers: list[int] = []
+        self.forgetters: list[int] = []
         self.events = events
         self.waiting = False
         self.wanted = True

@@ -61,7 +61,7 @@ class Down(Record, frozen=True):
 
 
 class Unknown(Record, frozen=True):
-    """There is no such job."""
+    """There is no such job (any more)."""
 
 
 class Answer(Record, frozen=True):

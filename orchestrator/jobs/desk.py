@@ -32,6 +32,7 @@ from orchestrator.jobs.entries import (
 from orchestrator.jobs.events import (
     CancelAsked,
     Event,
+    ForgetAsked,
     JobAsked,
     Recovered,
     Stored,
@@ -123,6 +124,8 @@ class Desk:
                 self._asked(event)
             case CancelAsked(asker=asker, job=job):
                 self._cancel(asker, job)
+            case ForgetAsked(asker=asker, job=job):
+                self._forget_asked(asker, job)
             case Written(ticket=ticket):
                 self._written(self._writing.written(ticket))
             case WriteFailed(ticket=ticket, reason=reason):
@@ -201,6 +204,19 @@ class Desk:
     def _end_cancelled(self, case: Case) -> None:
         self._end(case, "cancelled", ErrorInfo("cancelled", "the job was cancelled"))
 
+    def _forget_asked(self, asker: int, job: str) -> None:
+        """Answered with `Unknown` when it is gone; with the job, if it is not over."""
+        case = self.books.get(job)
+        if case is None or case.phase is Phase.ASKED:
+            self._do(Answer(asker, Unknown()))
+        elif case.over is None:
+            self._do(Answer(asker, self.books.snapshot(case)))
+        else:
+            case.forgetters.append(asker)
+            if self._retention.drop(job):  # else it is on its way out already
+                self.counters["jobs_forgotten"] += 1
+                self._write(Forgotten(job))
+
     # ------------------------------------------------------------ the journal
 
     def _write(self, entry: Entry) -> None:
@@ -222,6 +238,11 @@ class Desk:
 
     def _write_failed(self, entry: Entry | None, reason: str) -> None:
         case = None if entry is None else self.books.get(entry.job)
+        if case is not None and isinstance(entry, Forgotten):
+            # it is written later; who waits is told now
+            for asker in case.forgetters:
+                self._do(Answer(asker, Down(reason)))
+            case.forgetters = []
         if case is None or not isinstance(entry, Accepted):
             return
         self.books.remove(case)
@@ -311,6 +332,8 @@ class Desk:
         if case.over is not None and case.over.files:
             self._do(Delete(case.over.files))
         self._do(Forget(case.id))
+        for asker in case.forgetters:
+            self._do(Answer(asker, Unknown()))
 
     # ------------------------------------------------------------ time
 

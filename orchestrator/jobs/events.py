@@ -34,6 +34,14 @@ class CancelAsked(Record, frozen=True):
     job: str
 
 
+class ForgetAsked(Record, frozen=True):
+    """`asker` waits until nothing is kept of a job that is over. One that is not over is not
+    forgotten: whoever asks cancels it first."""
+
+    asker: int
+    job: str
+
+
 class Written(Record, frozen=True):
     """The entry of this ticket is on disk, and all those with lower tickets that did not fail."""
 
@@ -71,6 +79,7 @@ Event = (
     Recovered
     | JobAsked
     | CancelAsked
+    | ForgetAsked
     | Written
     | WriteFailed
     | Progress

@@ -42,6 +42,11 @@ class StateFolder:
         return self.path / "media"
 
     @property
+    def uploads(self) -> Path:
+        """Where what clients uploaded is kept."""
+        return self.path / "uploads"
+
+    @property
     def journal(self) -> str:
         """The URL of the journal, unless another one was asked for."""
         return f"sqlite:///{self.path.resolve() / 'journal.db'}"

@@ -170,5 +170,4 @@ def _give_up(file: BinaryIO, partial: Path) -> None:
 
 
 def _described(key: str, media: Media) -> StoredFile:
-    size = (media.width, media.height, media.frames, media.fps)
-    return StoredFile(key, media.mime, media.nbytes, *size, media.speed)
+    return StoredFile(key, media.made, media.mime, media.nbytes, media.speed, media.seed)

@@ -3,19 +3,36 @@
 from typing import Literal
 
 from orchestrator.core.commands import Timings
-from transfer.messages import ErrorInfo, Inputs, Media, Record
+from transfer.made import Made
+from transfer.messages import ErrorInfo, Inputs, Media, Record, Upload
 
 JobStatus = Literal["queued", "running", "completed", "failed", "cancelled"]
 OVER: frozenset[JobStatus] = frozenset({"completed", "failed", "cancelled"})
 
 
+class VideoAsked(Record, frozen=True):
+    """What `/v1/videos` tells of a video beside its job. `request`: the body that it was asked for
+    with, as JSON: what a remix of it begins with."""
+
+    prompt: str
+    model: str
+    size: str
+    seconds: str
+    request: str
+    remixed_from: str | None = None
+    uploads: list[Upload] = []  # noqa: RUF012  # msgspec copies it
+
+
 class Described(Record, frozen=True):
-    """What the reply with the result needs to say, decided when the job was asked for."""
+    """What the reply with the result needs to say, decided when the job was asked for. `video`: of
+    what was asked for as one."""
 
     seed: int
     output_format: str
     quality: str
     as_url: bool
+    kind: Literal["image", "video", "audio"] = "image"
+    video: VideoAsked | None = None
 
 
 class JobSpec(Record, frozen=True):
@@ -29,7 +46,6 @@ class JobSpec(Record, frozen=True):
     inputs: list[Inputs]
     described: Described
     deadline_s: float
-    kind: Literal["image"] = "image"
     previews: int = 0
 
 
@@ -42,16 +58,15 @@ class Idempotency(Record, frozen=True):
 
 
 class StoredFile(Record, frozen=True):
-    """A finished file in durable storage. `key` is for `Jobs.content` alone."""
+    """A finished file in durable storage. `key` is for `Jobs.content` alone; the rest is as in
+    `transfer.messages.Media`."""
 
     key: str
+    made: Made
     mime: str
     nbytes: int
-    width: int | None = None
-    height: int | None = None
-    frames: int | None = None
-    fps: float | None = None
     speed: str | None = None
+    seed: int | None = None
 
 
 class JobProgress(Record, frozen=True):

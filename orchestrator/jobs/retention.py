@@ -20,6 +20,13 @@ class Retention:
         self._kept[job] = (finished_at, nbytes)
         self.nbytes += nbytes
 
+    def drop(self, job: str) -> bool:
+        """Takes this one out before its time. False: it is not kept any more."""
+        kept = self._kept.pop(job, None)
+        if kept is not None:
+            self.nbytes -= kept[1]
+        return kept is not None
+
     def take(self, now: float) -> str | None:
         """Takes out the next job whose time is over; None if there is none."""
         if not self._kept:

@@ -33,6 +33,7 @@ from orchestrator.jobs.desk import Desk
 from orchestrator.jobs.events import (
     CancelAsked,
     Event,
+    ForgetAsked,
     JobAsked,
     Stored,
     StoreFailed,
@@ -124,10 +125,18 @@ class Jobs:
         return self._desk.books.find(id)
 
     async def page(
-        self, limit: int, after: str | None, status: JobStatus | None
+        self,
+        limit: int,
+        after: str | None,
+        status: JobStatus | None,
+        *,
+        videos: bool = False,
+        ascending: bool = False,
     ) -> tuple[list[Job], bool]:
-        """The newest first, and whether there are more. `KeyError`: there is no job `after`."""
-        return self._desk.books.page(limit, after, status)
+        """The newest first, or the oldest, and whether there are more. `videos`: only what was
+        asked for as one. `KeyError`: there is no job `after`."""
+        page = self._desk.books.page
+        return page(limit, after, status, videos=videos, ascending=ascending)
 
     async def cancel(self, id: str) -> Job:
         """The job, when it is over. `KeyError`: there is no such job."""
@@ -135,6 +144,14 @@ class Jobs:
         if not isinstance(reply, Job):
             raise KeyError(id)
         return reply
+
+    async def forget(self, id: str) -> None:
+        """Returns when nothing is kept of the job. One that is not over is cancelled first.
+        `KeyError`: there is no such job. `JournalDown`: it will be forgotten, but not yet."""
+        await self.cancel(id)
+        reply = await self._ask(lambda asker: ForgetAsked(asker, id))
+        if isinstance(reply, Down):
+            raise JournalDown(reply.reason)
 
     async def events(self, id: str, after: int) -> AsyncGenerator[JobEvent, None]:
         """Those with numbers above `after` that are kept, then new ones; the one with which the job

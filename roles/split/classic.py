@@ -20,12 +20,12 @@ import msgspec
 import torch
 
 from roles.samples import Sample
-from roles.split import inputs, skipping, warming
+from roles.split import given, inputs, skipping, warming
 from roles.split.adapters import Adapters
 from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
 from roles.split.branches import Outlines
 from roles.split.components import part_of
-from roles.split.describe import describe, sample_rate
+from roles.split.describe import describe
 from roles.split.door import Coroutine
 from roles.split.encodings import Encodings
 from roles.split.face import Face, StandIn
@@ -37,6 +37,7 @@ from roles.split.preview import Seen, Shadow
 from roles.split.program import BadInput, Call, NoPreview, Unsplittable
 from roles.split.quirks import ONE_BY_ONE
 from roles.split.randomness import GlobalRandomness
+from roles.split.rates import asked_fps, fps_of, sample_rate
 from roles.split.reading import Reading
 from roles.split.recollection import Recollection
 from roles.split.recording import Recorder, own_methods
@@ -74,6 +75,7 @@ class ClassicProgram:
         self.encodings: Encodings | None = None
         self._signature = inspect.signature(type(pipeline).__call__).parameters
         self._arguments = inputs.arguments(type(pipeline).__call__)
+        self._pictures = given.picture_arguments(type(pipeline).__call__)
         self._modules = {
             name: part
             for name, part in pipeline.components.items()
@@ -114,7 +116,7 @@ class ClassicProgram:
         params, generator, randomness = self._begin(call)
         try:
             with randomness.in_place():
-                return self._encoded(params, generator, randomness, {})
+                return self._encoded(params, generator, randomness, {}) | given.carried(call)
         finally:
             self._settle()
 
@@ -123,17 +125,19 @@ class ClassicProgram:
 
         def run(generation: Generation) -> dict[str, Any]:
             own = {each.name: generation.generate_of(each) for each in self._generators}
-            return self._encoded(params, generator, randomness, own)
+            return self._encoded(params, generator, randomness, own) | given.carried(call)
 
         return Generation(call.request, run, self._generators, randomness, self._settle)
 
     def denoise(self, call: Call, payload: Any) -> Coroutine:
+        call = given.with_media(call, payload)
         params, generator, randomness = self._begin(call)
         cache = self._fast.cache_of(call.inputs)
         replay = Replay(payload["kept"], generator)
         kept = [(name, hollow(value), draws) for name, value, draws in payload["kept"]]
         boundary = Boundary(self.info.pipeline, generator, self._several)
-        snapshots = Snapshots(self.pipeline, generator, randomness, payload["kept"])
+        carried = given.carried(call)
+        snapshots = Snapshots(self.pipeline, generator, randomness, payload["kept"], carried)
         snapshot = payload.get("snapshot")
         forward = None if snapshot is None else snapshots.forward(snapshot)
         speed = told(self.info.speed, call.inputs.step_cache)
@@ -146,7 +150,7 @@ class ClassicProgram:
             view = self._replaying(make_view(self.pipeline, faces), replay)
             coroutine.watch(view, boundary.check_forward)
             self._run_to(boundary, view, params | self._extras(generator, coroutine))
-            made = {"decodes": boundary.decodes, "kept": kept}
+            made = {"decodes": boundary.decodes, "kept": kept, **given.carried(call)}
             return made | {"speed": speed} if speed else made
 
         def preview(seen: Seen) -> dict[str, Any]:
@@ -157,6 +161,7 @@ class ClassicProgram:
         return coroutine
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
+        call = given.with_media(call, payload)
         try:
             return self._decode(call, payload, self._skip)
         except UnboundLocalError:
@@ -185,7 +190,7 @@ class ClassicProgram:
             except Exception as error:
                 early = coroutine.forwards == 0
                 raise (bad_input(error, params) if early else None) or error from None
-            return self._samples(output, params, sparing)
+            return self._samples(call, output, params, sparing)
 
         return self._coroutine(call, params, run, randomness, cache)
 
@@ -257,7 +262,7 @@ class ClassicProgram:
             raise NoPreview(f"{type(error).__name__}: {error}") from error
         finally:
             self._settle()
-        return {"decodes": boundary.decodes, "kept": kept}
+        return {"decodes": boundary.decodes, "kept": kept, **given.carried(call)}
 
     def _encoder_face(
         self, name: str, module: Any, recorder: Recorder, generate: Callable[..., Any] | None
@@ -286,23 +291,23 @@ class ClassicProgram:
         return face
 
     def _decoder_face(
-        self, name: str, module: Any, replay: Replay, given: Given, skip: str
+        self, name: str, module: Any, replay: Replay, decodes: Given, skip: str
     ) -> Face:
         answers = replay.of(name)
         if part_of(name) == "denoiser" and skip == "zeros":
             return self._stand_in(name, module, {"__call__": skipping.zeros})
         if part_of(name) != "decoder":
             return self._stand_in(name, module, answers)
-        decode = {"decode": lambda *args, **kw: given.decode(name, module, args, kw)}
+        decode = {"decode": lambda *args, **kw: decodes.decode(name, module, args, kw)}
         return Face(module, answers | decode)
 
     def _decode(self, call: Call, payload: Any, skip: str) -> list[Sample]:
         params, generator, randomness = self._begin(call)
         sparing = Sparing(call.request, call.inputs.exact)
         replay = Replay(payload["kept"], generator)
-        given = Given(payload["decodes"], generator, sparing)
+        decodes = Given(payload["decodes"], generator, sparing)
         faces = {
-            name: self._decoder_face(name, module, replay, given, skip)
+            name: self._decoder_face(name, module, replay, decodes, skip)
             for name, module in self._modules.items()
         }
         view = self._replaying(make_view(self.pipeline, faces), replay)
@@ -317,8 +322,8 @@ class ClassicProgram:
                 output = view(**params, **self._extras(generator))
         finally:
             self._settle()
-        given.finish()
-        return self._samples(output, params, sparing)
+        decodes.finish()
+        return self._samples(call, output, params, sparing)
 
     def _run_to(self, boundary: Boundary, view: Any, arguments: dict[str, Any]) -> None:
         """Runs a denoiser's pipeline until it has given its decoders everything."""
@@ -357,6 +362,7 @@ class ClassicProgram:
                     f"{side} must be a multiple of {multiple} with this model, not {params[side]}"
                 )
                 raise BadInput(words, "size")
+        params |= given.accept(self._pictures, call.media)
         seed = call.inputs.seed
         randomness = GlobalRandomness(seed, self.device)
         return params, torch.Generator("cpu").manual_seed(seed), randomness
@@ -372,8 +378,11 @@ class ClassicProgram:
             extras["callback_on_step_end"] = coroutine.count
         return {name: value for name, value in extras.items() if name in self._signature}
 
-    def _samples(self, output: Any, params: dict[str, Any], sparing: Sparing) -> list[Sample]:
-        fps = self._value(params, "fps") or self._value(params, "frame_rate")
+    def _samples(
+        self, call: Call, output: Any, params: dict[str, Any], sparing: Sparing
+    ) -> list[Sample]:
+        usual = fps_of(self.pipeline, self._arguments)
+        fps = asked_fps(params, call.inputs.output.fps, usual)
         made = samples(output, params, fps, sample_rate(self.pipeline))
         return [replace(sample, decoded_in=sparing.way) for sample in made]
 

@@ -6,13 +6,14 @@ import math
 import textwrap
 from typing import Any, Literal
 
+from roles.split.given import picture_arguments
 from roles.split.inputs import Argument
+from roles.split.rates import fps_of, frames_step, sample_rate
 from roles.split.view import Pipeline
 from transfer.messages import ModelInfo
 
 _SCALES = ("vae_scale_factor", "vae_scale_factor_spatial", "vae_spatial_compression_ratio")
 _DENOISERS = ("transformer", "unet", "transformer_2", "prior", "decoder")
-_RATES = ("sampling_rate", "output_sampling_rate", "sample_rate")
 
 
 def describe(
@@ -22,16 +23,23 @@ def describe(
     arguments: dict[str, Argument],
     why_not: str | None = None,
 ) -> ModelInfo:
+    kind = modality(pipeline)
+    fps = fps_of(pipeline, arguments) if kind == "video" else None
     return ModelInfo(
         name=name,
         pipeline=type(pipeline).__name__,
         fingerprint=fingerprint,
-        modality=modality(pipeline),
+        modality=kind,
         parameters=[argument.describe() for argument in arguments.values()],
         default_size=default_size(pipeline, arguments),
         size_multiple=size_multiple(pipeline, arguments),
         splittable=why_not is None,
         why_not=why_not,
+        fps=fps and fps.value,
+        fps_from=fps and fps.said_by,
+        frames_step=frames_step(pipeline),
+        pictures=list(picture_arguments(type(pipeline).__call__)),
+        sample_rate=sample_rate(pipeline) if kind != "image" else None,
     )
 
 
@@ -100,16 +108,6 @@ def _fallbacks(kind: type[Any]) -> dict[str, int]:
             ):
                 found[name] = number
     return found
-
-
-def sample_rate(pipeline: Any) -> int:
-    """Samples per second of what an audio pipeline makes, in Hz."""
-    for name in ("vocoder", "vae", "audio_vae"):
-        config = _config(getattr(pipeline, name, None))
-        for rate in _RATES:
-            if config.get(rate):
-                return int(config[rate])
-    return 16_000
 
 
 def _denoiser(pipeline: Any) -> Any:

@@ -1,41 +1,81 @@
-"""A pipeline's output as samples."""
+"""A pipeline's output as samples: what its fields are called says what they are."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
 
-from roles.samples import Audio, Image, Sample, Video
+from roles.samples import Actions, Audio, Custom, Image, Sample, Video
 from roles.split.program import BadInput
+from roles.split.rates import Fps
 
-_FPS = 16.0
+_PICTURES = ("images", "image")
+_VIDEOS = ("frames", "videos", "video")
+_SOUNDS = ("audios", "audio")
+_ONE_SOUND = ("sound",)  # without a dimension for several
+_ACTIONS = ("actions", "action")
+_MADE = {*_PICTURES, *_VIDEOS, *_SOUNDS, *_ONE_SOUND, *_ACTIONS}
+_PLAIN = (bool, int, float, str)
+_MOST_VALUES = 1 << 16  # in a tree of plain values
 
 
-def samples(output: Any, params: dict[str, Any], fps: float | None, rate: int) -> list[Sample]:
-    """The samples in what a pipeline returned; at least one, or RuntimeError.
+class NothingMade(RuntimeError):
+    """The pipeline ended well, and returned nothing."""
 
-    Raises BadInput(param="size") if the pictures are not of the size that `params` asks for.
+
+def samples(output: Any, params: dict[str, Any], fps: Fps, rate: int | None) -> list[Sample]:
+    """The samples in what a pipeline returned; at least one, or `NothingMade`.
+
+    A video and the sound that was made with it are one sample. Fields that are neither pictures,
+    videos, sounds nor actions count only where there is none of these: what else is beside a
+    picture are notes about it. `rate`: of the sound, in Hz; RuntimeError if there is a sound and
+    nobody knows. Raises BadInput(param="size") if the pictures are not of the size that `params`
+    asks for.
     """
-    found: list[Sample] = []
-    found += map(Image, _pictures(output))
-    found += (Video(frames, float(fps or _FPS)) for frames in _videos(output))
-    found += (Audio(sound, rate) for sound in _sounds(output))
+    sounds = [_audio(sound, rate) for sound in _sounds(output)]
+    videos = [Video(frames, fps.value, fps_from=fps.said_by) for frames in _videos(output)]
+    if videos and len(videos) == len(sounds):
+        pairs = zip(videos, sounds, strict=True)
+        videos = [Video(v.frames, v.fps, None, v.fps_from, sound) for v, sound in pairs]
+        sounds = []
+    found: list[Sample] = [Image(_picture(picture)) for picture in _pictures(output)]
+    found += videos
+    found += sounds
+    found += map(Actions, _actions(output))
+    found = found or list(_others(output))
     if not found:
-        raise RuntimeError("the pipeline returned no picture, video or sound")
+        raise NothingMade("the pipeline returned no picture, video, sound or action")
     for sample in found:
         _check_size(sample, params)
     return found
 
 
-def _pictures(output: Any) -> list[PillowImage.Image]:
-    return list(getattr(output, "images", None) or ())
+def _first(output: Any, names: tuple[str, ...]) -> Any:
+    """The first of these fields that has something in it; () if none has."""
+    for name in names:
+        value = getattr(output, name, None)
+        if value is not None and len(value):
+            return value
+    return ()
+
+
+def _pictures(output: Any) -> list[Any]:
+    value = getattr(output, "image", None)
+    if isinstance(value, PillowImage.Image):
+        return [value]
+    return list(_first(output, _PICTURES))
 
 
 def _videos(output: Any) -> list[list[PillowImage.Image]]:
-    frames = getattr(output, "frames", None)
-    if frames is None:
-        return []
-    return [[_picture(frame) for frame in video] for video in frames]
+    value = _first(output, _VIDEOS)
+    if len(value) and _is_frame(value[0]):
+        value = [value]
+    return [[_picture(frame) for frame in video] for video in value if len(video)]
+
+
+def _is_frame(value: Any) -> bool:
+    return isinstance(value, PillowImage.Image) or getattr(value, "ndim", 0) == 3
 
 
 def _picture(frame: Any) -> PillowImage.Image:
@@ -45,16 +85,68 @@ def _picture(frame: Any) -> PillowImage.Image:
 
 
 def _sounds(output: Any) -> list[Any]:
-    named = (getattr(output, name, None) for name in ("audios", "audio"))
-    sounds = next((value for value in named if value is not None), ())
-    arrays = [np.asarray(s.float().cpu() if hasattr(s, "cpu") else s) for s in sounds]
-    return [array.reshape(-1, array.shape[-1]).astype("float32") for array in arrays]
+    value = _first(output, _ONE_SOUND)
+    several = [value] if len(value) else _first(output, _SOUNDS)
+    arrays = [_array(sound) for sound in several]
+    return [array.reshape(-1, array.shape[-1]).astype("float32") for array in arrays if array.size]
+
+
+def _audio(array: Any, rate: int | None) -> Audio:
+    if rate is None:
+        raise RuntimeError("nothing in this pipeline tells the sample rate of its sound")
+    return Audio(array, rate)
+
+
+def _actions(output: Any) -> list[Any]:
+    value = _first(output, _ACTIONS)
+    if getattr(value, "ndim", 0) == 2:
+        value = [value]
+    arrays = [_array(action).astype("float32") for action in value]
+    return [array for array in arrays if array.size]
+
+
+def _array(value: Any) -> Any:
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if value.is_floating_point() else value
+    return np.asarray(value)
+
+
+def _others(output: Any) -> Iterator[Custom]:
+    fields = output if isinstance(output, Mapping) else {}
+    for name, value in fields.items():
+        if name not in _MADE and value is not None:
+            plain = _plain(value)
+            if plain is not None:
+                yield Custom(name, plain)
+
+
+def _plain(value: Any) -> Any:
+    """An array, or a tree of plain values; None for what is empty, and what is neither."""
+    if hasattr(value, "detach") or isinstance(value, np.ndarray):
+        array = _array(value)
+        return array if array.size and array.dtype.kind in "biuf" else None
+    count = [0]
+    return value if value not in ("", [], (), {}) and _is_plain(value, count) else None
+
+
+def _is_plain(value: Any, count: list[int]) -> bool:
+    count[0] += 1
+    if count[0] > _MOST_VALUES:
+        return False
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item, count) for item in value)
+    return isinstance(value, _PLAIN)
 
 
 def _check_size(sample: Sample, params: dict[str, Any]) -> None:
-    if isinstance(sample, Audio):
-        return
-    made = (sample.pixels if isinstance(sample, Image) else sample.frames[0]).size
+    match sample:
+        case Image():
+            made = sample.pixels.size
+        case Video():
+            made = sample.frames[0].size
+        case _:
+            return
     asked = (params.get("width") or made[0], params.get("height") or made[1])
     if made != asked:
         words = "this model makes {}x{} where {}x{} is asked for".format(*made, *asked)

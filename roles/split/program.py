@@ -69,10 +69,12 @@ class NoPreview(Exception):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One attempt at one request, as every role sees it."""
+    """One attempt at one request, as every role sees it. `media`: pictures (Pillow, RGB; a mask L)
+    that came with it, by the pipeline's argument; only where the pipeline begins."""
 
     request: str
     inputs: Inputs
+    media: Mapping[str, list[Any]] = {}
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,11 +47,13 @@ class Snapshots:
         generator: torch.Generator,
         randomness: GlobalRandomness,
         kept: list[Any],
+        carried: dict[str, Any] | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._generator = generator
         self._randomness = randomness
         self._kept = _containers(kept)
+        self._carried = carried or {}
         self._versions = [(each, each._version) for each in _tensors(kept)]
 
     def take(
@@ -73,7 +75,7 @@ class Snapshots:
             }
         except NotPortable as reason:
             return Checkpoint(step, None, f"{type(self._pipeline).__name__}: {reason}")
-        return Checkpoint(step, {"kept": self._kept, "snapshot": snapshot})
+        return Checkpoint(step, {"kept": self._kept, "snapshot": snapshot} | self._carried)
 
     def forward(self, snapshot: dict[str, Any]) -> Forward:
         """The way to the step at which a snapshot was taken."""

@@ -60,6 +60,15 @@ async def test_an_instance_that_was_told_to_leave_stays_away() -> None:
         assert log == ["up: decoder-0 has left, as it was told to; it is not started again"]
 
 
+async def test_one_that_had_to_kill_its_ranks_has_left_all_the_same() -> None:
+    async with kept("forces") as (keeper, log):
+        await keeper.keep()
+        assert log == [
+            "up: decoder-0 has left, as it was told to, though ranks had to be killed for it; "
+            "it is not started again"
+        ]
+
+
 async def test_an_orchestrator_never_leaves() -> None:
     async with kept("leaves", role="orchestrator") as (keeper, log):
         keeping = asyncio.create_task(keeper.keep())

@@ -98,7 +98,7 @@ async def test_every_rank_answers_for_itself(stage: Stage) -> None:
         assert rank["value"]["host_bytes"] > 1 << 20
 
 
-async def test_v1_a_rank_that_raises_is_told_with_its_traceback(stage: Stage) -> None:
+async def test_v1_f22_a_rank_that_raises_is_told_with_its_traceback(stage: Stage) -> None:
     fault = stage.fault("health", "raise")
     told = await stage.rpc()
     fault.unlink()
@@ -111,7 +111,7 @@ async def test_v1_a_rank_that_raises_is_told_with_its_traceback(stage: Stage) ->
     assert (await stage.rpc())["ok"]  # and they go on
 
 
-async def test_v2_a_rank_that_raises_amid_a_step_fails_the_request(stage: Stage) -> None:
+async def test_v2_f22_a_rank_that_raises_amid_a_step_fails_the_request(stage: Stage) -> None:
     fault = stage.fault("step", "raise")
     pids = await stage.pids()
     reply = await stage.make(10)
@@ -121,6 +121,16 @@ async def test_v2_a_rank_that_raises_amid_a_step_fails_the_request(stage: Stage)
     assert f"rank 1 (pid {pids[1]}) raised ValueError: as step.1 says" in message
     assert picture_of(await stage.make(20)) == 23
     assert await stage.pids() == pids
+
+
+async def test_v7_a_request_that_made_nothing_is_an_error(stage: Stage) -> None:
+    """And no success without a picture."""
+    fault = stage.fault("collect", "nothing", rank=0)
+    reply = await stage.make(15)
+    fault.unlink()
+    assert reply.status_code == 500
+    assert reply.json()["error"]["message"].startswith("the model made nothing")
+    assert picture_of(await stage.make(20)) == 23
 
 
 async def test_v3_v4_a_rank_that_is_silent_is_named_and_its_late_answer_dropped(
@@ -159,7 +169,9 @@ async def test_v8_a_call_amid_a_long_forward_holds_up_nobody(stage: Stage) -> No
 @pytest.mark.parametrize(
     ("what", "how"), [("exit", "exited with code 5"), ("kill", "died of SIGKILL")]
 )
-async def test_v3_v9_a_rank_that_ends_is_told_at_once(stage: Stage, what: str, how: str) -> None:
+async def test_v3_v9_f22_a_rank_that_ends_is_told_at_once(
+    stage: Stage, what: str, how: str
+) -> None:
     pids = await stage.pids()
     stage.fault("health", what)
     ranks = await stage.ranks()
@@ -173,6 +185,20 @@ async def test_v3_v9_a_rank_that_ends_is_told_at_once(stage: Stage, what: str, h
     await eventually(back)
     assert (await stage.rpc())["ok"]
     assert picture_of(await stage.make(40)) == 43
+
+
+async def test_concurrent_requests_and_control_calls_never_swap_results(stage: Stage) -> None:
+    """Through one socket to each rank, and one to the orchestrator."""
+    making = [asyncio.create_task(stage.make(seed)) for seed in range(120, 128)]
+    methods = ["health", "list_loras"] * 4
+    asking = [asyncio.create_task(stage.rpc(method)) for method in methods]
+    for method, told in zip(methods, await asyncio.gather(*asking), strict=True):
+        assert (told["ok"], told["method"]) == (True, method)
+        ranks = told["instances"][NAME]["ranks"].values()
+        kind = {"health": "health", "list_loras": "loras"}[method]
+        assert [rank["value"]["type"] for rank in ranks] == [kind] * RANKS
+    replies = await asyncio.gather(*making)
+    assert [picture_of(reply) for reply in replies] == [seed + 3 for seed in range(120, 128)]
 
 
 async def test_an_instance_that_dies_is_answered_for_at_once(stage: Stage, tmp_path: Path) -> None:
@@ -224,7 +250,7 @@ async def offered(stage: Stage, name: str = "a") -> bool:
     return True
 
 
-async def test_an_adapter_is_loaded_by_every_rank_and_unloaded_again(stage: Stage) -> None:
+async def test_v6_an_adapter_is_loaded_by_every_rank_and_unloaded_again(stage: Stage) -> None:
     assert not await offered(stage)
     told = await load(stage)
     assert (told["ok"], told["undone"]) == (True, None)
@@ -238,7 +264,7 @@ async def test_an_adapter_is_loaded_by_every_rank_and_unloaded_again(stage: Stag
     assert not await offered(stage)
 
 
-async def test_v1_an_adapter_that_one_rank_cannot_load_is_unloaded_by_the_others(
+async def test_v1_f21_an_adapter_that_one_rank_cannot_load_is_unloaded_by_the_others(
     stage: Stage,
 ) -> None:
     fault = stage.fault("load_lora", "raise")
@@ -273,8 +299,21 @@ async def test_v3_v4_an_adapter_that_a_silent_rank_loads_later_is_unloaded_all_t
     assert await stage.pids() == pids
 
 
+async def test_f21_an_adapter_that_is_another_file_at_one_rank_is_unloaded_by_all(
+    stage: Stage,
+) -> None:
+    """As of ranks on several hosts whose folders differ."""
+    fault = stage.fault("load_lora", "differs")
+    told = await load(stage)
+    fault.unlink()
+    errors = [rank["error"]["type"] for rank in told["instances"][NAME]["ranks"].values()]
+    assert (told["ok"], told["undone"], errors) == (False, True, ["FilesDiffer"] * RANKS)
+    assert await loaded(stage) == [[]] * RANKS
+    assert not await offered(stage)
+
+
 @pytest.mark.parametrize("what", ["exit", "kill"])
-async def test_v3_a_rank_that_ends_while_it_loads_leaves_nothing_loaded(
+async def test_v3_f21_f22_a_rank_that_ends_while_it_loads_leaves_nothing_loaded(
     stage: Stage, what: str
 ) -> None:
     pids = await stage.pids()
@@ -342,7 +381,7 @@ async def test_a_new_instance_is_given_what_the_others_have(stage: Stage, tmp_pa
     assert (await unload(stage))["ok"]
 
 
-async def test_ranks_that_cannot_go_back_begin_anew(stage: Stage) -> None:
+async def test_f21_ranks_that_cannot_go_back_begin_anew(stage: Stage) -> None:
     """Divergent: the adapter is loaded by some, and cannot be unloaded by one of them."""
     pids = await stage.pids()
     stage.fault("load_lora", "raise", rank=2)
@@ -390,8 +429,9 @@ async def sleep(stage: Stage, level: int = 1, **fields: Any) -> dict[str, Any]:
     return await stage.rpc("sleep", args={"level": level}, **fields)
 
 
-async def test_an_instance_sleeps_until_it_is_woken(stage: Stage) -> None:
-    told = await sleep(stage)
+@pytest.mark.parametrize("level", [1, 2])
+async def test_v6_an_instance_sleeps_until_it_is_woken(stage: Stage, level: int) -> None:
+    told = await sleep(stage, level)
     assert (told["ok"], told["undone"], told["instances"][NAME]["state"]) == (
         True,
         None,
@@ -400,7 +440,7 @@ async def test_an_instance_sleeps_until_it_is_woken(stage: Stage) -> None:
     values = [rank["value"] for rank in told["instances"][NAME]["ranks"].values()]
     assert (
         values
-        == [{"type": "slept", "level": 1, "fresh": True, "device_bytes": 0, "host_bytes": 0}]
+        == [{"type": "slept", "level": level, "fresh": True, "device_bytes": 0, "host_bytes": 0}]
         * RANKS
     )
     seen = await stage.seen()
@@ -410,7 +450,9 @@ async def test_an_instance_sleeps_until_it_is_woken(stage: Stage) -> None:
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "not_ready")
     assert "the instances of monolithic sleep" in refused.json()["error"]["message"]
     assert (await stage.rpc())["ok"]  # `health` is answered all the same
-    assert (await stage.rpc("wake"))["ok"]
+    told = await stage.rpc("wake")
+    values = [rank["value"] for rank in told["instances"][NAME]["ranks"].values()]
+    assert values == [{"type": "woken", "level": level, "device_bytes": 0}] * RANKS
     assert picture_of(await stage.make(80)) == 83
 
 

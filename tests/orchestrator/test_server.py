@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from tests.support.scripted_dealer import dealers
+from transfer.made import ImageMade
 from transfer.media import MediaServer
 from transfer.messages import SPLIT_ROUTE, Abort, Media, Work
 
@@ -167,7 +168,7 @@ async def _picture() -> AsyncIterator[Media]:
             file.write(b"pixels")
             file.flush()
             server.add("m1", os.dup(file.fileno()))
-        yield Media("m1", "image", "image/png", 6, 128, 128, endpoint=server.endpoint)
+        yield Media("m1", ImageMade(128, 128), "image/png", 6, endpoint=server.endpoint)
 
 
 async def _ask(client: httpx.AsyncClient) -> httpx.Response | None:

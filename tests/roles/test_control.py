@@ -104,6 +104,7 @@ async def client(endpoint: str, **settings: Any) -> AsyncIterator[tuple[ControlC
         task.cancel()
         await asyncio.wait([task])
         await made.leave("the test is over")
+        await made.close()
 
 
 async def test_it_registers_and_passes_orders_on() -> None:
@@ -209,7 +210,7 @@ async def test_a_refusal_is_final() -> None:
         await them.say("a", Refused("the name a is taken"))
         with pytest.raises(RegistrationRefused, match="the name a is taken"):
             await asyncio.wait_for(running, 20)
-        await us.leave("refused")
+        await us.close()
 
 
 async def test_an_orchestrator_of_another_version_is_final_and_says_so() -> None:
@@ -221,7 +222,7 @@ async def test_an_orchestrator_of_another_version_is_final_and_says_so() -> None
         await them.say_bytes("a", parting(b"T\x09"))
         with pytest.raises(RegistrationRefused, match="install the same version on both sides"):
             await asyncio.wait_for(running, 20)
-        await us.leave("refused")
+        await us.close()
 
 
 async def test_garbage_costs_a_counter() -> None:
@@ -293,7 +294,7 @@ async def refused(endpoint: str, keys: KeyPair | None = None) -> str:
     us = ControlClient(endpoint, Orders(), keys, welcome_s=0.5)
     with pytest.raises(RegistrationRefused) as ended:
         await asyncio.wait_for(us.run(), 20)
-    await us.leave("refused")
+    await us.close()
     return str(ended.value)
 
 

@@ -14,6 +14,7 @@ from roles.gallery import Gallery
 from tests.support.descriptors import held_open
 from transfer.errors import MediaError
 from transfer.local import LocalReader, NotLocal
+from transfer.made import ImageMade
 from transfer.media import MediaClient, MediaServer
 
 
@@ -33,7 +34,7 @@ def held() -> IO[bytes]:
 
 
 def facts(file: IO[bytes], mime: str = "image/png") -> MediaFile:
-    return MediaFile(file.fileno(), "image", mime, 9, width=3, height=2)
+    return MediaFile(file.fileno(), ImageMade(3, 2), mime, 9)
 
 
 async def test_a_file_outlives_the_rank_that_made_it(server: MediaServer, held: IO[bytes]) -> None:
@@ -41,7 +42,7 @@ async def test_a_file_outlives_the_rank_that_made_it(server: MediaServer, held: 
     (media,) = await gallery.publish(os.getpid(), [facts(held)])
     held.close()
     assert (media.endpoint, media.store_key) == (server.endpoint, None)
-    assert (media.nbytes, media.width, media.height) == (9, 3, 2)
+    assert (media.nbytes, media.made) == (9, ImageMade(3, 2))
     async with MediaClient(server.endpoint) as client:
         assert b"".join([chunk async for chunk in client.read(media)]) == b"a picture"
     gallery.discard([media])
@@ -67,7 +68,7 @@ async def test_t11_a_front_door_on_the_same_host_opens_it_itself(
 async def test_a_rank_that_is_gone_is_an_error(server: MediaServer) -> None:
     gallery = Gallery(server, server.endpoint, None)
     with pytest.raises(FileNotFoundError):
-        await gallery.publish(2**22 + 1, [MediaFile(3, "image", "image/png", 9)])
+        await gallery.publish(2**22 + 1, [MediaFile(3, ImageMade(), "image/png", 9)])
 
 
 async def test_all_files_or_none(server: MediaServer, held: IO[bytes]) -> None:

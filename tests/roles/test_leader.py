@@ -4,21 +4,27 @@ The model is scripted (tests/support/scripted_program.py); all else is real.
 """
 
 import asyncio
+import hashlib
 import io
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 from PIL import Image as Pillow
 
 from tests.support.leader_process import LeaderProcess, gone, leader
 from tests.support.scripted_orchestrator import ScriptedOrchestrator, work
+from tests.transfer.test_pictures import saved
 from transfer.actions import Health, HealthReport, LoadLora
 from transfer.keys import make
-from transfer.media import MediaClient
+from transfer.made import ActionsMade, AudioMade, CustomMade, ImageMade, VideoMade
+from transfer.media import MediaClient, MediaServer
 from transfer.messages import (
     Abort,
     Aborted,
@@ -31,6 +37,7 @@ from transfer.messages import (
     Failed,
     Finished,
     Left,
+    Media,
     Progressed,
     Push,
     Refused,
@@ -38,6 +45,7 @@ from transfer.messages import (
     RegisterAgain,
     Staged,
     StateChanged,
+    Upload,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -86,11 +94,69 @@ async def test_a_request_through_three_roles(them: ScriptedOrchestrator, us: Lea
     delivery = them.deliver(second, denoised)
     await them.say("all", work("r1", "decoder", delivery=delivery, prompt="hello"))
     (media,) = (await them.hear(Finished)).media
+    data = await read_all(media)
+    assert Pillow.open(io.BytesIO(data)).getpixel((0, 0)) == (35, 0, 0)  # the seed, five steps
+
+
+async def test_v7_a_result_of_every_kind_says_what_it_is(
+    them: ScriptedOrchestrator, us: LeaderProcess
+) -> None:
+    await them.say("all", work("typed", "monolithic", makes="everything", seed=7))
+    media = (await them.hear(Finished)).media
+    assert [each.made for each in media] == [
+        ImageMade(4, 4),
+        VideoMade(4, 4, 2, 10.0, "assumed", sample_rate=8000, channels=2),
+        AudioMade(8000, 2, 1600),
+        ActionsMade([3, 2]),
+        CustomMade("text"),
+    ]
+    assert [each.seed for each in media] == [7] * 5
+    contents = [await read_all(each) for each in media]
+    assert contents[1][4:8] == b"ftyp"
+    assert contents[2][:4] == b"RIFF"
+    assert msgspec.json.decode(contents[3])["actions"] == [[10.0, 10.0]] * 3  # seed, three steps
+    assert msgspec.json.decode(contents[4])["text"] == "hello"
+
+
+async def test_v7_a_result_without_anything_is_an_error(
+    them: ScriptedOrchestrator, us: LeaderProcess
+) -> None:
+    await them.say("all", work("empty", "monolithic", makes="nothing"))
+    failed = await them.hear(Failed)
+    assert (failed.request, failed.error.kind) == ("empty", "internal")
+    assert "made nothing" in failed.error.message
+
+
+async def read_all(media: Media) -> bytes:
     assert media.endpoint is not None
     async with MediaClient(media.endpoint) as client:
         data = b"".join([chunk async for chunk in client.read(media)])
         await client.release(media.id)
-    assert Pillow.open(io.BytesIO(data)).getpixel((0, 0)) == (35, 0, 0)  # the seed, five steps
+    return data
+
+
+async def test_t16_a_picture_comes_from_the_orchestrator_by_its_hash(
+    them: ScriptedOrchestrator, us: LeaderProcess
+) -> None:
+    """No path of anybody's disk is said; the leader would find none of these."""
+    data = saved(Pillow.new("RGB", (5, 3), (1, 2, 3)))
+    upload = Upload("image", hashlib.sha256(data).hexdigest(), len(data))
+    asked = work("t16", "monolithic")
+    inputs = replace(asked.inputs, uploads=[upload])
+    async with MediaServer("tcp://127.0.0.1:0") as server:
+        fd = os.memfd_create("upload")
+        os.write(fd, data)
+        server.add(upload.hash, fd)
+        await them.say("all", replace(asked, inputs=inputs, uploads_port=server.port))
+        (media,) = (await them.hear(Finished)).media
+    assert Pillow.open(io.BytesIO(await read_all(media))).size == (5, 3)
+    gone = replace(
+        asked, request="gone", inputs=replace(inputs, uploads=[replace(upload, hash="0" * 64)])
+    )
+    async with MediaServer("tcp://127.0.0.1:0") as server:
+        await them.say("all", replace(gone, uploads_port=server.port))
+        failed = await them.hear(Failed)
+    assert (failed.request, failed.error.kind) == ("gone", "transfer_failed")
 
 
 async def test_a_payload_waits_for_its_push(them: ScriptedOrchestrator, us: LeaderProcess) -> None:
@@ -140,10 +206,10 @@ async def test_its_health_is_asked_for(them: ScriptedOrchestrator, us: LeaderPro
     assert rank.value.device == "cpu"
 
 
-async def test_what_a_model_does_not_do_is_said_with_the_reason(
+async def test_v6_what_a_model_does_not_do_is_said_with_the_reason(
     them: ScriptedOrchestrator, us: LeaderProcess
 ) -> None:
-    """V6: not an AttributeError."""
+    """It is no AttributeError."""
     await them.say("all", Ask(0, 8, LoadLora("a", "/a"), 60.0))
     (rank,) = (await them.hear(Answered)).result.results
     assert rank.error is not None

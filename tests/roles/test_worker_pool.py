@@ -51,6 +51,10 @@ def kinds(result: PoolResult) -> list[str]:
     return [each.error.kind if each.error else "ok" for each in result.results]
 
 
+def types(result: PoolResult) -> list[str]:
+    return [each.error.type if each.error else "ok" for each in result.results]
+
+
 async def test_every_rank_answers() -> None:
     async with pool(3) as ranks:
         result = await ranks.call(Drop("fine", 42), SOON_S)
@@ -60,7 +64,7 @@ async def test_every_rank_answers() -> None:
         assert [each.pid for each in result.results] == ranks.pids
 
 
-async def test_one_rank_that_raises_fails_the_call_and_is_named() -> None:
+async def test_f22_one_rank_that_raises_fails_the_call_and_is_named() -> None:
     async with pool(3) as ranks:
         result = await ranks.call(Drop("raise:1", 1), SOON_S)
         assert not result.ok
@@ -102,7 +106,7 @@ async def test_what_a_rank_says_before_its_answer_goes_to_whoever_called() -> No
 @pytest.mark.parametrize(
     ("what", "how"), [("exit", "exited with code 5"), ("kill", "died of SIGKILL")]
 )
-async def test_a_rank_that_ends_is_told_at_once(what: str, how: str) -> None:
+async def test_f22_a_rank_that_ends_is_told_at_once(what: str, how: str) -> None:
     async with pool(3) as ranks:
         began = time.monotonic()
         result = await ranks.call(Drop(f"{what}:2", 1), 600)
@@ -129,7 +133,7 @@ async def test_every_pending_call_is_answered_when_a_rank_dies() -> None:
         assert all(f"rank 1 (pid {ranks.pids[1]}) died of SIGKILL" in str(r) for r in results)
 
 
-async def test_a_silent_rank_is_named_at_the_deadline() -> None:
+async def test_v3_a_silent_rank_is_named_at_the_deadline() -> None:
     async with pool(3) as ranks:
         result = await ranks.call(Drop("hang:1", 1), 0.5)
         assert kinds(result) == ["ok", "silent", "ok"]
@@ -143,7 +147,7 @@ async def test_a_stopped_rank_is_named_at_the_deadline() -> None:
         assert kinds(await ranks.call(Drop("fine", 1), 0.3)) == ["silent", "ok"]
 
 
-async def test_a_late_answer_is_never_taken_for_the_next_call_s() -> None:
+async def test_v4_a_late_answer_is_never_taken_for_the_next_call_s() -> None:
     async with pool(2) as ranks:
         assert kinds(await ranks.call(Drop("late:0", 111), 0.3)) == ["silent", "ok"]
         result = await ranks.call(Drop("fine", 222), SOON_S)
@@ -189,27 +193,87 @@ async def test_condemned_ranks_end_with_the_reason() -> None:
         assert str(await ranks.died) == f"rank 1 (pid {ranks.pids[1]}) did not answer for 3 s"
 
 
-async def test_closing_is_polite() -> None:
+async def test_v5_closing_is_polite() -> None:
     async with pool(2) as ranks:
         pids = ranks.pids
-        await ranks.close()
-        assert ranks.state == "closed"
+        end = await ranks.close(polite_s=SOON_S)
+        assert ranks.state == end.state == "closed"
+        assert [(x.pid, x.by, x.how) for x in end.ranks] == [
+            (pid, "request", "exited with code 0") for pid in pids
+        ]
+        assert (end.asked, end.forced, str(end)) == (True, [], "every rank has ended")
         assert not any(map(alive, pids))
         assert not ranks.died.done()  # nobody died, they were asked
-        assert kinds(await ranks.call(Drop("fine", 1), 1)) == ["closed", "closed"]
+        assert types(await ranks.call(Drop("fine", 1), 1)) == ["PoolClosed", "PoolClosed"]
 
 
-async def test_closing_always_ends_and_fails_what_is_pending() -> None:
+@pytest.mark.parametrize(
+    ("what", "by", "took"),
+    [("deaf", "SIGTERM", "had to be terminated"), ("stubborn", "SIGKILL", "had to be killed")],
+)
+async def test_v5_closing_says_what_it_took(what: str, by: str, took: str) -> None:
+    """A rank that does not end because it was asked to."""
+    async with pool(1) as ranks:
+        assert (await ranks.call(Drop(f"{what}:0", 1), SOON_S)).ok
+        end = await ranks.close(polite_s=0.2, term_s=SOON_S if what == "deaf" else 0.2)
+        assert [(x.rank, x.by, x.how) for x in end.forced] == [(0, by, f"died of {by}")]
+        assert str(end) == f"rank 0 (pid {ranks.pids[0]}) {took}"
+        assert end.killed == (what == "stubborn")
+        assert (await ranks.close()).ranks == end.ranks  # once more is fine, and tells the same
+
+
+async def test_v5_closing_always_ends_and_fails_what_is_pending_at_once() -> None:
     async with pool(3) as ranks:
         assert (await ranks.call(Drop("stubborn:0", 1), SOON_S)).ok
         os.kill(ranks.pids[1], signal.SIGSTOP)
         pending = asyncio.ensure_future(ranks.call(Drop("hang:0", 1), 600))
         await asyncio.sleep(0)
+        closing = asyncio.ensure_future(ranks.close(polite_s=0.2, term_s=0.2))
+        told = await asyncio.wait_for(pending, SOON_S)
+        assert not closing.done()
+        assert ranks.state == "closing"
+        assert set(types(told)) == {"PoolClosing"}
+        assert set(kinds(told)) == {"closed"}
+        assert set(types(await ranks.call(Drop("fine", 1), 600))) == {"PoolClosing"}
+        end = await closing
+        assert [x.by for x in end.ranks[:2]] == ["SIGKILL", "SIGKILL"]
+        assert not any(map(alive, ranks.pids))
+
+
+async def test_v5_a_process_that_even_sigkill_does_not_end_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one that is stuck in the kernel, amid a call to its device."""
+    async with pool(2) as ranks:
         pids = ranks.pids
-        await ranks.close(polite_s=0.2, term_s=0.2)
-        assert not any(map(alive, pids))
-        assert set(kinds(await pending)) == {"closed"}
-        await ranks.close()  # once more is fine
+        with monkeypatch.context() as patch:
+            patch.setattr("roles.pool.KILL_S", 0.2)
+            patch.setattr(ranks._ranks[1], "signal", lambda number: None)
+            patch.setattr(ranks._ranks[1], "send", lambda frame: None)
+            end = await ranks.close(polite_s=0.1, term_s=0.1)
+        assert ranks.state == end.state == "failed"
+        assert end.ranks[1].by == "nothing"
+        assert f"rank 1 (pid {pids[1]}) does not end, though it was killed" in str(end)
+        assert alive(pids[1])
+        assert types(await ranks.call(Drop("fine", 1), 600))[1] == "PoolFailed"
+
+
+async def test_v5_those_that_had_died_are_told_apart_from_those_that_were_killed() -> None:
+    async with pool(2) as ranks:
+        os.kill(ranks.pids[1], signal.SIGSEGV)
+        await asyncio.wait_for(ranks.died, SOON_S)
+        assert types(await ranks.call(Drop("fine", 1), 600)) == ["PoolFailed", "RankDied"]
+        end = await ranks.close()
+        assert [(x.by, x.how) for x in end.ranks] == [
+            ("SIGKILL", "died of SIGKILL"),
+            ("itself", "died of SIGSEGV"),
+        ]
+        assert (end.state, end.asked, end.forced) == ("closed", False, [])
+
+
+async def test_v5_before_it_is_open_nothing_is_asked() -> None:
+    ranks = WorkerPool(commands(1))
+    assert types(await ranks.call(Drop("fine", 1), 600)) == ["PoolStarting"]
 
 
 async def test_ranks_that_cannot_start_leave_nothing_behind() -> None:

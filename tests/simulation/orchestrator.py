@@ -26,6 +26,7 @@ from orchestrator.jobs.desk import Desk
 from orchestrator.jobs.entries import Entry
 from orchestrator.jobs.limits import Limits
 from orchestrator.jobs.model import StoredFile
+from transfer.made import ImageMade
 from transfer.messages import Media
 
 if TYPE_CHECKING:
@@ -172,4 +173,4 @@ class Orchestrator:
 
 
 def _stored(media: Media) -> StoredFile:
-    return StoredFile(f"{media.id}.png", media.mime, media.nbytes)
+    return StoredFile(f"{media.id}.png", ImageMade(), media.mime, media.nbytes)

@@ -270,9 +270,9 @@ class Process:
                 self._end(job, Failed(*self._about(job), error, self._unused(job)))
         self.tell_state("begins anew")
 
-    def tell_state(self, cause: str) -> None:
+    def tell_state(self, cause: str, state: InstanceState | None = None) -> None:
         at_rest: InstanceState = "sleeping" if self.held.level else "ready"
-        state: InstanceState = "draining" if self.draining else at_rest
+        state = state or ("draining" if self.draining else at_rest)
         self.say(StateChanged(self.epoch, state, cause, [], adapters=self.adapters))
 
     @property

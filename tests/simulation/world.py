@@ -28,10 +28,13 @@ from tests.simulation.orchestrator import Disk, Orchestrator
 from tests.simulation.process import LANDS_LATE, Process
 from tests.simulation.questions import Questions
 from tests.support.bench import KIB, register
+from transfer.ends import By, PoolEnd, RankEnd
+from transfer.made import ImageMade
 from transfer.messages import (
     PRIORITIES,
     Accepted,
     Delivered,
+    Ended,
     ErrorInfo,
     Grant,
     Heartbeat,
@@ -138,8 +141,13 @@ class World:
         return connection
 
     def leave(self, process: Process, reason: str) -> None:
-        """It says goodbye and ends."""
+        """It says goodbye and ends; a third of them without a last word."""
+        process.tell_state(reason, "closing")
         process.say(Left(process.epoch, reason))
+        if process.pid % 3:
+            by: By = "request" if process.pid % 2 else "nothing"
+            end = PoolEnd([RankEnd(0, process.pid, by)], asked=True, seconds=1.0)
+            process.say(Ended(process.epoch, end.state, str(end), end.ranks, end.seconds))
         while process.outbox:
             self._pass_on(process)
         self.die(process)
@@ -207,7 +215,8 @@ class World:
         """A finished file, which lies at the process that made it."""
         self._count += 1
         self._files[f"m{self._count}"] = process
-        return Media(f"m{self._count}", "image", "image/png", 1000, 128, 128, endpoint=process.name)
+        made = ImageMade(128, 128)
+        return Media(f"m{self._count}", made, "image/png", 1000, endpoint=process.name)
 
     def exists(self, media: Media) -> bool:
         return media.id in self._files and self._files[media.id].alive
@@ -314,7 +323,8 @@ class World:
         for process in list(self.processes):
             if process.epoch and not process.stopped and self.now >= process.beat_at:
                 process.beat_at = self.now + 1.0
-                process.say(Heartbeat(process.epoch))
+                sick = self.failing and process.pid % 4 == 0 and int(self.now) % 5 == 0
+                process.say(Heartbeat(process.epoch, healthy=not sick))
                 if self.now - process.heard_at > SILENCE_S:
                     process.connect()
         if self.random.random() < 0.1:
@@ -508,6 +518,17 @@ class World:
                 found.append(f"{instance} waits to be equipped")
         return found
 
+    def _unsettled(self) -> list[str]:
+        """Instances of which nobody will hear that they have closed, or could not."""
+        history = self.orchestrator.machine.books.history
+        last = {(change.name, change.epoch): change for change in history.changes}
+        awaited = [(change.name, change.epoch) for change in history.awaited]
+        return [
+            f"{change.name} is closing for ever"
+            for key, change in last.items()
+            if change.state == "closing" and key not in awaited
+        ]
+
     def stories(self) -> str:
         """What becomes of the requests that are under way."""
         ledger = self.orchestrator.machine.books.ledger
@@ -528,6 +549,7 @@ class World:
         assert not self.orchestrator.open
         assert not self.questions.overdue(self.now)
         assert not self._unlike()
+        assert not self._unsettled()
         assert not self.orchestrator.taken, "files that the desk was given and never released"
         assert not self.orchestrator.desk.complaints()
         for id in self.acknowledged:

@@ -26,6 +26,7 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.machine import Machine
 from orchestrator.core.view import InstanceView
+from transfer.made import ImageMade
 from transfer.messages import (
     Abort,
     Aborted,
@@ -57,7 +58,7 @@ from transfer.messages import (
 PARAMETERS = [Parameter("prompt", "str", True)]
 MODEL = ModelInfo("demo", "DemoPipeline", "f00d", "image", PARAMETERS)
 INPUTS = Inputs({"prompt": "a red circle"}, seed=7)
-PICTURE = Media("m1", "image", "image/png", 1000, 128, 128, endpoint="tcp://decoder:1")
+PICTURE = Media("m1", ImageMade(128, 128), "image/png", 1000, endpoint="tcp://decoder:1")
 KIB = 1024
 
 

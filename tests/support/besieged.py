@@ -16,6 +16,7 @@ import psutil
 
 from launch.itself import command, environment
 from tests.support.scripted_dealer import Dealer
+from transfer.made import ImageMade
 from transfer.media import MediaServer
 from transfer.messages import SPLIT_ROUTE, Media, Welcome, Work
 
@@ -119,10 +120,8 @@ class Decoder(Dealer):
 
     async def work(self, work: Work) -> None:
         self._media.add(work.request, os.dup(self._file))
-        told = (len(PIXELS), 128, 128)
-        self.picture = Media(
-            work.request, "image", "image/png", *told, endpoint=self._media.endpoint
-        )
+        made, endpoint = ImageMade(128, 128), self._media.endpoint
+        self.picture = Media(work.request, made, "image/png", len(PIXELS), endpoint=endpoint)
         await super().work(work)
         self.heard.clear()  # an endless list of work done
 

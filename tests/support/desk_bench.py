@@ -11,6 +11,7 @@ from orchestrator.jobs.entries import Entry
 from orchestrator.jobs.events import (
     CancelAsked,
     Event,
+    ForgetAsked,
     JobAsked,
     Recovered,
     Stored,
@@ -22,6 +23,7 @@ from orchestrator.jobs.events import (
 from orchestrator.jobs.limits import Limits
 from orchestrator.jobs.model import Idempotency, Job, StoredFile
 from tests.support.simulated_desk import TIMINGS, look, picture, spec
+from transfer.made import ImageMade
 from transfer.messages import ErrorInfo
 
 T = TypeVar("T", bound=Command)
@@ -78,6 +80,9 @@ class DeskBench:
     def cancel(self, job: str) -> None:
         self.feed(CancelAsked(8, job))
 
+    def forget(self, job: str) -> None:
+        self.feed(ForgetAsked(9, job))
+
     def answers(self) -> list[Any]:
         return [answer.reply for answer in self.take(Answer)]
 
@@ -112,7 +117,7 @@ class DeskBench:
     def store(self, nbytes: int = 100) -> None:
         """Everything that is to be stored is stored."""
         for store in self.take(Store):
-            file = StoredFile(f"state:{store.media[0].id}", "image/png", nbytes)
+            file = StoredFile(f"state:{store.media[0].id}", ImageMade(), "image/png", nbytes)
             self.feed(Stored(store.request, [file]))
 
     def store_fails(self, gone: bool) -> None:

@@ -39,6 +39,7 @@ from tests.support.scripted_orchestrator import work
 from transfer.codec import Message
 from transfer.errors import TransferFailed
 from transfer.header import write_header
+from transfer.made import ImageMade
 from transfer.messages import (
     CacheReport,
     Delivery,
@@ -166,7 +167,7 @@ class FakeRanks:
     def _files(self, key: Key, rank: int) -> Outcome:
         if self.bad_files is not None:
             return Outcome(*key, error=self.bad_files)
-        return Outcome(*key, done=True, media=[MediaFile(9, "image", "image/png", 5)])
+        return Outcome(*key, done=True, media=[MediaFile(9, ImageMade(), "image/png", 5)])
 
     def _peeked(self, key: Key, of: Key) -> Outcome:
         if of not in self.holding or not self._at[of]:
@@ -266,7 +267,7 @@ class FakePublisher:
         await self.go.wait()
         if self.failure is not None:
             raise self.failure
-        return [Media(f"{pid}-{file.fd}", file.kind, file.mime, file.nbytes) for file in files]
+        return [Media(f"{pid}-{file.fd}", file.made, file.mime, file.nbytes) for file in files]
 
     def discard(self, media: list[Media]) -> None:
         self.discarded += media

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from orchestrator.jobs.model import (
     Idempotency,
@@ -21,6 +22,7 @@ from orchestrator.jobs.model import (
 )
 from orchestrator.service import Timings
 from transfer.errors import MediaError
+from transfer.made import ImageMade, VideoMade
 from transfer.messages import ErrorInfo, Media
 
 TIMINGS = Timings(queue_s=0.5, encoder_s=0.01, transfer_s=0.0000004, total_s=0.75)
@@ -43,6 +45,7 @@ class FakeJobs:
         self.jobs: dict[str, Job] = {}  # the oldest first
         self.keys: dict[str, tuple[bytes, str]] = {}
         self.files: dict[str, bytes] = {}
+        self.forgotten: list[tuple[str, str]] = []
         self.readers = 0
         self.observers: list[Callable[[Timings], None]] = []
         self._events: dict[str, list[JobEvent]] = {}
@@ -87,16 +90,22 @@ class FakeJobs:
         return self.jobs.get(id)
 
     async def page(
-        self, limit: int, after: str | None, status: JobStatus | None
+        self,
+        limit: int,
+        after: str | None,
+        status: JobStatus | None,
+        *,
+        videos: bool = False,
+        ascending: bool = False,
     ) -> tuple[list[Job], bool]:
-        newest = [job for job in reversed(self.jobs.values()) if status in (None, job.status)]
+        jobs = list(self.jobs.values()) if ascending else list(reversed(self.jobs.values()))
         if after is not None:
-            ids = [job.id for job in reversed(self.jobs.values())]
-            if after not in ids:
+            if after not in self.jobs:
                 raise KeyError(after)
-            older = ids[ids.index(after) + 1 :]
-            newest = [job for job in newest if job.id in older]
-        return newest[:limit], len(newest) > limit
+            jobs = jobs[jobs.index(self.jobs[after]) + 1 :]
+        jobs = [job for job in jobs if status in (None, job.status)]
+        jobs = [job for job in jobs if not videos or job.described.video is not None]
+        return jobs[:limit], len(jobs) > limit
 
     async def cancel(self, id: str) -> Job:
         if not self.jobs[id].over:
@@ -104,6 +113,10 @@ class FakeJobs:
             over = {"status": "cancelled", "position": None, "finished_at": 2000.0}
             await self._change(id, "cancelled", **over, error=error)
         return self.jobs[id]
+
+    async def forget(self, id: str) -> None:
+        await self.cancel(id)
+        self.forgotten.append((id, self.jobs.pop(id).status))
 
     async def events(self, id: str, after: int) -> AsyncGenerator[JobEvent, None]:
         self.readers += 1
@@ -150,14 +163,18 @@ class FakeJobs:
 
     async def show(self, id: str, number: int, content: bytes, index: int = 0) -> None:
         """A preview; only the latest of each picture stays."""
-        media = Media(f"{id}-{index}~{number}", "image", "image/png", len(content), 128, 96)
+        media = Media(f"{id}-{index}~{number}", ImageMade(128, 96), "image/png", len(content))
         self.files.pop(f"{id}-{index}~{number - 1}", None)
         self.files[media.id] = content
         await self._put(self.jobs[id], "preview", Shown(index, number, media))
 
-    async def complete(self, id: str) -> None:
+    async def complete(self, id: str, content: bytes | None = None) -> None:
+        """`content`: of a video; without it each picture is what its seed says."""
         spec = self.specs[id]
         files = [self._store(f"{id}-{i}", picture(each.seed)) for i, each in enumerate(spec.inputs)]
+        if content is not None:
+            film = VideoMade(64, 48, 30, 16.0, "example")
+            files = [replace(self._store(f"{id}-0", content), made=film, mime="video/mp4")]
         over = {"status": "completed", "position": None, "finished_at": 2000.9, "attempts": 1}
         for finished in self.observers * len(files):
             finished(TIMINGS)
@@ -172,7 +189,7 @@ class FakeJobs:
             (self.folder / key).write_bytes(content)
         else:
             self.files[key] = content
-        return StoredFile(key, "image/png", len(content), 128, 96)
+        return StoredFile(key, ImageMade(128, 96), "image/png", len(content))
 
     async def _news(self, id: str, after: int) -> list[JobEvent]:
         async with self._moved:

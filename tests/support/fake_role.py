@@ -10,6 +10,7 @@ crashes: writes a traceback, exits with 1.
 chatty: writes lines without end (and one without a newline of 200 kB), then serves.
 dies: comes up, and exits with 3 as long as FILE is there (it is removed): once, then serves.
 leaves: comes up, and exits with 0.
+forces: comes up, and exits with 4, as one that had to kill its ranks.
 family: starts a child that only sleeps, prints its pid to standard error, then serves.
 """
 
@@ -36,6 +37,8 @@ def main(behaviour: str, file: str | None = None) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
     if behaviour != "silent":
         print(json.dumps({"ready": True, "pid": os.getpid()}), flush=True)
+    if behaviour == "forces":
+        return 4
     if behaviour == "dies" and file and Path(file).exists():
         Path(file).unlink()
         return 3

@@ -3,6 +3,7 @@ of the media channel."""
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import httpx
@@ -23,6 +24,7 @@ from orchestrator.service import Completed, NotReady, Previews, Timings
 from tests.support.fake_jobs import FakeJobs, picture
 from transfer.actions import Action, Adapter
 from transfer.errors import MediaError
+from transfer.made import ImageMade
 from transfer.messages import CacheReport, Inputs, Media, ModelInfo, Parameter, Role
 
 __all__ = ["MODEL", "TIMINGS", "Door", "FakeMedia", "FakeService", "picture", "soon"]
@@ -61,7 +63,7 @@ class FakeMedia:
 
     def add(self, id: str, content: bytes, **fields: object) -> Media:
         self.files[id] = content
-        media = Media(id=id, kind="image", mime="image/png", nbytes=len(content))
+        media = Media(id=id, made=ImageMade(), mime="image/png", nbytes=len(content))
         return Media(**{f: getattr(media, f) for f in media.__struct_fields__} | fields)
 
     async def chunks(self, media: Media, large: bool = False) -> AsyncGenerator[bytes, None]:
@@ -89,6 +91,18 @@ async def _pieces(content: bytes) -> AsyncGenerator[bytes, None]:
     size = max(300, len(content) // 8)
     for start in range(0, len(content), size):
         yield content[start : start + size]
+
+
+class FakeUploads:
+    """`kept`: what was uploaded, by its hash."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    def keep(self, data: bytes) -> str:
+        hash = hashlib.sha256(data).hexdigest()
+        self.kept[hash] = data
+        return hash
 
 
 class FakeOperator:
@@ -123,7 +137,7 @@ class FakeService:
         self.lacking: list[Role] = [] if model else ["encoder", "denoiser", "decoder"]
 
     async def make(self, inputs: Inputs, request_id: str) -> Completed:
-        media = self.media.add(f"m-{inputs.seed}", picture(inputs.seed), width=128, height=96)
+        media = self.media.add(f"m-{inputs.seed}", picture(inputs.seed), made=ImageMade(128, 96))
         return Completed(media=[media], timings=TIMINGS, attempts=1)
 
     async def generate(
@@ -143,7 +157,7 @@ class FakeService:
     def show(self, request_id: str, content: bytes, **fields: object) -> None:
         """A preview of a request that asked for some."""
         id = f"p-{request_id}-{len(self.media.files)}"
-        media = self.media.add(id, content, **{"width": 128, "height": 96, **fields})
+        media = self.media.add(id, content, **{"made": ImageMade(128, 96), **fields})
         self.previews[request_id].show([media])
 
     def model(self) -> ModelInfo | None:
@@ -205,8 +219,14 @@ class Door:
         self.service = FakeService(self.media, model)
         self.jobs = jobs or FakeJobs()
         self.healthy = True
+        self.uploads = FakeUploads()
         self.app: FastAPI = create_app(
-            self.service, self.media, self.jobs, options, healthy=lambda: self.healthy
+            self.service,
+            self.media,
+            self.jobs,
+            options,
+            healthy=lambda: self.healthy,
+            uploads=self.uploads,
         )
 
     @contextlib.asynccontextmanager

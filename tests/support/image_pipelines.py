@@ -25,6 +25,8 @@ from diffusers import (
     QwenImageTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DModel,
@@ -144,6 +146,14 @@ def sd15(
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def sd15_img2img() -> DiffusionPipeline:
+    return sd15(StableDiffusionImg2ImgPipeline)
+
+
+def sd15_inpaint() -> DiffusionPipeline:
+    return sd15(StableDiffusionInpaintPipeline)
 
 
 def sd15_ancestral() -> DiffusionPipeline:

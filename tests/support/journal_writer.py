@@ -10,6 +10,7 @@ from orchestrator.jobs.events import WriteFailed, Written
 from orchestrator.jobs.journal import Journal
 from orchestrator.jobs.model import Idempotency, JobProgress, StoredFile
 from tests.support.simulated_desk import TIMINGS, spec
+from transfer.made import ImageMade
 
 DEADLINE_S = 60.0
 
@@ -19,7 +20,7 @@ def accepted(number: int) -> Accepted:
 
 
 def ended(number: int) -> Ended:
-    described, files = spec().described, [StoredFile("state:a", "image/png", 7, 64, 64)]
+    described, files = spec().described, [StoredFile("state:a", ImageMade(64, 64), "image/png", 7)]
     facts = (f"job_{number}", number, 1.5, 2.5, "completed", described, JobProgress(), 1)
     return Ended(*facts, timings=TIMINGS, files=files)
 

@@ -2,13 +2,18 @@
 
 It is up in a tenth of the time of `roles.rank`, and answers the same calls. A picture's red tells
 the seed and the steps that were taken. `--model PATH`: a folder in which a test writes what goes
-wrong: a file AT.RANK, where AT is a method, "begin" or "step", and its text one of
+wrong: a file AT.RANK, where AT is a method, "begin", "step" or "collect", and its text one of those
+below. AT.struck has the monotonic time at which it last did.
 
 raise   it raises
 second  it raises from the next time on
 hang    it goes on when the file is gone; AT.hangs is there from when it does
+memory  it asks for more memory than there is
 exit    the process exits with code 5; the file is gone then
 kill    it dies of SIGKILL; the file is gone then
+stubborn  from then on it ignores SIGTERM, and that it is to shut down
+nothing   of "collect": it has made no file
+differs   of "load_lora": the file is another one here
 """
 
 import argparse
@@ -48,10 +53,12 @@ from roles.calls import (
 from roles.lifeline import tie_to
 from roles.rank import arguments
 from transfer import actions
+from transfer.made import ImageMade
 from transfer.messages import Inputs, ModelInfo, Parameter
 from transfer.results import RankError
 
 PARAMETERS = [Parameter("prompt", "str", True), Parameter("num_inference_steps", "int", False)]
+PARTS = ["transformer"]
 INFO = ModelInfo("plain", "PlainPipeline", "p1", "image", PARAMETERS)
 
 
@@ -76,6 +83,7 @@ class PlainRank:
         self.computed_at: float | None = None
         self.loras: dict[str, actions.LoraFile] = {}
         self.level = 0  # at which it sleeps
+        self.stubborn = False
 
     def serve(self) -> None:
         frames = Frames()
@@ -83,6 +91,8 @@ class PlainRank:
             for body in frames.feed(data):
                 call = call_decoder.decode(body)
                 if isinstance(call, Shutdown):
+                    if self.stubborn:
+                        continue
                     return
                 self.channel.sendall(frame(self.answer(call)))  # type: ignore[arg-type]
 
@@ -100,8 +110,8 @@ class PlainRank:
                 self.folder = Path(model)
                 return Loaded(INFO)
             case Act(action):
-                self.misbehave(actions.method_of(action))
-                return self.act(action)
+                differs = self.misbehave(actions.method_of(action)) == "differs"
+                return self.act(action, f" of rank {self.rank}" * differs)
             case Begin(request, attempt, inputs=inputs):
                 assert not self.level, "it sleeps"
                 self.misbehave("begin")
@@ -115,14 +125,14 @@ class PlainRank:
                 self.live.pop((request, attempt), None)
         return None
 
-    def act(self, action: actions.Action) -> actions.Told:
+    def act(self, action: actions.Action, mark: str) -> actions.Told:
         match action:
             case actions.Health():
                 at, memory = self.computed_at, psutil.Process().memory_info().rss
                 ago = None if at is None else time.monotonic() - at
                 return actions.HealthReport("cpu", ago, ago is None, len(self.live), memory)
             case actions.LoadLora(name, path):
-                self.loras[name] = actions.LoraFile(name, path, f"of {path}", 1, ["transformer"])
+                self.loras[name] = actions.LoraFile(name, path, f"of {path}{mark}", 1, PARTS)
                 return actions.LoraLoaded(self.loras[name])
             case actions.UnloadLora(name):
                 return actions.LoraUnloaded(name, self.loras.pop(name, None) is not None)
@@ -150,17 +160,25 @@ class PlainRank:
 
     def collect(self, key: Key) -> Outcome:
         """Only the first rank makes files."""
-        live = self.live[key]
-        media = [] if self.rank else [picture(live.inputs.seed + live.step)]
+        live, nothing = self.live[key], self.misbehave("collect") == "nothing"
+        media = [] if self.rank or nothing else [picture(live.inputs.seed + live.step)]
         return Outcome(*key, done=True, media=media)
 
-    def misbehave(self, at: str) -> None:
+    def misbehave(self, at: str) -> str:
+        """As the file says, if there is one."""
         path = self.folder / f"{at}.{self.rank}"
         what = path.read_text() if path.exists() else ""
         if what == "second":
             path.write_text("raise")
+        if what:
+            path.with_suffix(".struck").write_text(str(time.monotonic()))
         if what == "raise":
             raise ValueError(f"as {path.name} says")
+        if what == "memory":
+            bytearray(1 << 60)
+        if what == "stubborn":
+            self.stubborn = True
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if what in ("exit", "kill"):
             path.unlink()
             os._exit(5) if what == "exit" else os.kill(os.getpid(), signal.SIGKILL)
@@ -168,6 +186,7 @@ class PlainRank:
             path.with_suffix(".hangs").touch()
         while what == "hang" and path.exists():
             time.sleep(0.002)
+        return what
 
 
 def picture(red: int) -> MediaFile:
@@ -176,7 +195,7 @@ def picture(red: int) -> MediaFile:
     Image.new("RGB", (4, 4), (red, 0, 0)).save(png, "PNG")
     fd = os.memfd_create("picture")
     os.write(fd, png.getvalue())
-    return MediaFile(fd, "image", "image/png", len(png.getvalue()), 4, 4)
+    return MediaFile(fd, ImageMade(4, 4), "image/png", len(png.getvalue()))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ imported by the tests themselves but the parameters' names.
 
 Parameters of a request, all optional: prompt, steps (default 3), size (floats in the payload),
 raise_at, bad_input_at, kill_at, exit_at (a stage: "encode", "decode", or "3": the third forward),
+makes ("nothing", or "everything": a sample of each kind),
 gate and gate_at (a path; that stage waits until the file is there), in_rank (only there).
+A picture that comes with a request to the role monolithic is what comes out of it.
 Models: "fine", "missing" (ModelError), "broken" (any other error), "crash" (the process ends),
 "endless:PATH" (says that it loads, by that file, and never ends), "warm:PATH" (its warm-up waits
 until the file is there), "cold" (its warm-up fails).
@@ -19,11 +21,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from msgspec.structs import replace
 from PIL import Image as Pillow
 
-from roles.samples import Image, Sample
+from roles.samples import Actions, Audio, Custom, Image, Sample, Video
 from roles.split.program import (
     BadInput,
     Call,
@@ -89,7 +92,7 @@ class ScriptedProgram:
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         _act(call, "decode")
-        return [_picture(call, payload["latents"])]
+        return _samples(call, payload["latents"])
 
     def generate(self, call: Call) -> Denoising:
         return ScriptedDenoising(call, torch.zeros(8), whole=True)
@@ -144,7 +147,7 @@ class ScriptedDenoising:
         self.pending = ()
 
     def result(self) -> Any:
-        return [_picture(self._call, self._latents)] if self._whole else {"latents": self._latents}
+        return _samples(self._call, self._latents) if self._whole else {"latents": self._latents}
 
     def _next(self) -> None:
         call = TransformerCall(self._forward, "transformer", (self._latents,), {})
@@ -155,9 +158,22 @@ class ScriptedDenoising:
         return latents + 1
 
 
-def _picture(call: Call, latents: torch.Tensor) -> Image:
+def _samples(call: Call, latents: torch.Tensor) -> list[Sample]:
     """A pixel's red is the latents' value: the seed, and one for each step."""
-    return Image(Pillow.new("RGB", (4, 4), (int(latents[0]), 0, 0)))
+    picture = Pillow.new("RGB", (4, 4), (int(latents[0]), 0, 0))
+    if call.media:
+        picture = call.media["image"][0]
+    sound = Audio(np.zeros((2, 1600), np.float32), 8000)
+    match call.inputs.params.get("makes"):
+        case None:
+            return [Image(picture)]
+        case "nothing":
+            return []
+        case "everything":
+            film = Video([picture, picture], 10.0, fps_from="assumed", sound=sound)
+            actions = Actions(np.full((3, 2), float(latents[0]), np.float32))
+            return [Image(picture), film, sound, actions, Custom("text", "hello")]
+    raise BadInput("makes: nothing or everything", "makes")
 
 
 def _act(call: Call, stage: str) -> None:

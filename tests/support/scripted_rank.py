@@ -9,7 +9,8 @@ hang:R          rank R never answers this call, but the next ones
 late:R          rank R answers this call only when the next one has come
 garbage:R       rank R sends bytes that are no frame
 tells:R         rank R says how far it is, twice, before it answers
-stubborn:R      rank R ignores SIGTERM and Shutdown from now on
+deaf:R          rank R ignores Shutdown from now on
+stubborn:R      rank R ignores SIGTERM too
 """
 
 import argparse
@@ -42,7 +43,7 @@ class ScriptedRank:
     def __init__(self, rank: int, channel: socket.socket) -> None:
         self.rank = rank
         self.channel = channel
-        self.stubborn = False
+        self.deaf = False
         self.owed: list[Reply] = []
 
     def serve(self) -> None:
@@ -51,7 +52,7 @@ class ScriptedRank:
             for body in frames.feed(data):
                 call = call_decoder.decode(body)
                 if isinstance(call, Shutdown):
-                    if not self.stubborn:
+                    if not self.deaf:
                         return
                     continue
                 assert isinstance(call, Drop)
@@ -72,8 +73,9 @@ class ScriptedRank:
         if mine and what == "tells":
             for done in (1, 2):
                 self.channel.sendall(frame(Meanwhile(call.call, warmed=(done, 2))))
+        if mine and what in ("deaf", "stubborn"):
+            self.deaf = True
         if mine and what == "stubborn":
-            self.stubborn = True
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         reply = self.reply(call, mine and what == "raise")
         if mine and what == "late":

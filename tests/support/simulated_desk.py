@@ -24,6 +24,7 @@ from orchestrator.jobs.commands import (
     Release,
     Store,
     Sweep,
+    Unknown,
     Write,
 )
 from orchestrator.jobs.desk import Desk
@@ -31,6 +32,7 @@ from orchestrator.jobs.entries import Accepted, Ended, Entry, History
 from orchestrator.jobs.events import (
     CancelAsked,
     Event,
+    ForgetAsked,
     JobAsked,
     Recovered,
     Stored,
@@ -41,6 +43,7 @@ from orchestrator.jobs.events import (
 )
 from orchestrator.jobs.limits import Limits
 from orchestrator.jobs.model import Described, Idempotency, Job, JobSpec, StoredFile
+from transfer.made import ImageMade
 from transfer.messages import ErrorInfo, Inputs, Media
 
 TIMINGS = Timings(queue_s=0.0, transfer_s=0.0, total_s=1.0)
@@ -56,12 +59,12 @@ def spec(count: int = 1, seed: int = 7, previews: int = 0) -> JobSpec:
 
 
 def picture(request: str, attempt: int) -> Media:
-    return Media(f"{request}/{attempt}", "image", "image/png", 100, endpoint="tcp://decoder:1")
+    return Media(f"{request}/{attempt}", ImageMade(), "image/png", 100, endpoint="tcp://decoder:1")
 
 
 def look(request: str, number: int) -> Media:
     """A preview of it."""
-    return Media(f"{request}~{number}", "image", "image/png", 50, endpoint="tcp://decoder:1")
+    return Media(f"{request}~{number}", ImageMade(), "image/png", 50, endpoint="tcp://decoder:1")
 
 
 class DeskWorld:
@@ -85,6 +88,7 @@ class DeskWorld:
         self.begun: Counter[str] = Counter()  # the highest attempt ever, by request
         self.lives: Counter[str] = Counter()
         self.made = 0
+        self.forgetting: dict[int, str] = {}  # by who asked
         self.looks = 0
         self._start()
 
@@ -104,8 +108,17 @@ class DeskWorld:
     def step(self) -> None:
         self.now += self.dice.expovariate(20.0)
         happen = self.dice.choices(
-            [self.ask, self.cancel, self.write, self.compute, self.store, self.tick, self.crash],
-            [6, 1, 14, 14, 8, 3, 0.1 if self.faults else 0],
+            [
+                self.ask,
+                self.cancel,
+                self.forget,
+                self.write,
+                self.compute,
+                self.store,
+                self.tick,
+                self.crash,
+            ],
+            [6, 1, 1, 14, 14, 8, 3, 0.1 if self.faults else 0],
         )[0]
         happen()
 
@@ -134,6 +147,14 @@ class DeskWorld:
             self.feed(
                 CancelAsked(-1, f"job_{self.dice.randint(max(1, self.made - 20), self.made)}")
             )
+
+    def forget(self) -> None:
+        """One that is over goes; whoever asked hears of it when it is gone."""
+        if self.made:
+            job = f"job_{self.dice.randint(max(1, self.made - 20), self.made)}"
+            asker = -2 - self.made
+            self.forgetting.setdefault(asker, job)
+            self.feed(ForgetAsked(asker, self.forgetting[asker]))
 
     def tick(self) -> None:
         self.feed(Tick())
@@ -202,7 +223,7 @@ class DeskWorld:
             assert media.id not in self.released, "it was released before it was stored"
         keys = [f"{self.life}/{media.id}" for media in store.media]
         self.disk.update(keys)
-        return [StoredFile(key, "image/png", 100) for key in keys]
+        return [StoredFile(key, ImageMade(), "image/png", 100) for key in keys]
 
     def crash(self) -> None:
         """What was being written may have landed or not, in order; files likewise."""
@@ -247,6 +268,8 @@ class DeskWorld:
                 assert job.over or job.id in self._written(), "answered before it was written"
                 self.promised.add(job.id)
                 self._look(job)
+            case Answer(asker=asker, reply=Unknown()) if asker in self.forgetting:
+                assert self.desk.books.find(self.forgetting[asker]) is None, "told, and not gone"
             case Notify(event=event):
                 assert event.number > self.numbers.get(event.job.id, 0)
                 self.numbers[event.job.id] = event.number

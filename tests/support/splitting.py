@@ -63,8 +63,9 @@ def arrays(samples: list[Sample]) -> Arrays:
         match sample:
             case Image(pixels):
                 found.append(np.asarray(pixels))
-            case Video(frames):
+            case Video(frames, sound=sound):
                 found += map(np.asarray, frames)
+                found += [sound.array] if sound is not None else []
             case Audio(array):
                 found.append(array)
     return found

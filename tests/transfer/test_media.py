@@ -16,6 +16,7 @@ from transfer import media
 from transfer.codec import encode
 from transfer.errors import MediaError
 from transfer.keys import cluster_keys, make
+from transfer.made import ImageMade
 from transfer.media import AHEAD, CHUNK_BYTES, MediaClient, MediaServer
 from transfer.messages import (
     Heartbeat,
@@ -37,7 +38,7 @@ def a_file(data: bytes) -> int:
 
 
 def described(data: bytes, id: str = "m") -> Media:
-    return Media(id, "image", "image/png", len(data))
+    return Media(id, ImageMade(), "image/png", len(data))
 
 
 async def until(condition: object) -> None:

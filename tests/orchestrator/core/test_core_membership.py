@@ -58,6 +58,30 @@ def test_a_heartbeat_tells_of_the_encoder_s_cache(bench: Bench) -> None:
     assert (encoder.encodings, decoder.encodings) == (told, None)
 
 
+def test_whoever_is_not_healthy_gets_nothing(bench: Bench, trio: Trio) -> None:
+    """Its ranks do not answer their self-test: requests wait for another, or until it is well."""
+    encoder = trio[0]
+    assert encoder.seen.healthy
+    encoder.say(Heartbeat(encoder.epoch, healthy=False))
+    assert (encoder.seen.state, encoder.seen.healthy) == ("ready", False)
+    assert bench.machine.missing() == ["encoder"]
+    other = bench.join("encoder-1", "encoder")
+    bench.submit("a")
+    assert not encoder.got(Work)
+    assert other.take(Work).request == "a"
+    encoder.say(Heartbeat(encoder.epoch))
+    assert encoder.seen.healthy
+    bench.submit("b")
+    assert encoder.take(Work).request == "b"
+
+
+def test_whoever_sleeps_is_not_tested(bench: Bench, trio: Trio) -> None:
+    encoder = trio[0]
+    for state, healthy in (("sleeping", None), ("starting", False), ("draining", True)):
+        encoder.say(StateChanged(encoder.epoch, state, "", []))  # type: ignore[arg-type]
+        assert encoder.seen.healthy == healthy
+
+
 def test_slots_of_a_lost_sender_come_home_when_it_is_proved_dead(bench: Bench, trio: Trio) -> None:
     encoder, denoiser, decoder = trio
     bench.submit("a")

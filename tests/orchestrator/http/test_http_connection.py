@@ -15,6 +15,7 @@ from orchestrator.http import HttpOptions
 from orchestrator.service import Completed
 from tests.support.front_door import TIMINGS, Door, picture, soon
 from transfer.errors import MediaError
+from transfer.made import ImageMade
 from transfer.messages import Inputs, Media
 
 CHUNK = 256 << 10
@@ -53,7 +54,7 @@ def serve_big(door: Door, nbytes: int = BIG) -> None:
 
     async def make(inputs: Inputs, request_id: str) -> Completed:
         door.media.files["big"] = pieces
-        media = Media(id="big", kind="image", mime="image/png", nbytes=nbytes)
+        media = Media(id="big", made=ImageMade(), mime="image/png", nbytes=nbytes)
         return Completed(media=[media], timings=TIMINGS, attempts=1)
 
     door.service.behave = make
@@ -165,7 +166,7 @@ async def test_a_file_that_breaks_cuts_the_reply(
 
     async def make(inputs: Inputs, request_id: str) -> Completed:
         door.media.files["f"] = pieces
-        media = Media(id="f", kind="image", mime="image/png", nbytes=200_000)
+        media = Media(id="f", made=ImageMade(), mime="image/png", nbytes=200_000)
         return Completed(media=[media], timings=TIMINGS, attempts=1)
 
     door.service.behave = make

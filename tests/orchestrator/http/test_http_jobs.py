@@ -124,7 +124,7 @@ async def test_a_job_is_shown_as_it_moves() -> None:
     expected = {"queue_s": 0.5, "encoder_s": 0.01, "transfer_s": 0.0, "total_s": 0.75}
     assert page["timings"] == expected
     url = "http://door/v1/jobs/job_0/content"
-    file = {"mime": "image/png", "bytes": 1000, "width": 128, "height": 96}
+    file = {"kind": "image", "mime": "image/png", "bytes": 1000, "width": 128, "height": 96}
     assert page["files"] == [{"url": url, **file}, {"url": f"{url}?index=1", **file}]
 
 

@@ -17,6 +17,7 @@ from orchestrator.http.store import Store
 from orchestrator.service import Completed
 from tests.support.front_door import Door, picture, soon
 from transfer.errors import MediaError
+from transfer.made import ImageMade
 from transfer.messages import Inputs, Media
 
 PATH = "/v1/images/generations"
@@ -31,7 +32,7 @@ class Clock:
 
 
 def media_of(nbytes: int) -> Media:
-    return Media(id="m", kind="image", mime="image/png", nbytes=nbytes)
+    return Media(id="m", made=ImageMade(), mime="image/png", nbytes=nbytes)
 
 
 def reading_of(content: bytes, nbytes: int | None = None) -> Reading:

@@ -19,6 +19,7 @@ from tests.support.descriptors import held_open
 from tests.support.fake_jobs import FakeJobs
 from tests.support.front_door import TIMINGS, FakeMedia, FakeService, picture, soon
 from transfer.errors import MediaError
+from transfer.made import ImageMade
 from transfer.media import MediaClient, MediaServer
 from transfer.messages import Inputs, Media
 
@@ -35,7 +36,7 @@ def finished(server: MediaServer, id: str, content: bytes) -> Media:
         file.flush()
         server.add(id, os.dup(file.fileno()))
     return Media(
-        id=id, kind="image", mime="image/png", nbytes=len(content), endpoint=server.endpoint
+        id=id, made=ImageMade(), mime="image/png", nbytes=len(content), endpoint=server.endpoint
     )
 
 
@@ -105,7 +106,7 @@ async def test_a_connection_in_use_stays(instance: MediaServer) -> None:
 async def test_a_file_in_the_store_is_read_and_deleted(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"abc")
     gateway = MediaGateway(str(tmp_path))
-    media = Media(id="a", kind="image", mime="image/png", nbytes=3, store_key="a.png")
+    media = Media(id="a", made=ImageMade(), mime="image/png", nbytes=3, store_key="a.png")
     assert await read(gateway, media) == b"abc"
     await gateway.release(media)
     assert list(tmp_path.iterdir()) == []
@@ -122,7 +123,7 @@ async def test_a_key_stays_below_the_store(
     store.mkdir()
     (tmp_path / "secret").write_bytes(b"s")
     gateway = MediaGateway(str(store))
-    media = Media(id="a", kind="image", mime="image/png", nbytes=1, store_key=key)
+    media = Media(id="a", made=ImageMade(), mime="image/png", nbytes=1, store_key=key)
     with pytest.raises(MediaError):
         await read(gateway, media)
     await gateway.release(media)
@@ -131,7 +132,7 @@ async def test_a_key_stays_below_the_store(
 
 async def test_a_file_that_lies_nowhere_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
     gateway = MediaGateway()
-    nowhere = Media(id="a", kind="image", mime="image/png", nbytes=1)
+    nowhere = Media(id="a", made=ImageMade(), mime="image/png", nbytes=1)
     stored = msgspec.structs.replace(nowhere, store_key="a")
     elsewhere = msgspec.structs.replace(nowhere, endpoint="nonsense")
     for media in (nowhere, stored, elsewhere):
@@ -269,7 +270,7 @@ async def test_t11_a_file_that_shrinks_is_never_a_shorter_picture(
     with tempfile.TemporaryFile() as file:
         file.truncate(nbytes)
         deaf.add("a", os.dup(file.fileno()))
-        media = Media("a", "image", "image/png", nbytes, local=deaf.tell("a"))
+        media = Media("a", ImageMade(), "image/png", nbytes, local=deaf.tell("a"))
 
         async def make(inputs: Inputs, request_id: str) -> Completed:
             return Completed(media=[media], timings=TIMINGS, attempts=1)

@@ -3,10 +3,11 @@
 import msgspec
 import pytest
 
+from orchestrator.http.duration import with_seconds
 from orchestrator.http.errors import ApiError
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.plan import Plan, make_plan
-from orchestrator.http.schema import MAX_SEED, ImageRequest, JobRequest
+from orchestrator.http.schema import MAX_SEED, ImageRequest, JobRequest, VideoRequest
 from tests.support.front_door import MODEL
 from transfer.messages import ModelInfo, Parameter
 
@@ -142,6 +143,28 @@ def test_video_fields_reach_a_video_pipeline() -> None:
     made = plan(VIDEO, num_frames=9, fps=8).inputs[0]
     assert made.params == {"prompt": "a", "num_frames": 9, "fps": 8}
     assert made.output.format == "mp4"
+
+
+def test_frames_a_second_are_said_in_the_pipelines_words_or_to_the_file() -> None:
+    in_other_words = with_parameters("prompt", "frame_rate", modality="video")
+    made = plan(in_other_words, fps=8).inputs[0]
+    assert (made.params, made.output.fps) == ({"prompt": "a", "frame_rate": 8}, None)
+    silent = with_parameters("prompt", modality="video")
+    made = plan(silent, fps=8).inputs[0]
+    assert (made.params, made.output.fps) == ({"prompt": "a"}, 8.0)
+    assert plan(VIDEO, fps=8).inputs[0].output.fps is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fps", "step", "frames"),
+    [(4, 16.0, 4, 65), (0.1, 16.0, 4, 1), (1, 24.0, 8, 25), (1.5, 10.0, 1, 15), (2, 16.0, 3, 31)],
+)
+def test_seconds_become_the_frames_that_the_model_can_make(
+    seconds: float, fps: float, step: int, frames: int
+) -> None:
+    model = replace(VIDEO, fps=fps, frames_step=step)
+    asked = with_seconds(VideoRequest(prompt="a", seconds=seconds), seconds, model)
+    assert asked.num_frames == frames
 
 
 def test_the_pixels_of_a_video_are_bounded() -> None:

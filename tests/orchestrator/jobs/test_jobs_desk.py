@@ -1,5 +1,9 @@
 """The desk, one rule after another."""
 
+from typing import Any
+
+from msgspec.structs import replace
+
 from orchestrator.core.events import Cancel, Submit
 from orchestrator.jobs.commands import (
     Answer,
@@ -17,10 +21,11 @@ from orchestrator.jobs.commands import (
 )
 from orchestrator.jobs.desk import LIFE
 from orchestrator.jobs.entries import Accepted, Attempted, Ended, Forgotten, Kept
-from orchestrator.jobs.events import Stored
-from orchestrator.jobs.model import Job, StoredFile
+from orchestrator.jobs.events import JobAsked, Stored
+from orchestrator.jobs.model import Job, StoredFile, VideoAsked
 from tests.support.desk_bench import DeskBench
 from tests.support.simulated_desk import TIMINGS, picture, spec
+from transfer.made import ImageMade
 
 
 def test_a_job_from_the_promise_to_its_end() -> None:
@@ -259,7 +264,7 @@ def test_the_first_failure_ends_the_job_and_nothing_of_the_others_stays() -> Non
     assert bench.job("a").status == "failed"
     assert [cancel.request for cancel in bench.take(Cancel)] == ["a-3"]
     assert [file.key for file in bench.take(Delete)[0].files] == ["state:a-0/1"]
-    late = StoredFile("state:late", "image/png", 1)
+    late = StoredFile("state:late", ImageMade(), "image/png", 1)
     bench.feed(Stored(storing.request, [late]))
     assert bench.take(Delete)[0].files == [late]
     assert bench.take(Release)[0].media == [picture("a-1", 1)]
@@ -369,6 +374,76 @@ def test_finished_jobs_are_forgotten_by_bytes_and_by_count_but_never_the_latest(
     assert [forget.job for forget in bench.take(Forget)] == ["e"]
 
 
+def test_a_finished_job_is_forgotten_when_somebody_asks() -> None:
+    bench = DeskBench()
+    bench.complete("a")
+    bench.complete("b")
+    bench.take(Answer)
+    bench.automatic = False
+    bench.forget("a")
+    bench.forget("a")
+    assert bench.answers() == []
+    assert bench.job("a").status == "completed"  # until it is written
+    (write,) = bench.take(Write)
+    bench.write(write)
+    assert bench.answers() == [Unknown(), Unknown()]
+    assert bench.desk.books.find("a") is None
+    assert bench.take(Delete)[0].files[0].key == "state:a-0/1"
+    assert bench.job("b").status == "completed"
+    assert bench.desk.complaints() == []
+
+
+def test_a_job_that_is_not_over_is_not_forgotten() -> None:
+    bench = DeskBench()
+    bench.ask("a")
+    bench.take(Answer)
+    bench.forget("a")
+    bench.forget("ghost")
+    running, unknown = bench.answers()
+    assert (running.id, unknown) == ("a", Unknown())
+    bench.cancel("a")
+    bench.break_down("a-0")
+    bench.forget("a")
+    assert bench.desk.books.find("a") is None
+
+
+def test_who_wants_a_job_forgotten_is_told_of_a_journal_that_fails() -> None:
+    bench = DeskBench()
+    bench.complete("a")
+    bench.take(Answer)
+    bench.automatic = False
+    bench.forget("a")
+    bench.fail(bench.take(Write)[0])
+    assert bench.answers() == [Down("no space")]
+    bench.later(60.0)
+    bench.write(bench.take(Write)[0])
+    assert bench.desk.books.find("a") is None
+    assert bench.answers() == []
+
+
+def test_videos_are_listed_by_themselves_and_from_either_end() -> None:
+    bench = DeskBench()
+    asked = VideoAsked("a ball", "films", "64x48", "1", "{}")
+    film = replace(spec(), described=replace(spec().described, kind="video", video=asked))
+    for job in "abcde":
+        bench.feed(JobAsked(7, job, film if job in "bde" else spec()))
+    page = bench.desk.books.page
+
+    def ids(**arguments: Any) -> tuple[str, bool]:
+        jobs, more = page(
+            arguments.pop("limit", 9), arguments.pop("after", None), None, **arguments
+        )
+        return "".join(job.id for job in jobs), more
+
+    assert ids() == ("edcba", False)
+    assert ids(videos=True) == ("edb", False)
+    assert ids(videos=True, ascending=True, limit=2) == ("bd", True)
+    assert ids(videos=True, ascending=True, after="b") == ("de", False)
+    assert ids(videos=True, after="d") == ("b", False)
+    again = DeskBench(bench.journal, life=1)
+    assert again.job("b").described.video == asked
+
+
 # ---------------------------------------------------------------- another life
 
 
@@ -394,7 +469,7 @@ def test_another_life_goes_on_where_the_last_one_stopped() -> None:
 
 
 def test_a_job_whose_pictures_are_all_kept_only_ends() -> None:
-    kept = Kept("a", 0, 1, TIMINGS, [StoredFile("state:x", "image/png", 1)])
+    kept = Kept("a", 0, 1, TIMINGS, [StoredFile("state:x", ImageMade(), "image/png", 1)])
     bench = DeskBench([Accepted("a", 1, 1.0, spec()), kept], life=1)
     assert bench.submitted() == []
     assert bench.job("a").files == kept.files

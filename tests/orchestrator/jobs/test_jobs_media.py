@@ -12,6 +12,7 @@ from orchestrator.http.media import LARGE_BYTES, MediaGateway
 from orchestrator.jobs import media as keeping
 from orchestrator.jobs.media import SYNC_BYTES, FileGone, MediaKeeper
 from tests.support.descriptors import held_open
+from transfer.made import ImageMade
 from transfer.media import MediaServer
 from transfer.messages import Media
 
@@ -38,7 +39,7 @@ def held(server: MediaServer) -> Media:
         file.write(CONTENT)
         file.flush()
         server.add("a", os.dup(file.fileno()))
-    return Media("a", "video", "video/mp4", len(CONTENT), local=server.tell("a"))
+    return Media("a", ImageMade(), "video/mp4", len(CONTENT), local=server.tell("a"))
 
 
 async def test_t11_a_large_file_is_stored_without_the_channel(

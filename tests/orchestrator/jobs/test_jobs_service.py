@@ -136,6 +136,20 @@ async def test_cancel_stops_whoever_works_on_it(tmp_path: Path) -> None:
             await it.jobs.cancel("nobody")
 
 
+async def test_nothing_is_kept_of_a_job_that_is_forgotten(tmp_path: Path) -> None:
+    async with room(tmp_path) as it:
+        done = await it.jobs.wait((await it.jobs.submit(spec(seed=5))).id)
+        path = it.jobs.local_path(done.files[0])
+        assert path is not None
+        assert path.exists()
+        await it.jobs.forget(done.id)
+        assert await it.jobs.find(done.id) is None
+        while path.exists():
+            await asyncio.sleep(0.005)
+        with pytest.raises(KeyError):
+            await it.jobs.forget(done.id)
+
+
 async def test_keys_find_their_jobs(tmp_path: Path) -> None:
     async with room(tmp_path) as it:
         key, other = Idempotency("k", b"1"), Idempotency("k", b"2")

@@ -172,7 +172,7 @@ def test_the_same_one_again_is_nothing_new_and_another_one_is_refused(
     assert not adapters.unload("a").found
 
 
-def test_what_cannot_be_loaded_changes_nothing(program: Any, lora: Any, tmp_path: Path) -> None:
+def test_f21_what_cannot_be_loaded_changes_nothing(program: Any, lora: Any, tmp_path: Path) -> None:
     denoiser = program("zimage", "denoiser")
     (tmp_path / "bad.safetensors").write_bytes(b"no such file")
     with pytest.raises(FileNotFoundError, match="there is no"):
@@ -185,7 +185,7 @@ def test_what_cannot_be_loaded_changes_nothing(program: Any, lora: Any, tmp_path
     assert not any("lora" in key for key in _denoiser(denoiser).state_dict())
 
 
-def test_who_does_not_support_it_says_why(folder: Any, program: Any, tmp_path: Path) -> None:
+def test_v6_who_does_not_support_it_says_why(folder: Any, program: Any, tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match="this role runs no transformer"):
         program("zimage", "encoder").adapters.load("a", "/nowhere")
     quick = load(folder("zimage"), ["denoiser"], speed=Speed(compile=True))

@@ -2,6 +2,7 @@
 as that of the plain `generate` with its seed."""
 
 import gc
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -196,6 +197,8 @@ def test_what_is_shared_is_tried_first_for_equal_lengths_and_for_others(models) 
     turn(one)
     trials += [shared(together, one, two).trial for _ in range(3)]
     assert trials == [True, False, False, True, False, False]
+    for each in (one, two):
+        each.cancel()
 
 
 def test_a_model_that_is_not_understood_is_never_shared(models) -> None:
@@ -320,6 +323,9 @@ def test_nothing_is_left_of_requests_that_are_over(models) -> None:
     made = begun(generator, 1, text(5), max_new_tokens=3)
     while not made.done:
         turn(made)
-    del made
+    stopped = begun(generator, 2, text(5), max_new_tokens=3)
+    stopped.cancel()
+    gone = [weakref.ref(each) for each in (made, stopped)]
+    del made, stopped
     gc.collect()
-    assert not [each for each in gc.get_objects() if type(each) is Generation]
+    assert [each() for each in gone] == [None, None]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from roles.control import RegistrationRefused
 from roles.keeper import CannotLoad
 from roles.leader import Leader
+from roles.lifecycle import Deadline
 from roles.options import RoleOptions
 from tests.simulation.engines.clock import Life
 from tests.simulation.engines.memory import WatchedOutbox
@@ -36,6 +37,13 @@ class Media:
     @property
     def held(self) -> int:
         return self._process.world.held(self._process)
+
+
+class NoDeadline(Deadline):
+    """Its threads would wait by the real clock; the simulation notices what does not end."""
+
+    def start(self) -> None:
+        pass
 
 
 class Process:
@@ -117,7 +125,9 @@ class Process:
         media: Any = Media(self)
         keys: Any = object()
         try:
-            self.leader = Leader(self.options, "scripted", self.pool, transport, media, keys)
+            self.leader = Leader(
+                self.options, "scripted", self.pool, transport, media, keys, NoDeadline()
+            )
             await self.leader.run()
             why = "exited"
         except (CannotLoad, RegistrationRefused) as error:

@@ -42,6 +42,7 @@ from tests.simulation.engines.clock import LIFE
 from tests.simulation.questions import Held, do
 from tests.support.bench import MODEL
 from transfer.header import HEADER_BYTES
+from transfer.made import ImageMade
 from transfer.messages import SPLIT_ROUTE, ErrorInfo, Inputs, Role
 from transfer.results import RankError
 
@@ -345,7 +346,7 @@ class Rank:
         """Only the first rank writes files."""
         if self.rank:
             return []
-        return [MediaFile(self._world.new_file(live.value.hex()), "image", "image/png", 5)]
+        return [MediaFile(self._world.new_file(live.value.hex()), ImageMade(), "image/png", 5)]
 
     def _store(self, call: Store) -> Stored:
         key = (call.request, call.attempt)

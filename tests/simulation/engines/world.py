@@ -302,7 +302,7 @@ class World:
     def publish(self, process: Process, file: MediaFile, endpoint: str) -> Media:
         id = f"m{file.fd}"
         self._files[id] = (process, self._drawn.pop(file.fd))
-        return Media(id, file.kind, file.mime, file.nbytes, endpoint=endpoint)
+        return Media(id, file.made, file.mime, file.nbytes, endpoint=endpoint)
 
     def release(self, media: list[Media]) -> None:
         for each in media:
