@@ -66,6 +66,7 @@ bench: $(READY)
 	@$(PYTHON_IN) -m benchmarks.portable
 	@$(PYTHON_IN) -m benchmarks.overload
 	@$(PYTHON_IN) -m benchmarks.batching
+	@$(PYTHON_IN) -m benchmarks.tokens
 	@$(PYTHON_IN) -m benchmarks.pool_overhead
 	@$(PYTHON_IN) -m benchmarks.pool_faults
 	@$(PYTHON_IN) -m benchmarks.previews

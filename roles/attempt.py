@@ -138,8 +138,9 @@ class Attempt:
 
     @property
     def report(self) -> StageReport:
-        busy_s = self._busy_s
-        return StageReport(wait_s=self._wait_s, steps=self.steps, busy_s=busy_s, **self._spent)
+        # tokens are no steps of a known number: an encode counts as one
+        steps = 0 if self.work.role == "encoder" else self.steps
+        return StageReport(wait_s=self._wait_s, steps=steps, busy_s=self._busy_s, **self._spent)
 
 
 class Stopwatch:

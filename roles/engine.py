@@ -56,7 +56,8 @@ class Engine:
     `Finished`, `Failed` and `Aborted`, or with none if its epoch ended (`forget`).
 
     `counters`: duplicate (Work for a live attempt), stray_push, unknown_abort. `encodings`: how the
-    encoder's cache stood when something was last encoded.
+    encoder's cache stood when something was last encoded. `capacity`: requests of each role; the
+    leader knows more once the model is loaded.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Engine:
         self.idle.set()
         self.model: ModelInfo | None = None  # for predictions; the leader tells once it is loaded
         self.door = Door(self._ranks_lost, unit_s)
-        self._capacity = capacity
+        self.capacity = capacity
         self._scheduler = scheduler
         self._pool = pool
         self._outbox = outbox
@@ -160,15 +161,16 @@ class Engine:
         if error is not None:
             self._interrupt(attempt, AttemptFailed(error))
             return
-        spent = Spent(attempt.key, busy_s, outcome.step, outcome.steps, size)
+        done, key = outcome.done, attempt.key
+        spent = Spent(key, busy_s, outcome.step, outcome.steps, size, whole=done)
         self._scheduler.handle(spent)
         if unit == "begin" and attempt.work.delivery is not None:
             generation = attempt.work.delivery.generation
             self._send(Accepted(*about(attempt), generation=generation))
         if stepped:
             self._tell_step(attempt)
-        ran = Ran(attempt.key, outcome.batch_key, outcome.branches)
-        self._scheduler.handle(Ended(attempt.key) if outcome.done else ran)
+        ran = Ran(key, outcome.batch_key, outcome.branches)
+        self._scheduler.handle(Ended(key) if done else ran)
         if outcome.checkpoint is not None:
             self._checkpoints.note(attempt, outcome.checkpoint)
         if outcome.done:
@@ -338,7 +340,7 @@ class Engine:
         has all the places: what is of a lower one gives way."""
         if is_look(work):
             return None
-        places, kind = self._capacity.get(work.role, 0), (work.role, work.inputs.priority)
+        places, kind = self.capacity.get(work.role, 0), (work.role, work.inputs.priority)
         computing = [a.work for a in self._attempts.values() if a.computing]
         taken = sum((each.role, each.inputs.priority) == kind for each in computing)
         if taken < places:

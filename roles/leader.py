@@ -43,6 +43,7 @@ from transfer.messages import (
     Push,
     Register,
     Release,
+    Role,
     StateChanged,
     Welcome,
     Work,
@@ -227,7 +228,7 @@ class Leader:
             await self._first([*loading, *meeting])
         if not self._exit.done():
             self.life.move("warming" if self.keeper.warms else "ready", "the model is loaded")
-            self.engine.model = self.keeper.info
+            self.engine.model, self.engine.capacity = self.keeper.info, self._capacity
             own = (self.engine.run(), self.keeper.run(), self.pulse.run())
             async with _tasks(*own, self.control.run()) as running:
                 media = filter(None, [self._media.task])
@@ -251,7 +252,7 @@ class Leader:
             last_epoch=last_epoch,
             endpoint=self._endpoint,
             roles=list(self._options.roles),
-            capacity=self._options.capacity(),
+            capacity=self._capacity,
             model=self.keeper.info,
             pool=self._address,
             ranks=self.keeper.ranks(),
@@ -303,6 +304,11 @@ class Leader:
         self._end(0, reason)
 
     # ------------------------------------------------------------ state
+
+    @property
+    def _capacity(self) -> dict[Role, int]:
+        assert self.keeper.info is not None
+        return self._options.capacity(writes=bool(self.keeper.info.generates))
 
     def _diverge(self, rank: int, cause: str) -> None:
         """The ranks are not what they should be, and others take their place, with nothing of what

@@ -149,14 +149,16 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
         kind, _, index = self.device.partition(":")
         return self.device if kind == "cpu" else f"{kind}:{int(index or 0) + self.place_of(rank)}"
 
-    def capacity(self) -> dict[Role, int]:
+    def capacity(self, writes: bool = False) -> dict[Role, int]:
         """Requests of each role that this instance takes at a time: those that compute, and one
         that waits, so that the ranks are never idle between two. In a decoder also one whose files
         are being made while the next is decoded. Where the shortest go first, as many again find
         room beside those that they overtake. Each class of requests has all of these places for
-        itself, because what is of a lower one gives way."""
+        itself, because what is of a lower one gives way. `writes`: encoders write something token
+        by token, and do that for several requests together."""
         stepped = 2 * self.max_batch if self.schedule == "sjf" else self.max_batch
-        places: dict[Role, int] = {"encoder": 2, "decoder": 3}
+        encoded = self.max_batch + 1 if writes else 2
+        places: dict[Role, int] = {"encoder": encoded, "decoder": 3}
         return {role: places.get(role, stepped + 1) for role in self.roles}
 
 

@@ -34,6 +34,7 @@ from roles.scheduler import SINGLE_UNIT
 from roles.slots import Slots
 from roles.split.adapters import AdapterGone
 from roles.split.batching import key_of
+from roles.split.generation import Generation
 from roles.split.program import (
     BadInput,
     Call,
@@ -47,6 +48,7 @@ from roles.split.program import (
 )
 from roles.split.sleeper import Asleep, Sleeper
 from roles.split.sparing import NoRoom
+from roles.split.tokens import TokenCall
 from roles.stepping import Stepper, Turn
 from roles.telling import Telling
 from transfer.actions import PutWeights, Slept, UpdateWeights, WeightsUpdated, Woken
@@ -77,7 +79,7 @@ class _Live:
         self.call = call
         self.role = role
         self.payload: Any = None
-        self.denoising: Denoising | None = None
+        self.denoising: Denoising | Generation | None = None
         self.packed: Packed | None = None
         self.checkpoint: Packed | None = None
         self.seen: Checkpoint | None = None  # the latest that the leader was told of
@@ -98,11 +100,12 @@ class _Live:
         be understood."""
         if not self.branches or self.call.inputs.exact:
             return None
-        key = key_of(self.branches[0])
+        first = self.branches[0]
+        key = first.key if isinstance(first, TokenCall) else key_of(first)
         return None if key is None else self._cores.label(key)
 
     @property
-    def branches(self) -> tuple[TransformerCall, ...]:
+    def branches(self) -> tuple[TransformerCall | TokenCall, ...]:
         return () if self.denoising is None else self.denoising.pending
 
     def close(self) -> None:
@@ -330,10 +333,24 @@ class Runner:
         return self._computed(live, payload, Outcome(*key))
 
     def _encode(self, live: _Live, clock: _Clock) -> Outcome:
+        if self.program.info.generates:
+            return self._read(live, clock)
         with clock.measure("compute_s"):
             payload = self.program.encode(live.call)
+        return self._encoded(live, payload, Outcome(*live.key))
+
+    def _read(self, live: _Live, clock: _Clock) -> Outcome:
+        """An encode of a pipeline that may write something first: all but that. Its prompt is read
+        here, so that this takes turns with the tokens of others."""
+        with clock.measure("compute_s"):
+            live.denoising = generation = self.program.encoding(live.call)
+            generation.start()
+            generation.read()
+        return self._progress(live, clock)
+
+    def _encoded(self, live: _Live, payload: Any, outcome: Outcome) -> Outcome:
         cache = self.program.encodings
-        outcome = Outcome(*live.key, encodings=None if cache is None else cache.report)
+        outcome = replace(outcome, encodings=None if cache is None else cache.report)
         return self._computed(live, payload, outcome)
 
     def _turn(self, group: tuple[Key, ...], share: int) -> list[Outcome]:
@@ -371,7 +388,8 @@ class Runner:
         if live.role == "monolithic":
             speed = told(self.program.info.speed, live.call.inputs.step_cache)
             return self._made(live, result, outcome, speed)
-        return self._computed(live, result, outcome)
+        compute = self._encoded if live.role == "encoder" else self._computed
+        return compute(live, result, outcome)
 
     def _marked(self, live: _Live) -> Marked | None:
         """What came of a mark, if it is new. Only the first rank keeps it."""

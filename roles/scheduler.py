@@ -34,20 +34,23 @@ class Arrived:
 @dataclass(frozen=True)
 class Spent:
     """The planned unit has kept the ranks busy with this request for `seconds`, its share where it
-    was not alone. `step` of `steps` are complete, in a group of `batch`. Comes before `Ran`."""
+    was not alone. `step` of `steps` are complete, in a group of `batch`; `whole`: with this, all of
+    an encode or decode is done. Comes before `Ran`."""
 
     key: Key
     seconds: float
     step: int = 0
     steps: int = 0
     batch: int = 1
+    whole: bool = True
 
 
 @dataclass(frozen=True)
 class Ran:
     """The planned unit of this request was executed, and the request goes on. Requests with the
     same `batch_key` may share their next forward; None: this one runs alone. `branches`: calls with
-    that key that it waits for, which may share one too."""
+    that key that it waits for, which may share one too. After an encode: it has read its prompt,
+    and goes on to write, token by token."""
 
     key: Key
     batch_key: str | None = None
@@ -94,7 +97,8 @@ class Scheduler:
     Without `costs` nothing is shared. A request is
 
     - waiting: its next unit is `begin`, which frees the slots that its payload lies in;
-    - begun: `encode` or `decode` ends it; a stepped one (denoiser, monolithic) waits for a place;
+    - begun: `encode` or `decode` ends it; a stepped one (denoiser, monolithic, and an encoder whose
+      model writes something first, once that has read its prompt) waits for a place;
     - running: its next unit is `step`. With `round_robin`, each class has `max_batch` places, given
       in the order in which requests began and kept until they end; otherwise all that have begun
       are running, and the schedule alone says whose turn it is.
@@ -219,7 +223,11 @@ class Scheduler:
             job.step, job.steps = event.step, event.steps  # it may begin in the middle
             return
         job.spent += event.seconds
-        done = event.step - job.step if job.stepped else 1
+        if job.role in SINGLE_UNIT:  # nobody knows how much will be written: it counts as one
+            if event.whole:
+                self.predictions.learn(job.work.shape, job.spent)
+            return
+        done = event.step - job.step
         if done > 0:
             self.predictions.learn(job.work.shape, job.spent / done, event.batch)
             job.spent = 0.0
@@ -230,10 +238,10 @@ class Scheduler:
             raise InvalidEvent(f"{job.key} ran unplanned; {self}")
         self._planned.discard(job.key)
         job.batch_key, job.branches = batch_key, branches
-        if not job.begun:
-            job.begun = True
-            if job.stepped:
-                self._places.append(job.key)
+        job.writes |= job.begun and job.role == "encoder"
+        job.begun = True
+        if job.stepped and job.key not in self._places:
+            self._places.append(job.key)
 
     def _end(self, job: Job) -> None:
         del self._jobs[job.key]

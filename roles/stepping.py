@@ -9,15 +9,20 @@ one would never meet at the same kind of forward again.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from roles.calls import Measured
 from roles.split.across import Across
+from roles.split.generation import Generation
 from roles.split.program import Denoising, TransformerCall
-from roles.split.together import Together
+from roles.split.together import Shared, Together
+from roles.split.tokens import TokenCall
+from roles.split.written import WrittenTogether
 
 if TYPE_CHECKING:
     from roles.world import World
+
+_Call = TransformerCall | TokenCall
 
 MAX_FORWARDS = 8  # of a turn without the end of a step: there are pipelines that count none
 
@@ -26,7 +31,7 @@ class Stepped(Protocol):
     """A request of the runner, as far as it is needed here."""
 
     @property
-    def denoising(self) -> Denoising | None: ...
+    def denoising(self) -> Denoising | Generation | None: ...
 
     @property
     def batch_key(self) -> str | None:
@@ -85,6 +90,7 @@ class Stepper:
         self._passed = passed
         self._world = world
         self._together = Together(Across(world) if world else None)
+        self._written = WrittenTogether()
 
     def take(self, group: Sequence[Stepped], share: int = 0) -> Turn:
         """Never raises: what goes wrong is an error of a request. `share`: so many calls go into
@@ -134,16 +140,21 @@ class Stepper:
             turn.errors = [own or error for own in turn.errors]
         return ran
 
-    def _run(self, calls: list[TransformerCall], key: str | None, share: int) -> _Ran:
+    def _run(self, calls: list[_Call], key: str | None, share: int) -> _Ran:
         size = 1 if key is None else _size(len(calls), share)
         parts = [calls[first : first + size] for first in range(0, len(calls), size)]
-        told = [self._together.run(part, key or "") for part in parts]
+        told = [self._forward(part, key or "") for part in parts]
         return _Ran(
             results=[result for shared in told for result in shared.results],
             size=max(shared.size for shared in told),
             most=min((shared.most for shared in told if shared.most), default=None),
             clean=not any(shared.trial for shared in told),
         )
+
+    def _forward(self, calls: list[_Call], key: str) -> Shared:
+        if isinstance(calls[0], TokenCall):
+            return self._written.run(calls, key)
+        return self._together.run(cast(list[TransformerCall], calls), key)
 
 
 def _steps(group: Sequence[Stepped]) -> list[int]:
@@ -155,11 +166,11 @@ def _size(count: int, share: int) -> int:
     return min(share or count, count)
 
 
-def _calls(group: Sequence[Stepped]) -> list[TransformerCall]:
+def _calls(group: Sequence[Stepped]) -> list[_Call]:
     return [call for each in group for call in _pending(each)]
 
 
-def _pending(each: Stepped) -> tuple[TransformerCall, ...]:
+def _pending(each: Stepped) -> tuple[_Call, ...]:
     assert each.denoising is not None, "a step of a request that has none"
     assert each.denoising.pending, "a step of a request that has ended"
     return each.denoising.pending

@@ -43,10 +43,11 @@ class Job:
     place: int = 0  # in the ring
     branches: int = 1  # calls of its next step
     spare: bool = False  # a preview, which is to delay nobody
+    writes: bool = False  # its encode goes on in steps, of a token each
 
     @property
     def stepped(self) -> bool:
-        return self.role not in SINGLE_UNIT
+        return self.writes or self.role not in SINGLE_UNIT
 
     @property
     def stepping(self) -> bool:

@@ -329,7 +329,8 @@ class ModelInfo(Record, frozen=True):
     `fingerprint`, all that denoise on `speed`; the others have none. `step_caches`: the types that
     a request may ask for. `fps`: of a video, where the request says nothing. `frames_step`: it has
     a multiple of so many frames, and one. `sample_rate`: of what it makes to hear, in Hz; None:
-    nothing in it tells. `pictures`: the arguments that take some."""
+    nothing in it tells. `pictures`: the arguments that take some. `generates`: components of the
+    encoder role that write something, a token at a time, when the pipeline asks them to."""
 
     name: str
     pipeline: str
@@ -347,6 +348,7 @@ class ModelInfo(Record, frozen=True):
     frames_step: int = 1
     sample_rate: int | None = None
     pictures: list[str] = []  # noqa: RUF012  # msgspec copies it
+    generates: list[str] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Register(Message, frozen=True, tag="register"):

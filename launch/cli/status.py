@@ -24,6 +24,7 @@ def status(url: str, api_key: str | None, as_json: bool) -> None:
 
     In flight: requests of how many that it takes. Slots: leased of all that it has, and in red
     those in quarantine. Ranks: their process ids and states. Hosts: a column if they differ.
+    Runner: autoregressive is that of encoders that may write a prompt first, token by token.
     """
     from launch.client import Client
 
@@ -40,6 +41,7 @@ def status(url: str, api_key: str | None, as_json: bool) -> None:
     console.print()
     if len(hosts) == 1:
         console.print(f"host: {hosts[0]}", highlight=False)
+    console.print(f"runner: {_runners(view['roles'])}", highlight=False)
     console.print(f"requests: {_requests(view['requests'])}", highlight=False)
 
 
@@ -71,6 +73,11 @@ def _row(instance: dict[str, Any]) -> list[str]:
         ranks,
         instance["host"],
     ]
+
+
+def _runners(roles: dict[str, list[dict[str, Any]]]) -> str:
+    named = {role: each[0].get("runner", "diffusion") for role, each in roles.items() if each}
+    return ", ".join(f"{role} {runner}" for role, runner in named.items()) or "none"
 
 
 def _state(state: str) -> str:

@@ -1,13 +1,15 @@
 """The cluster as people see it: the JSON of GET /v1/cluster."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from orchestrator.core.attempts import State
 from orchestrator.core.instances import Instance, Post
-from transfer.messages import CacheReport, InstanceState, RankState, Record
+from transfer.messages import CacheReport, InstanceState, ModelInfo, RankState, Record, Role
 
 if TYPE_CHECKING:
     from orchestrator.core.books import Books
+
+Runner = Literal["diffusion", "autoregressive"]
 
 
 class SlotsView(Record, frozen=True):
@@ -29,7 +31,8 @@ class InstanceView(Record, frozen=True):
     `encodings`: the cache of an encoder, as of its last heartbeat; None where there is none, or
     nothing was encoded yet. `warmed`: of one that warms up, forwards that are behind it, and how
     many there are. `healthy`: its ranks computed something lately, or have passed a self-test; None
-    of one that sleeps: it is not tested."""
+    of one that sleeps: it is not tested. `runner`: how its ranks run the model: `autoregressive` is
+    that of encoders that may write something first, token by token."""
 
     name: str
     endpoint: str
@@ -45,6 +48,7 @@ class InstanceView(Record, frozen=True):
     encodings: CacheReport | None = None
     warmed: tuple[int, int] | None = None
     healthy: bool | None = True
+    runner: Runner = "diffusion"
 
 
 class RequestsView(Record, frozen=True):
@@ -111,6 +115,7 @@ def _instance(post: Post) -> InstanceView:
         encodings=instance.encodings if post.role == "encoder" else None,
         warmed=instance.warmed if instance.live else None,
         healthy=_healthy(instance),
+        runner=_runner(post.role, instance.info.model),
     )
 
 
@@ -118,3 +123,7 @@ def _healthy(instance: Instance) -> bool | None:
     if instance.state == "sleeping":
         return None
     return instance.healthy and instance.state in ("ready", "draining")
+
+
+def _runner(role: Role, model: ModelInfo) -> Runner:
+    return "autoregressive" if role == "encoder" and model.generates else "diffusion"

@@ -1,6 +1,7 @@
 """The classic pipelines of diffusers as a `Program`: the pipeline's own `__call__`, three times.
 
-- `encode` runs it until the transformer is first called, and keeps what its encoders gave.
+- `encode` runs it until the transformer is first called, and keeps what its encoders gave;
+  `encoding` does so a token at a time, where they generate.
 - `denoise` runs it with those answers replayed, one forward at a time, until it decodes.
 - `decode` runs it with the loop skipped, and decodes what the denoiser made.
 
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import torch
 
 from roles.samples import Sample
@@ -29,6 +31,8 @@ from roles.split.encodings import Encodings
 from roles.split.exchange import Exchange
 from roles.split.face import Face, StandIn
 from roles.split.fast import Fast
+from roles.split.generation import Generation, Generator
+from roles.split.generators import generators
 from roles.split.outputs import samples
 from roles.split.preview import Seen, Shadow
 from roles.split.program import BadInput, Call, NoPreview, Unsplittable
@@ -92,7 +96,10 @@ class ClassicProgram:
         self.sleeper: Sleeper | None = None
         self.exchange: Exchange | None = None
         info = describe(pipeline, name, fingerprint, self._arguments, why_not)
+        info = msgspec.structs.replace(info, generates=self._generating())
         self.info: ModelInfo = self._fast.describe(info)
+        real = self._real()
+        self._generators = [Generator(n, real[n]) for n in info.generates if n in real]
 
     # ------------------------------------------------------------ the roles
 
@@ -109,28 +116,20 @@ class ClassicProgram:
 
     def encode(self, call: Call) -> dict[str, Any]:
         params, generator, randomness = self._begin(call)
-        reading = Reading(params)
-        memory = Recollection(self.encodings, reading, randomness)
-        recorder = Recorder(generator, memory)
-        faces = reading.faces(self.pipeline.components)
-        for name, module in self._modules.items():
-            faces[name] = self._encoder_face(name, module, recorder)
-        view = make_view(self.pipeline, faces)
-        for method in self._methods:
-            view.__dict__[method] = recorder.method(method, getattr(view, method))
-        memory.begin(Surroundings.of(view, faces))
         try:
             with randomness.in_place():
-                view(**params, **self._extras(generator))
-        except Reached:
-            reading.check()
-            memory.settle()
-            return {"kept": recorder.kept, **given.carried(call)}
-        except Exception as error:
-            raise bad_input(error, params) or error from None
+                return self._encoded(params, generator, randomness, {}) | given.carried(call)
         finally:
             self._settle()
-        raise Unsplittable(self.info.pipeline, "it never called its denoiser")
+
+    def encoding(self, call: Call) -> Generation:
+        params, generator, randomness = self._begin(call)
+
+        def run(generation: Generation) -> dict[str, Any]:
+            own = {each.name: generation.generate_of(each) for each in self._generators}
+            return self._encoded(params, generator, randomness, own) | given.carried(call)
+
+        return Generation(call.request, run, self._generators, randomness, self._settle)
 
     def denoise(self, call: Call, payload: Any) -> Coroutine:
         call = given.with_media(call, payload)
@@ -199,6 +198,34 @@ class ClassicProgram:
 
     # ------------------------------------------------------------ their parts
 
+    def _encoded(
+        self,
+        params: dict[str, Any],
+        generator: torch.Generator,
+        randomness: GlobalRandomness,
+        generates: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """`generates`: what some components generate with instead of their own."""
+        reading = Reading(params)
+        memory = Recollection(self.encodings, reading, randomness)
+        recorder = Recorder(generator, memory)
+        faces = reading.faces(self.pipeline.components)
+        for name, module in self._modules.items():
+            faces[name] = self._encoder_face(name, module, recorder, generates.get(name))
+        view = make_view(self.pipeline, faces)
+        for method in self._methods:
+            view.__dict__[method] = recorder.method(method, getattr(view, method))
+        memory.begin(Surroundings.of(view, faces))
+        try:
+            view(**params, **self._extras(generator))
+        except Reached:
+            reading.check()
+            memory.settle()
+            return {"kept": recorder.kept}
+        except Exception as error:
+            raise bad_input(error, params) or error from None
+        raise Unsplittable(self.info.pipeline, "it never called its denoiser")
+
     def _coroutine(
         self,
         call: Call,
@@ -239,10 +266,12 @@ class ClassicProgram:
             self._settle()
         return {"decodes": boundary.decodes, "kept": kept, **given.carried(call)}
 
-    def _encoder_face(self, name: str, module: Any, recorder: Recorder) -> Face:
+    def _encoder_face(
+        self, name: str, module: Any, recorder: Recorder, generate: Callable[..., Any] | None
+    ) -> Face:
         part = part_of(name)
         if part == "encoder":
-            return recorder.watch(name, module)
+            return recorder.watch(name, module, generate)
         if part == "denoiser":
             stops = dict.fromkeys(("__call__", "forward", "cache_context"), _reached)
             return self._stand_in(name, module, stops)
@@ -374,6 +403,9 @@ class ClassicProgram:
     def of_part(self, part: str) -> dict[str, Any]:
         """The modules and stand-ins of one of encoder, denoiser, decoder, by component name."""
         return {name: m for name, m in self._modules.items() if part_of(name) == part}
+
+    def _generating(self) -> list[str]:
+        return generators(type(self.pipeline), self.of_part("encoder"))
 
     def _real_denoisers(self) -> dict[str, Any]:
         return {n: m for n, m in self._real().items() if part_of(n) == "denoiser"}

@@ -125,14 +125,19 @@ class Watched(Face):
     """Poses as a real encoder, and tells whoever watches when it computes.
 
     `compute(name, function, args, kwargs)` makes every call of the component's methods; `name` is
-    None for a call of a sub-module, or of a method that is not one of the usual ways in.
+    None for a call of a sub-module, or of a method that is not one of the usual ways in. `generate`
+    takes the place of the component's own, if there is one.
     """
 
-    def __init__(self, component: Any, compute: Callable[..., Any]) -> None:
+    def __init__(
+        self, component: Any, compute: Callable[..., Any], generate: Answer | None = None
+    ) -> None:
         super().__init__(component)
-        self.__dict__["_compute"] = compute
+        self.__dict__.update(_compute=compute, _generate=generate)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "generate" and self._generate is not None:
+            return self._telling(name, self._generate)
         value = getattr(self._component, name)
         if isinstance(value, torch.nn.Module) and not hasattr(value, "__getitem__"):
             return Watched(value, lambda _name, *rest: self._compute(None, *rest))

@@ -9,3 +9,6 @@ class Note(NamedTuple):
     reader: str
     letters: str
     cut: bool
+
+
+WRITTEN = Note("", "", False)  # a model has written something, and will be read instead

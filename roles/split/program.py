@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from roles.split.adapters import Adapters
     from roles.split.encodings import Encodings
     from roles.split.exchange import Exchange
+    from roles.split.generation import Generation
     from roles.split.sleeper import Sleeper
 
 
@@ -209,6 +210,9 @@ class Program(Protocol):
 
     def encode(self, call: Call) -> Any:
         """The payload for `denoise`. Raises BadInput for what the model cannot make."""
+
+    def encoding(self, call: Call) -> "Generation":
+        """The same a token at a time, not yet started: of a model with `info.generates`."""
 
     def denoise(self, call: Call, payload: Any) -> Denoising:
         """The loop, not yet started; its result is the payload for `decode`. `payload` is what

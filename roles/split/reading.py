@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from roles.split.face import Face, Own
-from roles.split.notes import Note
+from roles.split.notes import WRITTEN, Note
 from roles.split.program import BadInput
 
 # how a tokenizer is asked to read without cutting; the rest of the arguments stay
@@ -17,13 +17,16 @@ class Reading:
     """Watches one request's tokenizers. `notes`: what they read, in order.
 
     A prompt is too long when every tokenizer that read it cut it: pipelines with a short and a long
-    text encoder (77 and 512 tokens, say) take what the long one takes.
+    text encoder (77 and 512 tokens, say) take what the long one takes. Where a model has written a
+    prompt of its own, the length of that is nobody's mistake, and it is cut as in the plain
+    pipeline.
     """
 
     def __init__(self, params: dict[str, Any]) -> None:
         self.notes: list[Note] = []
         self._params = params
         self._cut: dict[str, dict[str, bool]] = {}
+        self._written = False
 
     def faces(self, components: dict[str, Any]) -> dict[str, Any]:
         """The faces of the tokenizers among a pipeline's components."""
@@ -66,7 +69,11 @@ class Reading:
     def note(self, note: Note) -> None:
         """A text was read so, now or when what was made of it went into the cache."""
         self.notes.append(note)
-        by_reader = self._cut.setdefault(self._param_of(note.letters), {})
+        self._written |= note == WRITTEN
+        param = self._param_of(note.letters)
+        if self._written and param == "prompt":
+            return
+        by_reader = self._cut.setdefault(param, {})
         by_reader[note.reader] = by_reader.get(note.reader, False) or note.cut
 
     def _param_of(self, letters: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from roles.split.encodings import Encoding, Encodings, encoding_of
+from roles.split.notes import WRITTEN
 from roles.split.randomness import GlobalRandomness
 from roles.split.reading import Reading
 from roles.split.surroundings import Surroundings
@@ -59,6 +60,10 @@ class Recollection:
         if not self._encodings.encodes(name):
             return _Unknown(self, self._encodings, name, None)
         return self._seek(self._encodings, name, args, kwargs, self._surroundings.changes())
+
+    def wrote(self) -> None:
+        """A model has written what will be read next."""
+        self._reading.note(WRITTEN)
 
     def settle(self) -> None:
         """The request was encoded, and nothing was wrong with it: it may be repeated."""

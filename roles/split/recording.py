@@ -33,16 +33,18 @@ class Recorder:
         self._method: str | None = None
         self._computed = False
 
-    def watch(self, name: str, encoder: Any) -> Watched:
-        """The face of an encoder."""
+    def watch(self, name: str, encoder: Any, generate: Any = None) -> Watched:
+        """The face of an encoder. `generate`: what it generates with instead of its own."""
 
         def compute(method: str | None, function: Any, args: Any, kwargs: Any) -> Any:
             self._computed = True
+            if method == "generate":
+                self._memory.wrote()
             if self._method is None and method is not None:
                 return self._component(f"{name}.{method}", function, args, kwargs)
             return function(*args, **kwargs)
 
-        return Watched(encoder, compute)
+        return Watched(encoder, compute, generate)
 
     def watch_latents(self, name: str, encode: Any) -> Any:
         """The `encode` of a VAE."""

@@ -107,11 +107,15 @@ class Together:
         if form in self._proven:
             self._proven.move_to_end(form)
             return Shared(results, len(calls))
-        alone = self._alone(calls[-1:]).results[0]
-        if not isinstance(alone, Exception) and close(results[-1], alone):
+        if self._agrees(calls, results):
             _remember(self._proven, form)
             return Shared(results, len(calls), trial=True)
         return self._isolated(calls, form, "one request's result is not what it is alone")
+
+    def _agrees(self, calls: Sequence[TransformerCall], results: list[Any]) -> bool:
+        """Whether one of the requests gets the same alone."""
+        alone = self._alone(calls[-1:]).results[0]
+        return not isinstance(alone, Exception) and close(results[-1], alone)
 
     def _isolated(self, calls: Sequence[TransformerCall], key: str, reason: str) -> Shared:
         """Each alone. If all of them can be, it is the sharing that cannot."""

@@ -52,6 +52,14 @@ def test_a_row_for_each_instance_and_for_what_is_missing(
     assert "1 queued, 2 running, 3 completed" in text
 
 
+def test_the_runner_of_each_role_is_named(
+    canned: Canned, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writes = instance("e-0") | {"runner": "autoregressive"}
+    text = shown(canned, capsys, encoder=[writes], denoiser=[instance("d-0")])
+    assert "runner: encoder autoregressive, denoiser diffusion" in text
+
+
 def test_one_host_is_told_once_and_the_table_fits(
     canned: Canned, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

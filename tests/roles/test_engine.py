@@ -101,6 +101,32 @@ async def test_nothing_is_told_of_steps_of_what_was_aborted_in_the_same_turn() -
         await room.at_home()
 
 
+async def test_an_encoder_that_writes_tells_of_its_tokens_and_shares_them() -> None:
+    async with EngineRoom() as room:
+        room.ranks.writes, room.ranks.steps, room.ranks.batch_key = True, 4, "k:"
+        room.accept(room.work("a", "encoder"))
+        room.accept(room.work("b", "encoder"))
+        ended = [await room.hear(Staged), await room.hear(Staged)]
+        progress = [m for m in room.said if isinstance(m, Progressed)]
+        told = Counter((m.role, m.request, m.step, m.steps) for m in progress)
+        assert told == Counter(("encoder", n, step, 4) for n in "ab" for step in (1, 2, 3, 4))
+        assert [each.report.steps for each in ended] == [0, 0]
+        assert "step a+b" in room.ranks.done
+
+
+async def test_an_abort_ends_a_text_at_its_token() -> None:
+    async with EngineRoom() as room:
+        room.ranks.writes, room.ranks.steps, room.ranks.hold = True, 512, "step"
+        room.accept(room.work("r", "encoder"))
+        await asyncio.wait_for(room.ranks.held.wait(), 10)
+        room.engine.abort(Abort(5, "r", 1, "nobody wants it"), 5)
+        room.ranks.go.set()
+        await room.hear(Aborted)
+        await room.at_home()
+        done = Counter(line.split()[0] for line in room.ranks.done)
+        assert (done["step"], done["pause"], done["drop"]) == (1, 1, 1)
+
+
 async def test_a_decoder_finishes_with_media() -> None:
     async with EngineRoom() as room:
         room.accept(room.work("r", "decoder"))

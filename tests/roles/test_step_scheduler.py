@@ -65,6 +65,48 @@ def test_an_encoder_begins_and_encodes() -> None:
     assert run(scheduler("a", role="encoder"), 2) == ["begin a", "encode a"]
 
 
+def test_an_encoder_that_has_read_its_prompt_goes_on_to_write() -> None:
+    told = run(scheduler("a", role="encoder"), 5)
+    assert told == ["begin a", "encode a", "step a", "step a", "step a"]
+
+
+@pytest.mark.parametrize("schedule", ["sjf", "fifo"])
+def test_prompts_are_read_one_by_one_between_the_tokens_of_others(schedule: Any) -> None:
+    made = Scheduler(4, Eager(), schedule)
+    told = []
+    for name in ("a", "b", "c"):
+        made.handle(Arrived(key(name), "encoder"))
+    for _ in range(12):
+        plan = made.plan()
+        assert plan is not None
+        told.append(f"{plan.unit} {''.join(name for name, _ in plan.keys)}")
+        for each in plan.keys:
+            made.handle(Ran(each, "k:" if plan.unit != "begin" else None))
+    reads = [index for index, it in enumerate(told) if it.startswith("encode")]
+    assert len(reads) == 3
+    # from the first one on, no two units that are no steps follow each other
+    after = told[reads[0] + 1 :]
+    pairs = itertools.pairwise(unit.split()[0] for unit in after)
+    assert all("step" in pair for pair in pairs)
+    assert told[-1] == "step abc"
+
+
+def test_what_is_written_counts_as_one_encode_however_long() -> None:
+    made = Scheduler(2)
+    shape = Shape("encoder", 1, 1)
+    made.handle(Arrived(key("a"), "encoder", work=Workload(shape, 1)))
+    for unit, seconds, step in (("begin", 0.5, 0), ("encode", 1.0, 1), ("step", 2.0, 40)):
+        plan = made.plan()
+        assert plan is not None
+        assert plan.unit == unit
+        made.handle(Spent(key("a"), seconds, step=step, steps=512, whole=False))
+        made.handle(Ran(key("a")))
+    made.plan()
+    made.handle(Spent(key("a"), 3.0, step=90, steps=512))
+    made.handle(Ended(key("a")))
+    assert made.predictions.step(shape) == pytest.approx(6.0)
+
+
 def test_a_decoder_begins_and_decodes() -> None:
     assert run(scheduler("a", role="decoder"), 2) == ["begin a", "decode a"]
 

@@ -63,13 +63,15 @@ class FakeRanks:
     A denoiser takes `steps` steps; a payload has `nbytes`. `errors`: what a rank says of a request
     at its next unit. `hold`: "begin", "encode", "step", "decode", "store", "collect" or "drop":
     such calls, but for the first `skip` of them, wait until `go` is set. `done` tells the calls in
-    the order of their ends. `amid`: so many steps of a turn are told before it ends.
+    the order of their ends. `amid`: so many steps of a turn are told before it ends. `writes`: an
+    encoder takes `steps` steps too, of which the first is its encode.
     """
 
     def __init__(self, ranks: int = 1) -> None:
         self.pids = [1000 + rank for rank in range(ranks)]
         self.died: asyncio.Future[Death] = asyncio.get_running_loop().create_future()
         self.steps = 3
+        self.writes = False
         self.nbytes = 1000
         self.amid = 0
         self.step_s = 0.0  # of compute, that each step reports
@@ -179,6 +181,9 @@ class FakeRanks:
             return Outcome(*key, error=error)
         if unit == "begin":
             return replace(self._waiting(key, 0), read_s=0.001)
+        if unit == "encode" and self.writes:
+            self._at[key] = 1
+            return self._waiting(key, 1)
         if unit == "encode":
             told = Outcome(*key, done=True, nbytes=self.nbytes, compute_s=0.001)
             return replace(told, encodings=self.encodings)

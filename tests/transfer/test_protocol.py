@@ -13,7 +13,7 @@ from transfer.messages import FromInstance, FromMedia, FromOrchestrator, ToMedia
 
 # By protocol: what `digest` gave for the messages of that number. Raise `PROTOCOL` when this test
 # fails, unless nobody has run the number that it has now, and write the new digest here.
-RECORDED = {2: "052ff193a2970ae3"}
+RECORDED = {2: "0a6694d363a5276e"}
 
 
 def shape(schema: Any) -> Any:

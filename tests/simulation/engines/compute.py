@@ -69,6 +69,11 @@ def expected_previews(inputs: Inputs) -> set[str]:
     return found
 
 
+def words(value: bytes) -> int:
+    """How many tokens an encoder writes first, in a place of what it encodes; often none."""
+    return value[1] % 5
+
+
 def size(value: bytes) -> int:
     """The same for every computation of a stage."""
     return SIZES[value[0] % len(SIZES)]

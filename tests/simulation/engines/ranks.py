@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import xxhash
+from msgspec.structs import replace
 
 from roles.calls import (
     Act,
@@ -192,7 +193,8 @@ class Rank:
         if not isinstance(call, Run) or call.unit != "step":
             return False
         lives = [self.live.get(key) for group in call.groups for key in group]
-        return any(live and live.inputs.params["prompt"] == POISON for live in lives)
+        poisoned = [x for x in lives if x and x.inputs.params["prompt"] == POISON]
+        return any(live.role != "encoder" for live in poisoned)
 
     def _later(self, seconds: float, action: Any, context: Any = None, *args: Any) -> None:
         at = self._world.loop.now + seconds
@@ -207,7 +209,7 @@ class Rank:
             case Load():
                 if self._world.strikes("load"):
                     raise RuntimeError("no such file")
-                return Loaded(MODEL, self.held.parts)
+                return Loaded(replace(MODEL, generates=["writer"]), self.held.parts)
             case Begin():
                 return Outcomes([self._begin(call)])
             case Peek():
@@ -283,15 +285,20 @@ class Rank:
 
     def _run(self, call: int, key: Key, unit: str) -> Outcome:
         live = self._known(key, unit)
-        if unit == "step" and not {x.name for x in live.inputs.loras} <= self.held.loaded.keys():
+        denoises = unit == "step" and live.role != "encoder"
+        if denoises and not {x.name for x in live.inputs.loras} <= self.held.loaded.keys():
             return self._failed(key, ErrorInfo("rank_failed", "an adapter is not there"))
         if self._world.strikes("rank error"):
             return self._failed(key, ErrorInfo("rank_failed", "scripted"))
+        if unit == "encode" and (words := compute.words(live.value)):
+            live.step, live.steps = 1, words
         if unit == "step":
             marked = None
             taken = self._slice(live.steps - live.step)
             for _ in range(taken):
-                live.value, live.step = compute.step(live.value, self.held.shared), live.step + 1
+                if denoises:
+                    live.value = compute.step(live.value, self.held.shared)
+                live.step += 1
                 marked = self._checkpoint(live) or marked
                 self._tell(call, StepDone(*key, live.step, live.steps))
             if live.step < live.steps:
@@ -302,6 +309,8 @@ class Rank:
                     compute_s=STEP_S * taken,
                     checkpoint=marked,
                 )
+        if unit == "encode" and live.step < live.steps:  # it goes on to write
+            return Outcome(*key, step=live.step, steps=live.steps, compute_s=STEP_S)
         roles = SPLIT_ROUTE[1:] if live.role == "monolithic" else (live.role,)
         for role in roles:
             live.value = compute.then(live.value, role, self.held.shared)
