@@ -132,7 +132,7 @@ def _actions(file: IO[bytes], sample: Actions, making: Making) -> tuple[str, Act
 
 def _custom(file: IO[bytes], sample: Custom, making: Making) -> tuple[str, CustomMade]:
     if isinstance(sample.value, np.ndarray):
-        np.save(file, sample.value, allow_pickle=False)
+        np.lib.format.write_array(file, sample.value, allow_pickle=False)
         return "application/x-npy", CustomMade(sample.name, list(sample.value.shape))
     file.write(msgspec.json.encode({sample.name: sample.value, "making": making}))
     return "application/json", CustomMade(sample.name)

@@ -25,16 +25,17 @@ class History:
     """`changes`: the latest, the oldest first.
 
     An instance that is out says later how it ended, over a connection at which nobody is registered
-    any more: `depart`, then `whose`, or `silent` if it never does.
+    any more: `depart`, then `whose`, or `silent` if it never does. A connection can have several of
+    these, when a late `Register` came over it.
     """
 
     def __init__(self) -> None:
         self.changes: deque[Change] = deque(maxlen=KEPT)
-        self._departed: OrderedDict[bytes, Change] = OrderedDict()
+        self._departed: OrderedDict[tuple[bytes, int], Change] = OrderedDict()
 
     def depart(self, connection: bytes, last: Change) -> None:
         """It is out; that was its last change so far."""
-        self._departed[connection] = last
+        self._departed[connection, last.epoch] = last
         if len(self._departed) > KEPT:
             self._departed.popitem(last=False)
 
@@ -45,16 +46,13 @@ class History:
 
     def whose(self, connection: bytes, epoch: int) -> Change | None:
         """The last change of the instance whose last word has come; each has one."""
-        last = self._departed.get(connection)
-        if last is None or last.epoch != epoch:
-            return None
-        return self._departed.pop(connection)
+        return self._departed.pop((connection, epoch), None)
 
     def silent(self, now: float) -> Iterator[Change]:
         """Those from whom no last word will come any more, once each."""
         while self._departed:
-            connection, last = next(iter(self._departed.items()))
+            key, last = next(iter(self._departed.items()))
             if now - last.at <= LAST_WORD_S:
                 return
-            del self._departed[connection]
+            del self._departed[key]
             yield last

@@ -104,6 +104,19 @@ def test_the_last_word_of_an_older_epoch_is_nobody_s(bench: Bench, trio: Trio) -
     assert states(bench) == ["ready", "closing"]
 
 
+def test_v5_one_that_registers_again_over_the_same_connection_ends_twice(
+    bench: Bench, trio: Trio
+) -> None:
+    """A `Register` that was under way when it left: both of its lives have an end."""
+    encoder, denoiser, decoder = trio
+    encoder.say(Left(encoder.epoch, "it was stopped"))
+    encoder.register()
+    encoder.say(Left(encoder.epoch, "it was stopped"))
+    assert states(bench) == ["ready", "closing", "ready", "closing"]
+    bench.beat(LAST_WORD_S + 2.0, denoiser, decoder)
+    assert states(bench)[-2:] == ["failed", "failed"]
+
+
 def test_strangers_have_no_last_word(bench: Bench, trio: Trio) -> None:
     before = bench.machine.view().history
     bench.do(Received(b"stranger", Ended(1, "closed", "nobody", [], 0.0)))
