@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import exifread
@@ -114,7 +115,7 @@ def test_half_a_surrogate_pair_is_no_reason_to_fail(format: str) -> None:
 
 @pytest.mark.parametrize("sample", [PICTURE, FILM], ids=["png", "mp4"])
 def test_decoding_in_tiles_is_told(sample: Any) -> None:
-    tiled = type(sample)(*list(vars(sample).values())[:-1], decoded_in="tiles")
+    tiled = replace(sample, decoded_in="tiles")
     with contextlib.closing(encode(tiled, Output(), MAKING)) as made:
         assert made.facts.decoded_in == "tiles"
         data = os.pread(made.facts.fd, made.facts.nbytes, 0)

@@ -35,7 +35,7 @@ def test_each_rank_has_a_device() -> None:
         "cuda:1",
         "cuda:2",
     ]
-    assert options(device="cuda").rank_device(1) == "cuda:1"
+    assert options(device="cuda", ranks=2).rank_device(1) == "cuda:1"
     assert options(device="cpu").rank_device(3) == "cpu"
 
 

@@ -99,7 +99,7 @@ async def test_an_unknown_instance_is_not_found(path: str, method: str) -> None:
     ("method", "path", "status", "code"),
     [
         ("GET", "/", 404, "not_found"),
-        ("GET", "/v1/videos", 404, "not_found"),
+        ("GET", "/v1/pictures", 404, "not_found"),
         ("GET", "/v1/jobs/job_9/result", 404, "not_found"),
         ("PUT", "/v1/jobs", 405, "method_not_allowed"),
         ("GET", "/v1/cluster/rpc", 405, "method_not_allowed"),
@@ -205,7 +205,7 @@ async def test_the_description_knows_the_fields() -> None:
         "$ref": "#/components/schemas/ImageRequest"
     }
     fields = page["components"]["schemas"]["JobRequest"]["properties"]
-    assert fields["type"]["anyOf"][0] == {"enum": ["image"]}
+    assert fields["type"]["anyOf"][0] == {"enum": ["audio", "image", "video"]}
     assert page["paths"]["/v1/jobs/{id}"]["delete"]["responses"]["200"]
     assert page["paths"]["/v1/jobs"]["post"]["responses"]["202"]
     named = {each["name"] for each in page["paths"]["/v1/jobs"]["get"]["parameters"]}

@@ -197,7 +197,7 @@ async def test_what_is_wrong_is_named(
 
 
 async def test_a_form_that_is_none_or_too_large() -> None:
-    door = Door(HttpOptions(max_body_bytes=2000), VIDEO)
+    door = Door(HttpOptions(max_upload_bytes=2000), VIDEO)
     async with door.client() as client:
         head = {"content-type": "multipart/form-data; boundary=x"}
         broken = await client.post("/v1/videos", content=b"--y\r\n", headers=head)
