@@ -20,7 +20,7 @@ from tests.support.scripted_orchestrator import ScriptedOrchestrator, work
 from tests.support.splitting import plain
 from tests.support.wide import NAME, SOON_S, Wide
 from transfer.actions import Health
-from transfer.messages import Answered, Ask, Failed, Progressed
+from transfer.messages import Answered, Ask, Drain, Failed, Progressed
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
 ROUNDING = 1  # of 255
@@ -108,6 +108,8 @@ async def test_a_leader_that_is_killed_leaves_no_rank_and_the_node_joins_the_nex
 async def test_a_node_that_is_asked_to_stop_has_the_instance_end(wide: Wide) -> None:
     pids = wide.leader.ready["rank_pids"]
     wide.node.signal(signal.SIGTERM)
+    await wide.changes("draining")
+    await wide.them.say("wide", Drain())
     assert await wide.leader.ended() == 0
     assert await wide.node.ended() == 0
     for pid in pids:
