@@ -35,7 +35,7 @@ demo: $(READY)
 	@$(PYTHON_IN) -m launch.showcase -- "$$PROMPT"
 
 test: $(READY)
-	@$(PYTHON_IN) -m pytest -q --numprocesses=2 --dist=loadfile tests
+	@$(PYTHON_IN) -m pytest -q --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests
 
 chaos: $(READY)
 	@CHAOS=all $(PYTHON_IN) -m pytest -q tests/chaos tests/e2e tests/roles \

@@ -34,7 +34,6 @@ from roles.scheduler import SINGLE_UNIT
 from roles.slots import Slots
 from roles.split.adapters import AdapterGone
 from roles.split.batching import key_of
-from roles.split.generation import Generation
 from roles.split.program import (
     BadInput,
     Call,
@@ -60,6 +59,7 @@ from transfer.previews import passed
 from transfer.speed import told
 
 if TYPE_CHECKING:
+    from roles.split.generation import Generation
     from roles.world import World
 
 MEDIA_THREADS = 2  # at most; beside a device that decodes faster than one of them encodes

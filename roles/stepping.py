@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from roles.calls import Measured
 from roles.split.across import Across
-from roles.split.generation import Generation
 from roles.split.program import Denoising, TransformerCall
 from roles.split.together import Shared, Together
 from roles.split.tokens import TokenCall
 from roles.split.written import WrittenTogether
 
 if TYPE_CHECKING:
+    from roles.split.generation import Generation
     from roles.world import World
 
 _Call = TransformerCall | TokenCall
@@ -31,7 +31,7 @@ class Stepped(Protocol):
     """A request of the runner, as far as it is needed here."""
 
     @property
-    def denoising(self) -> Denoising | Generation | None: ...
+    def denoising(self) -> "Denoising | Generation | None": ...
 
     @property
     def batch_key(self) -> str | None:

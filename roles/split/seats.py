@@ -15,24 +15,6 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, Dynam
 ROOM = 128  # tokens; memory grows by whole pieces of so many
 
 
-def can_sit(cache: Any) -> bool:
-    """Whether this is the usual cache of one request: keys and values of all that was read. Sliding
-    windows, states of linear attention, quantized and static caches are none."""
-    if type(cache) is not DynamicCache or cache.offloading or not cache.layers:
-        return False
-    layers: list[Any] = cache.layers
-    usual = all(type(each) in (DynamicLayer, Seat) and each.is_initialized for each in layers)
-    return usual and all(type(each) is Seat or len(each.keys) == 1 for each in layers)
-
-
-def contents(layer: Any) -> tuple[torch.Tensor, ...]:
-    """Keys and values of a layer, wherever they are; a seat stays one."""
-    if isinstance(layer, Seat):
-        own = vars(layer)
-        return tuple(own["memory"].copied(own["guest"]))
-    return layer.keys, layer.values
-
-
 class Guest:
     """A cache that has a row. `padding`: tokens at its beginning that nobody looks at, and that the
     row leaves out; `length`: tokens in the row."""
@@ -142,9 +124,24 @@ class Seats:
     def __len__(self) -> int:
         return len(self._guests)
 
+    @staticmethod
+    def takes(cache: Any) -> bool:
+        """Whether this is the usual cache of one request: keys and values of all that was read.
+        Sliding windows, states of linear attention, quantized and static caches are none."""
+        if type(cache) is not DynamicCache or cache.offloading or not cache.layers:
+            return False
+        layers: list[Any] = cache.layers
+        usual = all(type(each) in (DynamicLayer, Seat) and each.is_initialized for each in layers)
+        return usual and all(type(each) is Seat or len(each.keys) == 1 for each in layers)
+
+    @staticmethod
+    def beside(cache: DynamicCache) -> DynamicCache:
+        """A cache with the same contents, which does not change when this one grows."""
+        return DynamicCache(ddp_cache_data=[_contents(layer) for layer in cache.layers])
+
     def seat(self, caches: list[DynamicCache], masks: list[torch.Tensor | None]) -> list[int]:
         """Makes these the guests, and nobody else; the row of each. `masks`: `[1, tokens + 1]`, of
-        the token to come too; None: all of them count. Each has passed `can_sit`."""
+        the token to come too; None: all of them count. `takes` each of them."""
         for guest in list(self._guests):
             cache = guest.cache()
             if cache is None or not any(cache is each for each in caches):
@@ -257,3 +254,11 @@ def _sized(like: torch.Tensor, rows: int, tokens: int) -> tuple[int, ...]:
     if like.ndim == 2:
         return rows, tokens
     return rows, like.shape[1], tokens, like.shape[3]
+
+
+def _contents(layer: Any) -> tuple[torch.Tensor, ...]:
+    """Keys and values of a layer, wherever they are; a seat stays one."""
+    if isinstance(layer, Seat):
+        own = vars(layer)
+        return tuple(own["memory"].copied(own["guest"]))
+    return layer.keys, layer.values

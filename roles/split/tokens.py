@@ -11,14 +11,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers.cache_utils import DynamicCache
 
 from roles.split.batching import split
 from roles.split.carried import Carried
-from roles.split.seats import Seats, can_sit, contents
+
+if TYPE_CHECKING:  # ranks whose programs write nothing start without transformers
+    from roles.split.seats import Seats
 
 CACHE = "past_key_values"
 _MASK, _POSITIONS, _IDS = "attention_mask", "position_ids", "input_ids"
@@ -36,7 +37,7 @@ class TokenCall:
     module: Any
     name: str
     kwargs: dict[str, Any]
-    seats: Seats
+    seats: "Seats"
     carried: Carried
 
     def run(self) -> Any:
@@ -47,7 +48,7 @@ class TokenCall:
     def rehearse(self) -> Any:
         """What `run` would give, while the cache stays as it is."""
         with self.carried.in_place():
-            return self.module(**{**self.kwargs, CACHE: _beside(self.kwargs[CACHE])})
+            return self.module(**{**self.kwargs, CACHE: self.seats.beside(self.kwargs[CACHE])})
 
     @property
     def single(self) -> bool:
@@ -65,7 +66,7 @@ class TokenCall:
     def key(self) -> str | None:
         """Calls with equal keys may run as one; None: this one runs alone. As that of
         `roles.split.batching.key_of`; nothing has to be of equal contents."""
-        if not self.single or not can_sit(self.kwargs[CACHE]):
+        if not self.single or not self.seats.takes(self.kwargs[CACHE]):
             return None
         mask = self.kwargs.get(_MASK)
         if self.kwargs.get(_POSITIONS) is None or (mask is not None and mask.ndim != 2):
@@ -83,7 +84,7 @@ def together(calls: Sequence[TokenCall]) -> list[Any]:
     """What these forwards give, computed as one; nothing has happened to their caches until
     `accept`. Each result has its request's own cache."""
     first = calls[0]
-    caches: list[DynamicCache] = [call.kwargs[CACHE] for call in calls]
+    caches = [call.kwargs[CACHE] for call in calls]
     rows = first.seats.seat(caches, [call.kwargs.get(_MASK) for call in calls])
     ordered = [call for _, call in sorted(zip(rows, calls, strict=True), key=lambda it: it[0])]
     cache, mask = first.seats.common()
@@ -114,8 +115,3 @@ def _joined(values: list[Any]) -> Any:
     """One argument of several calls, as one: `[1, 1]` by rows, `[axes, 1, 1]` by the second."""
     first = values[0]
     return torch.cat(values, dim=first.ndim - 2) if isinstance(first, torch.Tensor) else first
-
-
-def _beside(cache: DynamicCache) -> DynamicCache:
-    """A cache with the same contents, which does not change when this one grows."""
-    return DynamicCache(ddp_cache_data=[contents(layer) for layer in cache.layers])

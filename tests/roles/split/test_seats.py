@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from roles.split.seats import ROOM, Seats, can_sit
+from roles.split.seats import ROOM, Seats
 
 LAYERS, HEADS, WIDTH = 2, 2, 3
 
@@ -147,15 +147,15 @@ def test_the_last_one_takes_the_memory_along() -> None:
     assert (len(seats), len(seats._layers)) == (0, 0)
 
 
-def test_only_the_usual_cache_of_one_request_can_sit() -> None:
-    assert can_sit(cache_of(3, 1))
-    assert not can_sit(None)
-    assert not can_sit(DynamicCache())
+def test_only_the_usual_cache_of_one_request_is_taken() -> None:
+    assert Seats.takes(cache_of(3, 1))
+    assert not Seats.takes(None)
+    assert not Seats.takes(DynamicCache())
     window = cache_of(3, 1)
     window.layers[1] = DynamicSlidingWindowLayer(8)
     window.update(*token(1)[0], 1)
-    assert not can_sit(window)
+    assert not Seats.takes(window)
     two = cache_of(3, 1)
     two.batch_repeat_interleave(2)
-    assert not can_sit(two)
-    assert not can_sit(Cache(layers=[DynamicLayer()]))
+    assert not Seats.takes(two)
+    assert not Seats.takes(Cache(layers=[DynamicLayer()]))
