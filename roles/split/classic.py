@@ -76,7 +76,7 @@ class ClassicProgram:
         self.encodings: Encodings | None = None
         self._signature = inspect.signature(type(pipeline).__call__).parameters
         self._arguments = inputs.arguments(type(pipeline).__call__)
-        self._pictures = given.picture_arguments(type(pipeline).__call__)
+        self._media = given.media_arguments(type(pipeline).__call__)
         self._modules = {
             name: part
             for name, part in pipeline.components.items()
@@ -364,7 +364,7 @@ class ClassicProgram:
                     f"{side} must be a multiple of {multiple} with this model, not {params[side]}"
                 )
                 raise BadInput(words, "size")
-        params |= given.accept(self._pictures, call.media)
+        params |= given.accept(self._media, call.media)
         seed = call.inputs.seed
         randomness = GlobalRandomness(seed, self.device)
         return params, torch.Generator("cpu").manual_seed(seed), randomness

@@ -1,4 +1,4 @@
-"""Pictures that came with a request, as the pipeline's arguments.
+"""Media that came with a request, as the pipeline's arguments: pictures, films, sounds.
 
 Whoever runs the first part of a pipeline gets them (`Call.media`); from there on they travel in the
 payload, under `media`, since every part runs the pipeline's own program with the same arguments.
@@ -6,19 +6,75 @@ payload, under `media`, since every part runs the pipeline's own program with th
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
 from roles.split.program import BadInput, Call
 
-_NAMES = {"image", "mask_image", "control_image", "last_image", "reference_image"}
+Kind = Literal["picture", "film", "sound"]
+
+# What says of an argument that is called like a picture that it is a tensor of something else.
+_OTHERWISE = {"latents", "embeds", "embeddings", "attention", "ids", "feature", "prompt", "padding"}
+_PLAIN = ("bool", "int", "float", "str")
+
+
+@dataclass(frozen=True)
+class MediaArgument:
+    """An argument of a pipeline's `__call__` that is made of media.
+
+    `several`: it is a list even of a single one.
+    """
+
+    kind: Kind
+    required: bool
+    several: bool
+
+
+def media_arguments(call: Callable[..., Any]) -> dict[str, MediaArgument]:
+    """Those of a pipeline's `__call__`, told by their names and annotations."""
+    named = inspect.signature(call).parameters
+    films = any(_kind(each, False) == "film" for each in named.values())
+    found = {}
+    for name, parameter in named.items():
+        if kind := _kind(parameter, films):
+            several = kind != "film" and _annotation(parameter).lower().startswith("list[")
+            found[name] = MediaArgument(kind, parameter.default is parameter.empty, several)
+    return found
 
 
 def picture_arguments(call: Callable[..., Any]) -> dict[str, bool]:
-    """The arguments of a pipeline's `__call__` that are pictures, and whether one is required."""
-    found = inspect.signature(call).parameters
-    return {n: p.default is p.empty for n, p in found.items() if n in _NAMES}
+    """Those that are pictures, and whether one is required."""
+    found = media_arguments(call)
+    return {name: one.required for name, one in found.items() if one.kind == "picture"}
+
+
+def _kind(parameter: inspect.Parameter, films: bool) -> Kind | None:
+    """`films`: the pipeline takes some, so that its masks are films too."""
+    annotation, words = _annotation(parameter), parameter.name.split("_")
+    if _OTHERWISE & set(words) or annotation.removesuffix(" | None") in _PLAIN:
+        return None
+    pictures = "Image" in annotation
+    match words[-1]:
+        case "video":
+            return "film"
+        case "frames" if pictures:
+            return "film"
+        case "audio" | "waveforms" if "str" not in annotation:
+            return "sound"
+        case "mask" if pictures:
+            return "film" if films else "picture"
+        case "image" | "images":
+            return "picture"
+    return "picture" if pictures and words[0] == "image" else None
+
+
+def _annotation(parameter: inspect.Parameter) -> str:
+    written = parameter.annotation
+    if isinstance(written, type) and not hasattr(written, "__args__"):
+        return written.__name__
+    return str(written).removeprefix("typing.")
 
 
 def with_media(call: Call, payload: Any) -> Call:
@@ -32,13 +88,16 @@ def carried(call: Call) -> dict[str, Any]:
     return {"media": dict(call.media)} if call.media else {}
 
 
-def accept(known: Mapping[str, bool], media: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments: a picture, or the list of several. Raises BadInput that names the
-    field."""
+def accept(known: Mapping[str, MediaArgument], media: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments: a picture, a sound or the frames of a film, or the list of several.
+    Raises BadInput that names the field."""
     for name in media:
         if name not in known:
             raise BadInput(f"this model takes no {name}", name)
-    for name, required in known.items():
-        if required and not media.get(name):
+    for name, one in known.items():
+        if one.required and not media.get(name):
             raise BadInput(f"{name} is missing", name)
-    return {name: list(value) if len(value) > 1 else value[0] for name, value in media.items()}
+    return {
+        name: list(value) if len(value) > 1 or known[name].several else value[0]
+        for name, value in media.items()
+    }

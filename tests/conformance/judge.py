@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from roles.split.given import MediaArgument, media_arguments
 from roles.split.loading import load
 from roles.split.program import Call, Unsplittable
 from tests.conformance.case import Case
@@ -38,12 +39,13 @@ def judge(case: Case, dtype: str = "float32") -> Verdict:
         torch.manual_seed(0)
         pipeline = case.build()
         assert type(pipeline).__name__ == case.pipeline
+        kind = type(pipeline)
         pipeline.save_pretrained(folder)
-        known = plain(type(pipeline), folder, case.arguments(), dtype)
+        known = plain(kind, folder, case.arguments(), dtype)
         try:
-            return _split(case, folder, dtype, known)
+            return _split(kind, case, folder, dtype, known)
         except Unsplittable as error:
-            return _whole(case, folder, dtype, known, error.reason)
+            return _whole(kind, case, folder, dtype, known, error.reason)
         except Exception:
             return Verdict(False, why=traceback.format_exc())
 
@@ -70,32 +72,28 @@ def _arrays(value: Any) -> Any:
             yield from _arrays(one)
 
 
-def call(arguments: Mapping[str, Any]) -> Call:
-    """The request: media apart from plain values."""
-    media = {name: _media(value) for name, value in arguments.items() if _is_media(value)}
-    params = {name: value for name, value in arguments.items() if name not in media}
+def call(kind: Any, arguments: Mapping[str, Any]) -> Call:
+    """The request to a pipeline of that class: media apart from plain values."""
+    known = media_arguments(kind.__call__)
+    media = {n: _several(known[n], value) for n, value in arguments.items() if n in known}
+    params = {name: value for name, value in arguments.items() if name not in known}
     return Call("r", Inputs(params=params, seed=SEED), media)
 
 
-def _is_media(value: Any) -> bool:
-    first = value[0] if isinstance(value, list) and value else value
-    return isinstance(first, (Image.Image, np.ndarray))
+def _several(argument: MediaArgument, value: Any) -> list[Any]:
+    return list(value) if argument.kind == "picture" and isinstance(value, list) else [value]
 
 
-def _media(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _split(case: Case, folder: Path, dtype: str, known: Arrays) -> Verdict:
+def _split(kind: Any, case: Case, folder: Path, dtype: str, known: Arrays) -> Verdict:
     programs = [load(folder, (role,), dtype) for role in ROLES]
-    made = arrays(through_roles(*programs, call(case.arguments())))
+    made = arrays(through_roles(*programs, call(kind, case.arguments())))
     return Verdict(same(made, known), why=difference(made, known))
 
 
-def _whole(case: Case, folder: Path, dtype: str, known: Arrays, reason: str) -> Verdict:
+def _whole(kind: Any, case: Case, folder: Path, dtype: str, known: Arrays, reason: str) -> Verdict:
     try:
         program = load(folder, ("monolithic",), dtype)
-        made = arrays(drive(program.generate(call(case.arguments()))))
+        made = arrays(drive(program.generate(call(kind, case.arguments()))))
     except Exception:
         return Verdict(False, "monolithic", f"{reason}\n{traceback.format_exc()}")
     return Verdict(same(made, known), "monolithic", difference(made, known) or reason)
