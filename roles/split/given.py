@@ -15,8 +15,19 @@ from roles.split.program import BadInput, Call
 
 Kind = Literal["picture", "film", "sound"]
 
-# What says of an argument that is called like a picture that it is a tensor of something else.
-_OTHERWISE = {"latents", "embeds", "embeddings", "attention", "ids", "feature", "prompt", "padding"}
+# What says of an argument that is called like a picture that it is a tensor of something else, or
+# (adapter) for an image adapter, which no role loads.
+_OTHERWISE = {
+    "adapter",
+    "latents",
+    "embeds",
+    "embeddings",
+    "attention",
+    "ids",
+    "feature",
+    "prompt",
+    "padding",
+}
 _PLAIN = ("bool", "int", "float", "str")
 
 
