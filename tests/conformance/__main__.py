@@ -41,7 +41,7 @@ def main() -> None:
         print(f"worse: {sentence}")
     if options.write:
         _write(old, found)
-    sys.exit(bool(worse))
+    sys.exit(1 if worse else 0)
 
 
 def _options() -> argparse.Namespace:

@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import msgspec
 import torch
+import transformers
 
 from tests.conformance.case import Case
 from tests.conformance.checks import batch, lora, ranks, resume, split
@@ -42,6 +44,8 @@ def judge(case: Case, checks: Collection[str] = NAMES) -> Judged:
     """Never raises for what the pipeline or a role does."""
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
     verdict = Verdict(case.pipeline, case.workflow, case.quirk)
     heard = io.StringIO()
     with redirect_stderr(heard), tempfile.TemporaryDirectory() as scratch:

@@ -57,13 +57,18 @@ class Subject:
         if self.kind.__name__ != self.case.pipeline:
             raise TypeError(f"the case of {self.case.pipeline} builds a {self.kind.__name__}")
         pipeline.save_pretrained(self.folder)
-        self.program: Callable[..., Program] = cache(self.fresh)
+        self._programs: dict[tuple[Any, str], Program] = {}
         self.plain: Callable[[str], Arrays] = cache(self._plain)
         self._passages: dict[str, Passage | Exception] = {}
 
-    def fresh(self, *roles: Any, dtype: str = "float32") -> Program:
+    def program(self, role: Any, dtype: str = "float32") -> Program:
+        if (role, dtype) not in self._programs:
+            self._programs[role, dtype] = self.fresh(role, dtype)
+        return self._programs[role, dtype]
+
+    def fresh(self, role: Any, dtype: Any = "float32") -> Program:
         """Loaded anew, as in another process."""
-        return load(self.folder, roles, dtype)
+        return load(self.folder, (role,), dtype)
 
     def call(
         self, seed: int = SEED, exact: bool = False, loras: Sequence[Lora] = (), **changed: Any
@@ -75,10 +80,10 @@ class Subject:
         """Through three roles, or one that has all. Raises what they raise, `Unsplittable` too."""
         seen = Passage(None, [])
         if whole:
-            program = self.program("monolithic", dtype=dtype)
+            program = self.program("monolithic", dtype)
             seen.result = seen.samples = _driven(program.generate(call), seen)
             return seen
-        encoder, denoiser, decoder = (self.program(role, dtype=dtype) for role in ROLES)
+        encoder, denoiser, decoder = (self.program(role, dtype) for role in ROLES)
         seen.records, to_denoiser = crossed(encoder.encode(call))
         seen.result = _driven(denoiser.denoise(call, seen.records), seen)
         received, to_decoder = crossed(seen.result)
