@@ -8,6 +8,7 @@ import fnmatch
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,9 +17,9 @@ import torch
 from tests.conformance import report, results
 from tests.conformance.children import judged
 from tests.conformance.exported import exported
-from tests.conformance.judge import NAMES, Judged
+from tests.conformance.judge import NAMES, judge
 from tests.conformance.suite import absent, cases
-from tests.conformance.verdict import FINDINGS, Verdict
+from tests.conformance.verdict import FINDINGS, Judged, Verdict
 
 LIMIT_S = 300.0
 DECIDING = ("diffusers", "torch", "transformers")
@@ -30,7 +31,7 @@ def main() -> None:
     chosen = [case for case in cases() if _matches(case.name, options.patterns)]
     old, found = results.read(), []
     for number, (case, told) in enumerate(
-        judged(chosen, options.checks, options.jobs, options.limit), 1
+        judged(chosen, partial(judge, checks=options.checks), options.jobs, options.limit), 1
     ):
         found.append((case.name, told.verdict))
         print(f"{number}/{len(chosen)} {line(case.name, told.verdict)}", flush=True)

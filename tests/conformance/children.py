@@ -1,6 +1,7 @@
 """Cases in processes of their own: one that crashes or hangs is its own verdict, nobody else's end.
 
 The children are forked from a process that has imported everything, which takes milliseconds.
+Imports no torch itself.
 """
 
 import contextlib
@@ -9,16 +10,16 @@ import selectors
 import signal
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, NoReturn
 
 import msgspec
 
 from tests.conformance.case import Case
-from tests.conformance.judge import Judged, judge
-from tests.conformance.verdict import Split, Verdict
+from tests.conformance.verdict import Judged, Split, Verdict
 
+Judge = Callable[[Case], Judged]
 TAIL_BYTES = 4000  # of what a child that died had written
 
 
@@ -35,7 +36,7 @@ class Child:
 
 
 def judged(
-    cases: Sequence[Case], checks: Collection[str], jobs: int, limit_s: float
+    cases: Sequence[Case], judge: Judge, jobs: int, limit_s: float
 ) -> Iterator[tuple[Case, Judged]]:
     """Each case as it is done, `jobs` of them at a time, for `limit_s` seconds at most each."""
     waiting = list(reversed(cases))
@@ -44,7 +45,7 @@ def judged(
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
-                    child = _forked(waiting.pop(), checks, limit_s)
+                    child = _forked(waiting.pop(), judge, limit_s)
                     running[child.pipe] = child
                     selector.register(child.pipe, selectors.EVENT_READ)
                 for child in _ended(selector, running):
@@ -67,19 +68,19 @@ def _ended(selector: selectors.BaseSelector, running: dict[int, Child]) -> list[
     return [child for child in running.values() if child.until <= time.monotonic()]
 
 
-def _forked(case: Case, checks: Collection[str], limit_s: float) -> Child:
+def _forked(case: Case, judge: Judge, limit_s: float) -> Child:
     reading, writing = os.pipe()
     wrote = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the child's answer
     pid = os.fork()
     if pid == 0:
-        _child(case, checks, writing, wrote.fileno())
+        _child(case, judge, writing, wrote.fileno())
     os.close(writing)
     with contextlib.suppress(OSError):  # whichever of the two is first
         os.setpgid(pid, pid)
     return Child(case, pid, reading, time.monotonic() + limit_s, wrote)
 
 
-def _child(case: Case, checks: Collection[str], pipe: int, output: int) -> NoReturn:
+def _child(case: Case, judge: Judge, pipe: int, output: int) -> NoReturn:
     """Never returns to what the parent was doing."""
     code = 1
     try:
@@ -87,7 +88,7 @@ def _child(case: Case, checks: Collection[str], pipe: int, output: int) -> NoRet
             os.setpgid(0, 0)  # ranks are in it too, and end with it
         os.dup2(output, 1)
         os.dup2(output, 2)
-        told = msgspec.json.encode(judge(case, checks))
+        told = msgspec.json.encode(judge(case))
         with os.fdopen(pipe, "wb") as answering:
             answering.write(told)
         code = 0

@@ -1,6 +1,7 @@
 """All pipeline classes that the installed diffusers exports."""
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 import diffusers
 from diffusers import DiffusionPipeline, ModularPipeline
@@ -23,12 +24,12 @@ def exported() -> Exported:
     found = Exported()
     for name in sorted(dir(diffusers)):
         kind = getattr(diffusers, name) if "Pipeline" in name and name not in BASES else None
-        if not isinstance(kind, type):
+        if not isinstance(kind, type) or kind.__name__ != name:  # another name of a class
             continue
         if issubclass(kind, DiffusionPipeline):
             found.classic.append(name)
         elif issubclass(kind, ModularPipeline):
             found.modular.append(name)
         elif needs := getattr(kind, "_backends", None):
-            found.unavailable[name] = ", ".join(needs)
+            found.unavailable[name] = ", ".join(each for each in needs if not find_spec(each))
     return found

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
-import msgspec
 import torch
 import transformers
 
@@ -18,7 +17,7 @@ from tests.conformance.case import Case
 from tests.conformance.checks import batch, lora, ranks, resume, split
 from tests.conformance.reasons import reason_of
 from tests.conformance.subject import Subject
-from tests.conformance.verdict import Batch, Lora, Ranks, Resume, Split, Verdict
+from tests.conformance.verdict import Batch, Judged, Lora, Ranks, Resume, Split, Verdict
 
 Check = Callable[[Subject], Any]
 CHECKS: dict[str, tuple[str, Check, type[Any]]] = {
@@ -31,13 +30,6 @@ CHECKS: dict[str, tuple[str, Check, type[Any]]] = {
 }
 """By the field of the verdict: the name on the command line, the check, and its finding."""
 NAMES = tuple(dict.fromkeys(name for name, _, _ in CHECKS.values()))
-
-
-class Judged(msgspec.Struct):
-    """A verdict, and for whoever looks into it the tracebacks of what went wrong."""
-
-    verdict: Verdict
-    traces: str = ""
 
 
 def judge(case: Case, checks: Collection[str] = NAMES) -> Judged:

@@ -292,7 +292,10 @@ def _absent(found: Results) -> str:
 
 
 def _unjudged(found: Results) -> str:
-    return ", ".join(f"`{name}`" for name in found.unjudged)
+    modular = [name for name in found.unjudged if name in found.modular]
+    classic = [name for name in found.unjudged if name not in found.modular]
+    kinds = {"Classic": classic, "Modular": modular}
+    return "\n\n".join(f"{kind}: {', '.join(names)}." for kind, names in kinds.items() if names)
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

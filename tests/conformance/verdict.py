@@ -92,6 +92,13 @@ class Verdict(msgspec.Struct, omit_defaults=True):
         return all(each is not None and each.holds == "yes" for each in (self.split, self.half))
 
 
+class Judged(msgspec.Struct):
+    """A verdict, and for whoever looks into it the tracebacks of what went wrong."""
+
+    verdict: Verdict
+    traces: str = ""
+
+
 FINDINGS = ("split", "half", "batch", "resume", "ranks", "lora")
 """The fields of a verdict that are findings, in the order of the table."""
 
