@@ -156,7 +156,7 @@ def _value(parameter: Parameter) -> Any:
 def _crossings(program: ClassicProgram, params: Params) -> list[Crossing]:
     found = [Crossing("encoder", "denoiser", []), Crossing("denoiser", "decoder", [])]
     try:
-        call = Call("survey", Inputs(params, 0), _pictures(program))
+        call = Call("survey", Inputs(params, 0), pictures(program))
         everywhere = program.with_parts(_imagined(program))
         records = everywhere.encode(call)
         _note(found[0], records, [*_names(records["kept"]), *records.get("media", ())])
@@ -177,9 +177,9 @@ def _names(entries: Any) -> list[str]:
     return [entry[0] for entry in entries]
 
 
-def _pictures(program: ClassicProgram) -> dict[str, list[Any]]:
+def pictures(program: ClassicProgram) -> dict[str, list[Any]]:
     """Media that the pipeline does not go without: gray, of the size that it makes."""
-    width, height = program.info.default_size or (PICTURE, PICTURE)
+    width, height = default_size(program.info)
     found: dict[str, list[Any]] = {}
     for name, one in media_arguments(type(program.pipeline).__call__).items():
         if not (one.required or name in ("image", "video")):
@@ -190,6 +190,11 @@ def _pictures(program: ClassicProgram) -> dict[str, list[Any]]:
         count = 1 if one.kind == "picture" else 9
         found[name] = [Image.new(mode, (width, height)) for _ in range(count)]
     return found
+
+
+def default_size(info: ModelInfo) -> tuple[int, int]:
+    """(width, height) of the pictures that come with a request."""
+    return info.default_size or (PICTURE, PICTURE)
 
 
 def _imagined(program: ClassicProgram) -> dict[str, Any]:
