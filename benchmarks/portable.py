@@ -203,7 +203,8 @@ def report(told: dict[str, Any]) -> str:
     lines.append(
         f"\nDrain with {drained['requests']} requests running: gone after {drained['drain_s']:.2f} "
         f"s, where the last had {drained['left_s']:.1f} s to go at least; "
-        f"{drained['moved']} moved, {drained['steps_twice']} steps of {drained['requests'] * LONG} done twice, "
+        f"{drained['moved']} moved, "
+        f"{drained['steps_twice']} steps of {drained['requests'] * LONG} done twice, "
         f"{drained['other_pixels']} other pixels"
     )
     lines.append(
