@@ -12,6 +12,7 @@ HERE = Path(__file__).parent
 LONG = {
     "e2e/test_command_line.py",
     "e2e/test_divided_pipelines.py",
+    "e2e/test_divided_tiles.py",
     "e2e/test_documented_examples.py",
     "e2e/test_encoder_cache.py",
     "e2e/test_faults.py",
