@@ -40,7 +40,7 @@ class Shares:
                 f"--parallel {self.parallel}: {reason}; --parallel guidance={self.parallel.ranks} "
                 "goes with every model"
             )
-        config = _Config(mesh=self.mesh)
+        config = _Config(mesh=self.mesh)  # type: ignore[no-untyped-call]
         config.here = self.device
         with some_device(), _every_device():
             yield {"parallel_config": config}
@@ -72,14 +72,14 @@ class _Config(TensorParallelConfig):
     here: torch.device
 
     def setup(self, rank: int, world_size: int, device: torch.device, mesh: DeviceMesh) -> None:
-        super().setup(rank, world_size, self.here, mesh)
+        super().setup(rank, world_size, self.here, mesh)  # type: ignore[misc]
 
 
 @contextlib.contextmanager
 def _every_device() -> Iterator[None]:
     """diffusers leaves CPUs out, on which it computes the same."""
     before = tensor_parallel._SUPPORTED_TP_DEVICES
-    tensor_parallel._SUPPORTED_TP_DEVICES = (*before, "cpu")
+    tensor_parallel._SUPPORTED_TP_DEVICES = (*before, "cpu")  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """Which tiles a decoding has, who computes them, and that it is the same picture: with ranks that
 are played in one process."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,11 +14,13 @@ from roles.world import RankFailed
 from tests.support.played_ranks import PlayedWorld, play
 from tests.support.tiled import DECODERS, Played
 
+NAMES = ("kl", "wan", "cogvideox", "ltx with noise", "magvit")
+Pair = tuple[Played, Played]  # the same decoder in each of two ranks
+
 
 @pytest.fixture(scope="module")
-def players() -> dict[str, Played]:
-    """Each is built once; ranks that are played share it, for one computes at a time."""
-    return {name: Played(name) for name in ("kl", "wan", "cogvideox", "ltx with noise", "magvit")}
+def pairs() -> dict[str, Pair]:
+    return {name: (Played(name), Played(name)) for name in NAMES}
 
 
 def of(played: Played, tiled: bool = True) -> TilePlan:
@@ -41,9 +44,9 @@ def test_there_may_be_more_ranks_than_tiles() -> None:
     assert shares([], 4) == []
 
 
-def test_tiles_and_their_forms_are_known_before_any_is_computed(players: dict[str, Played]) -> None:
-    with players["kl"].computing() as computed:
-        plan = of(players["kl"])
+def test_tiles_and_their_forms_are_known_before_any_is_computed(pairs: dict[str, Pair]) -> None:
+    with pairs["kl"][0].computing() as computed:
+        plan = of(pairs["kl"][0])
         assert not computed
     assert plan.why_not is None
     # 9 x 10 latents, tiles of 4 that overlap by one
@@ -56,9 +59,9 @@ def test_tiles_and_their_forms_are_known_before_any_is_computed(players: dict[st
 
 @pytest.mark.parametrize(("name", "calls"), [("wan", 3), ("cogvideox", 2)])
 def test_the_frames_of_a_causal_decoder_are_one_tile(
-    players: dict[str, Played], name: str, calls: int
+    pairs: dict[str, Pair], name: str, calls: int
 ) -> None:
-    plan = of(players[name])
+    plan = of(pairs[name][0])
     assert plan.why_not is None
     assert plan.tiles > 1
     assert len(plan.pieces) == calls * plan.tiles
@@ -66,71 +69,61 @@ def test_the_frames_of_a_causal_decoder_are_one_tile(
     assert [owners[i : i + calls] for i in range(0, len(owners), calls)] == [
         [owner] * calls for owner in owners[::calls]
     ]
-    assert of(players[name], tiled=False).tiles == 1
+    assert of(pairs[name][0], tiled=False).tiles == 1
 
 
 def test_a_decoder_that_keeps_something_within_itself_is_not_divided(
-    players: dict[str, Played],
+    pairs: dict[str, Pair],
 ) -> None:
-    assert of(players["magvit"]).why_not == "its decoder keeps something from one call to the next"
+    assert of(pairs["magvit"][0]).why_not == "its decoder keeps something from one call to the next"
 
 
 @pytest.mark.parametrize("name", ["kl", "wan", "cogvideox"])
-def test_ranks_share_out_the_tiles_of_one(players: dict[str, Played], name: str) -> None:
-    played = players[name]
-    with played.computing() as whole:
-        known = played.whole()
-    with played.computing() as computed:
-        told = play(played.divided, 2)
-    assert computed and sorted(computed) == sorted(whole)
+def test_ranks_share_out_the_tiles_of_one(pairs: dict[str, Pair], name: str) -> None:
+    first, second = pairs[name]
+    with first.computing() as whole:
+        known = first.whole()
+    with first.computing() as one, second.computing() as other:
+        told = play(lambda world: pairs[name][world.rank].divided(world), 2)
+    assert one
+    assert other
+    assert sorted(one + other) == sorted(whole)
     for made, sparing in told:
         assert torch.equal(made, known)
         assert sparing.way == "tiles"
+        assert not first.vae.use_tiling
 
 
-def test_a_decoder_that_draws_random_numbers_is_found_out(players: dict[str, Played]) -> None:
-    played, plans = players["ltx with noise"], []
+def test_a_decoder_that_draws_random_numbers_is_found_out(pairs: dict[str, Pair]) -> None:
+    pair, divided = pairs["ltx with noise"], []
 
     def decode(world: Any) -> Any:
-        tiles = divide_tiles({"vae": played.vae}, world)
-        plans.append(tiles)
-        made, in_tiles = tiles.decode(
-            played.vae, lambda: played.vae.decode(played.latents, **played.named), played.latents
-        )
+        played = pair[world.rank]
+        divided.append(divide_tiles({"vae": played.vae}, world))
+        whole = partial(played.vae.decode, played.latents, **played.named)
+        made, in_tiles = divided[-1].decode(played.vae, whole, played.latents)
         return in_tiles, made.sample.shape
 
-    shape = played.whole().shape
+    shape = pair[0].whole().shape
     assert play(decode, 2) == [(True, shape)] * 2
-    for tiles in plans:
-        assert [plan.why_not for plan in tiles._plans.values()] == [
-            "they depend on each other, or on chance"
-        ]
+    for tiles in divided:
+        (plan,) = tiles._plans.values()
+        assert plan.why_not == "they depend on each other, or on chance"
 
 
-def test_what_is_exact_or_no_larger_than_a_tile_is_whole(players: dict[str, Played]) -> None:
-    played = players["kl"]
-    whole = played.whole(tiled=False)
-    for made, sparing in play(lambda world: played.divided(world, exact=True), 2):
-        assert torch.equal(made, whole)
-        assert sparing.way is None
-    small = Played("kl", (1, 4, 4, 4))
-    whole = small.whole(tiled=False)
-    for made, sparing in play(small.divided, 2):
-        assert torch.equal(made, whole)
-        assert sparing.way is None
+def test_what_is_exact_or_no_larger_than_a_tile_is_whole(pairs: dict[str, Pair]) -> None:
+    small = (Played("kl", (1, 4, 4, 4)), Played("kl", (1, 4, 4, 4)))
+    for pair, exact in ((pairs["kl"], True), (small, False)):
+        whole = pair[0].whole(tiled=False)
+        told = play(lambda world, pair=pair, exact=exact: pair[world.rank].divided(world, exact), 2)
+        for made, sparing in told:
+            assert torch.equal(made, whole)
+            assert sparing.way is None
 
 
-def test_an_error_in_one_rank_is_one_in_all(players: dict[str, Played]) -> None:
-    played = players["kl"]
-
-    def decode(world: PlayedWorld) -> Any:
-        error = ValueError("scripted") if world.rank == 1 else None
-        with played.scripted(error):
-            return played.divided(world)
-
-    first, second = (Played("kl"), played)
-    del first, second
-    told = play(decode, 2)
+def test_an_error_in_one_rank_is_one_in_all(pairs: dict[str, Pair]) -> None:
+    with pairs["kl"][1].scripted(ValueError("scripted")):
+        told = play(lambda world: pairs["kl"][world.rank].divided(world), 2)
     assert [type(error) for error in told] == [RankFailed, ValueError]
     assert str(told[0]) == "rank 1: ValueError: scripted"
 
