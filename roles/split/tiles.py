@@ -34,8 +34,8 @@ def divide_tiles(parts: Mapping[str, Any], world: "World") -> "Tiles":
     if all(reasons.values()):
         reason = " and ".join(filter(None, reasons.values())) or "the model has no decoder"
         raise ModelError(
-            f"--parallel tiles={world.parallel.tiles}: {reason}; without it all ranks of a decoder do "
-            "the same, so that one is as good"
+            f"--parallel tiles={world.parallel.tiles}: {reason}; without it all ranks of a "
+            "decoder do the same, so that one is as good"
         )
     return Tiles(world, [part for name, part in parts.items() if reasons[name] is None])
 
