@@ -27,6 +27,7 @@ LONG = {
     "roles/test_leader_hosts.py",
     "roles/test_closing.py",
     "roles/test_leader_ranks.py",
+    "roles/test_leader_tiles.py",
     "roles/test_leader_warms_up.py",
     "roles/test_three_leaders.py",
     "roles/test_world.py",
