@@ -22,8 +22,10 @@ from roles.split.fingerprint import fingerprint
 from roles.split.folder import Folder, find
 from roles.split.program import ModelError, Program, Unsplittable
 from roles.split.sleeper import Part, Sleeper
+from roles.split.tensor import Shares
+from roles.split.tiles import divide_tiles
 from roles.split.view import Pipeline
-from transfer.messages import DENOISES, Role, Speed
+from transfer.messages import DECODES, DENOISES, Role, Speed
 
 if TYPE_CHECKING:
     from roles.world import World
@@ -42,8 +44,8 @@ def load(
     `dtype` auto is the dtype of a plain `DiffusionPipeline.from_pretrained(model)`, for each
     component; any other that of `from_pretrained(model, dtype=...)`. `speed`: how a transformer
     that is loaded here is to run; None: as in the plain pipeline. `world`: the ranks with which it
-    divides the tokens of a forward, where `speed.context` says so. Raises ModelError with one
-    sentence for people; Unsplittable if the model runs, but not in these roles.
+    divides the tokens or weights of a forward, where `speed.context` says so, and tiles. Raises
+    ModelError with one sentence for people; Unsplittable if the model runs, but not in these roles.
 
     Turns off gradients in this thread for good: pipelines of several requests take turns here, and
     their own `no_grad` blocks would end in each other's.
@@ -68,14 +70,40 @@ def _load(
     if reason is not None and "monolithic" not in roles:
         raise Unsplittable(folder.pipeline, reason)
     speed = (speed or Speed(dtype)) if DENOISES & set(roles) else None
-    loader = Loader(folder, dtype, device, speed.quantize if speed else None)
+    loader = Loader(
+        folder,
+        dtype,
+        device,
+        speed.quantize if speed else None,
+        _shares(speed, device, world),
+    )
     pipeline = _pipeline(folder, roles, loader)
     if speed is not None:
         _prepare(pipeline, speed, device, world)
     program = ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, reason, speed)
     program.sleeper = _sleeper(folder, loader, program, speed)
     program.exchange = Exchange(program.sleeper, loader, speed)
+    if world is not None and world.parallel.tiles > 1 and DECODES & set(roles):
+        program.tiles = divide_tiles(_decoders(pipeline), world)
     return program
+
+
+def _decoders(pipeline: Pipeline) -> dict[str, Any]:
+    """What is given latents."""
+    return {
+        name: part
+        for name, part in pipeline.components.items()
+        if part_of(name) == "decoder"
+        and isinstance(part, torch.nn.Module)
+        and not isinstance(part, StandIn)
+        and hasattr(part, "decode")
+    }
+
+
+def _shares(speed: Speed | None, device: torch.device, world: "World | None") -> Shares | None:
+    if speed is None or world is None or world.parallel.tensor == 1:
+        return None
+    return Shares(world.parallel, world.mesh["tensor"], device, speed)
 
 
 def _sleeper(
@@ -102,7 +130,7 @@ def _prepare(pipeline: Pipeline, speed: Speed, device: torch.device, world: "Wor
         set_backend(parts, speed.attention)
     if speed.compile:
         compile_blocks(parts, device)
-    if speed.context is not None and world is not None:
+    if world is not None and world.parallel.tokens > 1:
         divide_tokens(parts, speed, world)
 
 
