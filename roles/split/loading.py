@@ -58,6 +58,17 @@ def load(
         raise ModelError(f"{os.fspath(model)} cannot be read: {brief(error)}") from error
 
 
+def outline(folder: Folder, dtype: DType = "auto") -> ClassicProgram:
+    """The pipeline without any weights, for what can be told from its configs. Raises ModelError.
+
+    A model that cannot be split has one too.
+    """
+    _quiet()
+    device = torch.device("cpu")
+    pipeline = _pipeline(folder, (), Loader(folder, dtype, device))
+    return ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, why_not(folder))
+
+
 def _load(
     folder: Folder,
     roles: Collection[Role],

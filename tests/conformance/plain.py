@@ -1,0 +1,34 @@
+"""The plain pipeline beside a case: what a user of diffusers calls, and what he gets."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tests.support.splitting import Arrays
+
+
+def load(kind: Any, folder: Path, dtype: str) -> Any:
+    pipeline = kind.from_pretrained(folder, dtype=getattr(torch, dtype))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def made_by(pipeline: Any, arguments: Mapping[str, Any], seed: int) -> Arrays:
+    """All pictures, frames and sounds that it makes."""
+    output = pipeline(**arguments, generator=torch.Generator("cpu").manual_seed(seed))
+    return [each for name in output.keys() for each in _arrays(output[name])]  # noqa: SIM118
+
+
+def _arrays(value: Any) -> Iterator[Any]:
+    """All arrays in what a pipeline gave, in order."""
+    if isinstance(value, torch.Tensor):
+        yield value.float().cpu().numpy()
+    elif isinstance(value, (Image.Image, np.ndarray)):
+        yield np.asarray(value)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _arrays(one)
