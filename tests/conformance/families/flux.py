@@ -4,7 +4,6 @@ from typing import Any
 
 import diffusers
 from diffusers import (
-    AutoencoderKL,
     DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     FluxControlNetModel,
@@ -13,6 +12,7 @@ from diffusers import (
 from diffusers.pipelines.flux import ReduxImageEncoder
 
 from tests.conformance.case import Case
+from tests.conformance.parts.autoencoders import deep
 from tests.conformance.parts.pictures import mask, picture
 from tests.conformance.parts.visions import siglip
 from tests.conformance.parts.weights import awaken
@@ -36,20 +36,6 @@ _SHAPE: dict[str, Any] = {
 }
 
 
-def deep_vae() -> AutoencoderKL:
-    """Factor 32, four latent channels."""
-    return AutoencoderKL(
-        block_out_channels=[4, 4, 4, 4, 8, 16],
-        down_block_types=["DownEncoderBlock2D"] * 6,
-        up_block_types=["UpDecoderBlock2D"] * 6,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=32,
-        shift_factor=0.1,
-        scaling_factor=1.5,
-    )
-
-
 def texts() -> dict[str, Any]:
     """CLIP's and T5's encoders, with their tokenizers."""
     return {
@@ -61,10 +47,10 @@ def texts() -> dict[str, Any]:
 
 
 def flux(
-    kind: str, in_channels: int = 16, guidance: bool = False, deep: bool = False, **more: Any
+    kind: str, in_channels: int = 16, guidance: bool = False, megapixel: bool = False, **more: Any
 ) -> Any:
-    """A pipeline of that class. `in_channels`: of the transformer, which gives 16 of them; `deep`:
-    the VAE has factor 32, for pictures of a megapixel."""
+    """A pipeline of that class. `in_channels`: of the transformer, which gives 16 of them; `megapixel`:
+    that is what it makes of a picture."""
     transformer = FluxTransformer2DModel(
         **{**_SHAPE, "in_channels": in_channels},
         out_channels=16,
@@ -72,7 +58,7 @@ def flux(
     )
     return getattr(diffusers, kind)(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
-        vae=deep_vae() if deep else vae(shift_factor=0.1, scaling_factor=1.5),
+        vae=deep() if megapixel else vae(shift_factor=0.1, scaling_factor=1.5),
         transformer=transformer,
         **texts(),
         **more,
@@ -163,26 +149,26 @@ CASES = [
     Case(
         "FluxKontextPipeline",
         "edit",
-        lambda: flux("FluxKontextPipeline", deep=True),
+        lambda: flux("FluxKontextPipeline", megapixel=True),
         lambda: {**EDIT, "image": picture(), "max_area": 64 * 64},
     ),
     Case(
         "FluxKontextPipeline",
         "text to image",
-        lambda: flux("FluxKontextPipeline", deep=True),
+        lambda: flux("FluxKontextPipeline", megapixel=True),
         lambda: {**EDIT, "max_area": 64 * 64},
     ),
     Case(
         "FluxKontextInpaintPipeline",
         "inpainting",
-        lambda: flux("FluxKontextInpaintPipeline", deep=True),
+        lambda: flux("FluxKontextInpaintPipeline", megapixel=True),
         lambda: {**EDIT, "image": picture(), "mask_image": mask()},
         quirk="makes a megapixel, whatever the size of the picture",
     ),
     Case(
         "FluxKontextInpaintPipeline",
         "inpainting with a reference",
-        lambda: flux("FluxKontextInpaintPipeline", deep=True),
+        lambda: flux("FluxKontextInpaintPipeline", megapixel=True),
         lambda: {
             **EDIT,
             "image": picture(),

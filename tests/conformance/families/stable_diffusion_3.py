@@ -6,9 +6,10 @@ import diffusers
 from diffusers import FlowMatchEulerDiscreteScheduler, SD3ControlNetModel, SD3Transformer2DModel
 
 from tests.conformance.case import Case
+from tests.conformance.parts.autoencoders import kl
 from tests.conformance.parts.pictures import mask, picture
 from tests.conformance.parts.weights import awaken
-from tests.support.model_parts import byte_tokenizer, clip, clip_tokenizer, t5, vae
+from tests.support.model_parts import byte_tokenizer, clip, clip_tokenizer, t5
 
 TEXT = {"prompt": "a cat", "height": 32, "width": 32, "num_inference_steps": 3}
 REDRAWN = {**TEXT, "num_inference_steps": 4, "strength": 0.7}
@@ -26,14 +27,16 @@ _SHAPE: dict[str, Any] = {
 }
 
 
-def sd3(kind: str, **more: Any) -> Any:
-    """A pipeline of that class; the transformer has two blocks, of which one is dual as in 3.5."""
+def sd3(kind: str, channels: int = 4, **more: Any) -> Any:
+    """A pipeline of that class, with so many latent channels; the transformer has two blocks, of
+    which one is dual as in 3.5."""
+    shape = {**_SHAPE, "in_channels": channels, "out_channels": channels}
     transformer = SD3Transformer2DModel(
-        **_SHAPE, num_layers=2, dual_attention_layers=(0,), qk_norm="rms_norm"
+        **shape, num_layers=2, dual_attention_layers=(0,), qk_norm="rms_norm"
     )
     return getattr(diffusers, kind)(
         scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=vae(shift_factor=0.06, scaling_factor=1.5),
+        vae=kl(latent_channels=channels),
         text_encoder=clip(projected=True),
         text_encoder_2=clip(projected=True),
         text_encoder_3=t5(64),
@@ -65,7 +68,7 @@ CASES = [
     Case(
         "StableDiffusion3InpaintPipeline",
         "inpainting",
-        lambda: sd3("StableDiffusion3InpaintPipeline"),
+        lambda: sd3("StableDiffusion3InpaintPipeline", channels=16),
         lambda: {**REDRAWN, "image": picture(), "mask_image": mask()},
     ),
     Case(

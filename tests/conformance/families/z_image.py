@@ -102,6 +102,6 @@ CASES = [
         "ZImageOmniPipeline",
         "edit with two pictures",
         lambda: z_image("ZImageOmniPipeline", 16, **siglip2()),
-        lambda: {**TEXT, "image": [picture(), picture(1)]},
+        lambda: {**TEXT, "image": [picture(0, 64, 64), picture(1, 64, 64)]},
     ),
 ]

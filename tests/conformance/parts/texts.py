@@ -4,9 +4,10 @@ from typing import Any
 
 import transformers as hf
 
-from tests.support.model_parts import byte_tokenizer
+from tests.conformance.parts.processors import MARKS, vision_tokenizer
 
-VOCABULARY = len(byte_tokenizer(8))
+VOCABULARY = len(vision_tokenizer(8))
+_IDS = dict(zip(MARKS, vision_tokenizer(8).convert_tokens_to_ids(MARKS), strict=True))
 
 
 def language_model(config: type[Any], model: type[Any], **more: Any) -> hf.PreTrainedModel:
@@ -45,3 +46,63 @@ def bert() -> hf.PreTrainedModel:
             vocab_size=VOCABULARY,
         )
     ).eval()
+
+
+def _marks() -> dict[str, int]:
+    """What a vision-language model's config says of the tokens around a picture."""
+    return {
+        "image_token_id": _IDS["<|image_pad|>"],
+        "video_token_id": _IDS["<|video_pad|>"],
+        "vision_start_token_id": _IDS["<|vision_start|>"],
+        "vision_end_token_id": _IDS["<|vision_end|>"],
+    }
+
+
+def _sights(width: int) -> dict[str, int]:
+    return {
+        "depth": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "out_hidden_size": width,
+    }
+
+
+def qwen2_5_vl(width: int = 16) -> hf.PreTrainedModel:
+    """Sees patches of 14 pixels."""
+    words = {
+        "hidden_size": width,
+        "intermediate_size": width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "vocab_size": VOCABULARY,
+        "rope_parameters": {
+            "mrope_section": [1, 1, width // 4 - 2],
+            "rope_type": "default",
+            "rope_theta": 1000000.0,
+        },
+    }
+    config = hf.Qwen2_5_VLConfig(text_config=words, vision_config=_sights(width), **_marks())
+    return hf.Qwen2_5_VLForConditionalGeneration(config).eval()
+
+
+def qwen3_vl(layers: int = 2, kind: Any = hf.Qwen3VLForConditionalGeneration) -> Any:
+    """Of width 16; sees patches of 14 pixels."""
+    words = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "vocab_size": VOCABULARY,
+        "rope_parameters": {
+            "mrope_section": [1, 1, 2],
+            "rope_type": "default",
+            "rope_theta": 1000000.0,
+        },
+    }
+    vision = {**_sights(16), "patch_size": 14, "deepstack_visual_indexes": [0]}
+    config = hf.Qwen3VLConfig(text_config=words, vision_config=vision, **_marks())
+    return kind(config).eval()
