@@ -1,4 +1,4 @@
-"""Bria, Fibo and its editing."""
+"""Bria, Fibo and Fibo 2, with editing."""
 
 from typing import Any
 
@@ -6,14 +6,18 @@ import diffusers
 import transformers as hf
 from diffusers import (
     AutoencoderKLWan,
+    BriaFibo2Transformer2DModel,
     BriaFiboTransformer2DModel,
     BriaTransformer2DModel,
     FlowMatchEulerDiscreteScheduler,
 )
 
 from tests.conformance.case import Case
+from tests.conformance.families import flux2
 from tests.conformance.parts.pictures import mask, picture
-from tests.conformance.parts.texts import language_model
+from tests.conformance.parts.processors import qwen_processor
+from tests.conformance.parts.texts import language_model, qwen3_vl
+from tests.conformance.parts.weights import awaken
 from tests.support.model_parts import byte_tokenizer, t5, vae
 
 TEXT = {
@@ -73,7 +77,48 @@ def fibo(kind: str) -> Any:
     )
 
 
+def fibo2() -> Any:
+    transformer = BriaFibo2Transformer2DModel(
+        in_channels=4,
+        patch_size=2,
+        dim=32,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        cap_feat_dim=48,
+        injection_layer_ids=(1,),
+        perceiver_num_layers=1,
+        min_num_gist_tokens=4,
+        max_num_gist_tokens=8,
+        gist_step=4,
+        gist_min_text_len=4,
+        gist_max_text_len=16,
+        axes_dims=(4, 6, 6),
+        axes_lens=(64, 64, 64),
+    )
+    return diffusers.BriaFibo2Pipeline(
+        transformer=awaken(transformer),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=flux2.vae(),
+        text_encoder=qwen3_vl(layers=36),
+        processor=qwen_processor("Qwen3VLProcessor"),
+    )
+
+
 CASES = [
+    Case("BriaFibo2Pipeline", "text to image", fibo2, lambda: TEXT),
+    Case(
+        "BriaFibo2Pipeline",
+        "edit",
+        fibo2,
+        lambda: {**TEXT, "prompt": "make it red", "image": picture()},
+    ),
+    Case(
+        "BriaFibo2Pipeline",
+        "edit with a mask",
+        fibo2,
+        lambda: {**TEXT, "prompt": "make it red", "image": picture(), "mask": mask()},
+    ),
     Case("BriaPipeline", "text to image", bria, lambda: {**TEXT, "max_sequence_length": 48}),
     Case("BriaFiboPipeline", "text to image", lambda: fibo("BriaFiboPipeline"), lambda: TEXT),
     Case(

@@ -49,8 +49,8 @@ def texts() -> dict[str, Any]:
 def flux(
     kind: str, in_channels: int = 16, guidance: bool = False, megapixel: bool = False, **more: Any
 ) -> Any:
-    """A pipeline of that class. `in_channels`: of the transformer, which gives 16 of them; `megapixel`:
-    that is what it makes of a picture."""
+    """A pipeline of that class. `in_channels`: of the transformer, which gives 16 of them;
+    `megapixel`: that is what it makes of a picture."""
     transformer = FluxTransformer2DModel(
         **{**_SHAPE, "in_channels": in_channels},
         out_channels=16,

@@ -25,17 +25,7 @@ if not hf.utils.is_torchvision_available():
     ProcessorMixin.get_attributes = classmethod(_without_videos)
 
 
-def vision_tokenizer(length: int) -> hf.PreTrainedTokenizerFast:
-    """The byte tokenizer, with what stands before, for, and behind a picture."""
-    tokenizer = byte_tokenizer(length)
-    tokenizer.add_special_tokens(
-        {"additional_special_tokens": list(MARKS)}, replace_extra_special_tokens=False
-    )
-    tokenizer.chat_template = _CHAT
-    return tokenizer
-
-
-MARKS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+_MARKS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 
 _CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
@@ -44,6 +34,16 @@ _CHAT = (
     "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+def vision_tokenizer(length: int) -> hf.PreTrainedTokenizerFast:
+    """The byte tokenizer, with what stands before, for, and behind a picture."""
+    tokenizer = byte_tokenizer(length)
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": list(_MARKS)}, replace_extra_special_tokens=False
+    )
+    tokenizer.chat_template = _CHAT
+    return tokenizer
 
 
 def qwen_processor(kind: str, patch: int = 14) -> Any:
@@ -55,3 +55,22 @@ def qwen_processor(kind: str, patch: int = 14) -> Any:
     return getattr(hf, kind)(
         image_processor=pictures, tokenizer=tokenizer, chat_template=tokenizer.chat_template
     )
+
+
+def glm_processor() -> Any:
+    """GLM-Image's; pictures become patches of 8 pixels."""
+    plain = vision_tokenizer(2048)
+    tokenizer = hf.PreTrainedTokenizerFast(
+        tokenizer_object=plain.backend_tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        bos_token="<|vision_start|>",
+        image_token="<|image_pad|>",
+        grid_bos_token="<|im_start|>",
+        grid_eos_token="<|im_end|>",
+        model_max_length=2048,
+    )
+    pictures = hf.GlmImageImageProcessorPil(
+        patch_size=8, merge_size=1, min_pixels=4 * 8 * 8, max_pixels=4 * 8 * 8
+    )
+    return hf.GlmImageProcessor(pictures, tokenizer, chat_template=plain.chat_template)

@@ -4,10 +4,15 @@ from typing import Any
 
 import transformers as hf
 
-from tests.conformance.parts.processors import MARKS, vision_tokenizer
+from tests.conformance.parts.processors import vision_tokenizer
 
 VOCABULARY = len(vision_tokenizer(8))
-_IDS = dict(zip(MARKS, vision_tokenizer(8).convert_tokens_to_ids(MARKS), strict=True))
+
+
+def mark(token: str) -> int:
+    """What the vision tokenizer makes of a special token."""
+    found: int = vision_tokenizer(8).convert_tokens_to_ids(token)
+    return found
 
 
 def language_model(config: type[Any], model: type[Any], **more: Any) -> hf.PreTrainedModel:
@@ -51,10 +56,10 @@ def bert() -> hf.PreTrainedModel:
 def _marks() -> dict[str, int]:
     """What a vision-language model's config says of the tokens around a picture."""
     return {
-        "image_token_id": _IDS["<|image_pad|>"],
-        "video_token_id": _IDS["<|video_pad|>"],
-        "vision_start_token_id": _IDS["<|vision_start|>"],
-        "vision_end_token_id": _IDS["<|vision_end|>"],
+        "image_token_id": mark("<|image_pad|>"),
+        "video_token_id": mark("<|video_pad|>"),
+        "vision_start_token_id": mark("<|vision_start|>"),
+        "vision_end_token_id": mark("<|vision_end|>"),
     }
 
 
