@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from roles.split.describe import modality
 from roles.split.given import MediaArgument, media_arguments
 from roles.split.loading import load
 from roles.split.program import Call, Unsplittable
@@ -54,7 +55,8 @@ def plain(kind: Any, folder: Path, arguments: Mapping[str, Any], dtype: str) -> 
     """What a diffusers user gets: all pictures, frames and sounds."""
     pipeline = kind.from_pretrained(folder, dtype=getattr(torch, dtype))
     pipeline.set_progress_bar_config(disable=True)
-    output = pipeline(**arguments, generator=torch.Generator("cpu").manual_seed(SEED))
+    shown = {} if modality(pipeline) == "audio" else {"output_type": "pil"}
+    output = pipeline(**arguments, **shown, generator=torch.Generator("cpu").manual_seed(SEED))
     found: Arrays = []
     for name in output.keys():  # noqa: SIM118 (a BaseOutput iterates over its values)
         found += list(_arrays(output[name]))

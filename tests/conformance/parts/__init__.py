@@ -1,0 +1,1 @@
+"""What the tiny pipelines of several families are made of."""
