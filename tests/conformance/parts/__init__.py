@@ -1,0 +1,1 @@
+"""What several families' tiny pipelines are made of."""
