@@ -1,6 +1,8 @@
 """Stable Diffusion and SDXL with what steers them: ControlNets, T2I adapters."""
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 from diffusers import (
     ControlNetUnionModel,
@@ -24,6 +26,7 @@ TEXT = {
 IMAGE = {**TEXT, "image": picture(), "control_image": picture(1), "strength": 0.7}
 PAINT = {**IMAGE, "mask_image": mask()}
 MODE = {"control_mode": 1}
+UNION = inspect.signature(ControlNetUnionModel).parameters
 
 
 def controlled(base: Callable[[], Parts]) -> Callable[[], Parts]:
@@ -44,8 +47,13 @@ def twice() -> Parts:
 def union() -> Parts:
     """One ControlNet for several kinds of pictures."""
     made = sdxl()
-    model = ControlNetUnionModel.from_unet(
-        made["unet"], conditioning_embedding_out_channels=(8, 8, 16, 16)
+    config = {k: v for k, v in made["unet"].config.items() if k in UNION}
+    model = ControlNetUnionModel(
+        **config,
+        conditioning_embedding_out_channels=(8, 8, 16, 16),
+        num_trans_channel=32,
+        num_trans_head=4,
+        num_proj_channel=32,
     )
     return {**made, "controlnet": awake(model)}
 
@@ -63,11 +71,27 @@ def crossing(base: Callable[[], Parts]) -> Callable[[], Parts]:
     return parts
 
 
-def adapter(kind: str) -> T2IAdapter:
-    channels = [32, 64]
-    return T2IAdapter(
-        in_channels=3, channels=channels, num_res_blocks=1, downscale_factor=8, adapter_type=kind
+def adapted() -> Parts:
+    """With a T2I adapter. What it adds has the size of the latents, so attention comes first."""
+    model = sd(
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
     )
+    return {**model, "adapter": adapter()}
+
+
+def adapter(**config: Any) -> T2IAdapter:
+    known = {"channels": [32, 64], "num_res_blocks": 1, "downscale_factor": 8}
+    return T2IAdapter(**known | config)
+
+
+def adapted_twice() -> Parts:
+    return {**adapted(), "adapter": MultiAdapter([adapter(), adapter()])}
+
+
+def adapted_xl() -> Parts:
+    model = adapter(adapter_type="full_adapter_xl", downscale_factor=16)
+    return {**sdxl(), "adapter": model}
 
 
 CASES = [
@@ -126,22 +150,19 @@ CASES = [
     case(
         "StableDiffusionAdapterPipeline",
         "text to image",
-        lambda: {**sd(), "adapter": adapter("full_adapter")},
+        adapted,
         {**TEXT, "image": picture()},
     ),
     case(
         "StableDiffusionAdapterPipeline",
         "two adapters",
-        lambda: {
-            **sd(),
-            "adapter": MultiAdapter([adapter("full_adapter"), adapter("light_adapter")]),
-        },
+        adapted_twice,
         {**TEXT, "image": [picture(), picture(1)], "adapter_conditioning_scale": [0.5, 0.8]},
     ),
     case(
         "StableDiffusionXLAdapterPipeline",
         "text to image",
-        lambda: {**sdxl(), "adapter": adapter("full_adapter")},
+        adapted_xl,
         {**TEXT, "image": picture()},
     ),
 ]

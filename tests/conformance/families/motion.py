@@ -25,6 +25,9 @@ FILM = {
 }
 
 
+SOME = {**TEXT, "conditioning_frames": film(2), "controlnet_frame_indices": [0, 3]}
+
+
 def moving(base: Callable[..., Parts] = sd, **config: object) -> Callable[[], Parts]:
     """`config`: of the adapter."""
 
@@ -53,20 +56,27 @@ def controlled() -> Parts:
     return {**parts, "controlnet": controlnet(parts["unet"])}
 
 
-def sparse() -> Parts:
-    """Its ControlNet is shown some of the frames."""
+def sparse(**config: object) -> Parts:
+    """Its ControlNet is shown some of the frames, as pictures or as their latents."""
     model = SparseControlNetModel(
         block_out_channels=(32, 64),
         layers_per_block=1,
         in_channels=4,
-        conditioning_channels=3,
         down_block_types=("DownBlockMotion", "CrossAttnDownBlockMotion"),
         cross_attention_dim=32,
-        conditioning_embedding_out_channels=(8, 8),
+        conditioning_embedding_out_channels=(8, 8, 16, 16),
         norm_num_groups=8,
-        use_simplified_condition_embedding=False,
+        **config,
     )
     return {**moving()(), "controlnet": awake(model)}
+
+
+def latent_sparse() -> Parts:
+    return sparse(conditioning_channels=4, use_simplified_condition_embedding=True)
+
+
+def sketched() -> Parts:
+    return sparse(conditioning_channels=3, use_simplified_condition_embedding=False)
 
 
 def pia() -> Parts:
@@ -83,16 +93,8 @@ CASES = [
         controlled,
         {**TEXT, "conditioning_frames": film()},
     ),
-    case(
-        "AnimateDiffSparseControlNetPipeline",
-        "frames to video",
-        sparse,
-        {
-            **TEXT,
-            "conditioning_frames": film(2),
-            "controlnet_frame_indices": [0, 3],
-        },
-    ),
+    case("AnimateDiffSparseControlNetPipeline", "frames to video", latent_sparse, SOME),
+    case("AnimateDiffSparseControlNetPipeline", "sketches to video", sketched, SOME),
     case("AnimateDiffVideoToVideoPipeline", "video to video", moving(), FILM),
     case(
         "AnimateDiffVideoToVideoControlNetPipeline",

@@ -56,7 +56,7 @@ def consistency() -> Parts:
 
 def dance() -> Parts:
     model = UNet1DModel(
-        block_out_channels=(8, 8, 16),
+        block_out_channels=(32, 32, 64),
         extra_in_channels=16,
         sample_size=512,
         sample_rate=16_000,

@@ -109,7 +109,12 @@ CASES = [
         },
     ),
     case(
-        "I2VGenXLPipeline", "image to video", i2vgen, {**TEXT, "image": picture(), "num_frames": 4}
+        "I2VGenXLPipeline",
+        "image to video",
+        i2vgen,
+        {**TEXT, "image": picture(), "num_frames": 4, "clip_skip": None},
+        quirk="with the pinned transformers its own default, clip_skip 1, fails: CLIPTextModel has "
+        "no text_model any more. Ask for clip_skip null",
     ),
     case("TextToVideoSDPipeline", "text to video", modelscope, {**TEXT, "num_frames": 4}),
     case(
