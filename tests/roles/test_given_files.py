@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from roles.calls import InputFile
-from roles.enclosed import pictures_of
+from roles.enclosed import media_of
 from roles.given import GivenFiles
 from roles.split.program import BadInput
 from tests.support.descriptors import held_open
@@ -115,20 +115,20 @@ def in_memory(upload: Upload, data: bytes) -> InputFile:
 def test_the_rank_makes_pictures_of_them(store: Store) -> None:
     data = saved(RED)
     first, second = (in_memory(store.upload(data), data) for _ in range(2))
-    found = pictures_of([first, second])
+    found = media_of([first, second], None)
     assert [picture.size for picture in found["image"]] == [(8, 6), (8, 6)]
     os.ftruncate(second.fd, 10)
     with pytest.raises(PayloadError, match="hash"):
-        pictures_of([first, second])
+        media_of([first, second], None)
     for file in (first, second):
         os.close(file.fd)
     with pytest.raises(PayloadError):
-        pictures_of([first])
+        media_of([first], None)
 
 
 def test_what_is_no_picture_is_the_request_s_fault(store: Store) -> None:
     file = in_memory(store.upload(b"text"), b"text")
     with pytest.raises(BadInput, match="no picture") as caught:
-        pictures_of([file])
+        media_of([file], None)
     assert caught.value.param == "image"
     os.close(file.fd)
