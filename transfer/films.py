@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 FORMATS = ("mp4", "matroska")
 CODECS = frozenset({"h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "ffv1"})
 MOST_FRAMES = 1024
+SLACK = 1 << 20  # pixels
 MOST_IN_ALL = 1 << 29  # pixels; whatever a door lets in
 
 
@@ -62,7 +63,8 @@ def _frames(container: "object", bounds: Bounds) -> "Iterator[VideoFrame]":
     check_codec(stream, CODECS)
     _check(stream.codec_context.width, stream.codec_context.height, bounds)
     stream.codec_context.thread_count = 1
-    stream.codec_context.options = {"max_pixels": str(bounds.pixels)}
+    # of what it allocates, edges included: should a frame be larger than the header says
+    stream.codec_context.options = {"max_pixels": str(2 * bounds.pixels + SLACK)}
     pixels = count = 0
     for count, frame in enumerate(container.decode(stream), 1):
         _check(frame.width, frame.height, bounds)
