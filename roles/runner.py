@@ -304,7 +304,8 @@ class Runner:
         self._spread([live])
         if begin.files:
             with clock.measure("read_s"):
-                media = media_of(begin.files, self.program.info.sample_rate)
+                files = [(file.upload, self._slots.file(file)) for file in begin.files]
+                media = media_of(files, self.program.info.sample_rate)
                 live.call = replace(live.call, media=media)
         if (delivery := begin.delivery) is not None:
             with clock.measure("read_s"):
