@@ -6,7 +6,7 @@ import math
 import textwrap
 from typing import Any, Literal
 
-from roles.split.given import picture_arguments
+from roles.split.given import media_arguments
 from roles.split.inputs import Argument
 from roles.split.rates import fps_of, frames_step, sample_rate
 from roles.split.view import Pipeline
@@ -24,6 +24,7 @@ def describe(
     why_not: str | None = None,
 ) -> ModelInfo:
     kind = modality(pipeline)
+    media = media_arguments(type(pipeline).__call__)
     fps = fps_of(pipeline, arguments) if kind == "video" else None
     return ModelInfo(
         name=name,
@@ -38,7 +39,10 @@ def describe(
         fps=fps and fps.value,
         fps_from=fps and fps.said_by,
         frames_step=frames_step(pipeline),
-        pictures=list(picture_arguments(type(pipeline).__call__)),
+        pictures=[name for name, one in media.items() if one.kind == "picture"],
+        films=[name for name, one in media.items() if one.kind == "film"],
+        sounds=[name for name, one in media.items() if one.kind == "sound"],
+        needs=[name for name, one in media.items() if one.required],
         sample_rate=sample_rate(pipeline) if kind != "image" else None,
     )
 
