@@ -33,7 +33,7 @@ class LastStep:
         self._given: dict[str, Any] = {}
         self._result: torch.Tensor | None = None
         self._arguments = inspect.signature(scheduler.step)
-        scheduler.step = _Watched(scheduler, self._note)
+        scheduler.step = Watched(scheduler, self._note)
 
     @property
     def taken(self) -> bool:
@@ -62,7 +62,7 @@ class LastStep:
         self._result = result[0] if plain else result.prev_sample
 
 
-class _Watched:
+class Watched:
     """A scheduler's `step` that tells of each call. A copy of the scheduler, which some pipelines
     make for another modality, has its own `step`, and nobody is told."""
 

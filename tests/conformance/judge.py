@@ -14,6 +14,7 @@ from PIL import Image
 from roles.split.given import MediaArgument, media_arguments
 from roles.split.loading import load
 from roles.split.program import Call, Unsplittable
+from tests.conformance import modular
 from tests.conformance.case import Case
 from tests.support.splitting import Arrays, arrays, drive, same, through_roles
 from transfer.messages import Inputs
@@ -40,7 +41,7 @@ def judge(case: Case, dtype: str = "float32") -> Verdict:
         pipeline = case.build()
         assert type(pipeline).__name__ == case.pipeline
         kind = type(pipeline)
-        pipeline.save_pretrained(folder)
+        modular.save(pipeline, folder)
         known = plain(kind, folder, case.arguments(), dtype)
         try:
             return _split(kind, case, folder, dtype, known)
@@ -52,6 +53,9 @@ def judge(case: Case, dtype: str = "float32") -> Verdict:
 
 def plain(kind: Any, folder: Path, arguments: Mapping[str, Any], dtype: str) -> Arrays:
     """What a diffusers user gets: all pictures, frames and sounds."""
+    if modular.is_modular(kind):
+        made = modular.plain(folder, arguments, dtype, SEED)
+        return list(_arrays(made))
     pipeline = kind.from_pretrained(folder, dtype=getattr(torch, dtype))
     pipeline.set_progress_bar_config(disable=True)
     output = pipeline(**arguments, generator=torch.Generator("cpu").manual_seed(SEED))
@@ -74,7 +78,8 @@ def _arrays(value: Any) -> Any:
 
 def call(kind: Any, arguments: Mapping[str, Any]) -> Call:
     """The request to a pipeline of that class: media apart from plain values."""
-    known = media_arguments(kind.__call__)
+    is_modular = modular.is_modular(kind)
+    known = media_arguments(modular.call_signature(kind) if is_modular else kind.__call__)
     media = {n: _several(known[n], value) for n, value in arguments.items() if n in known}
     params = {name: value for name, value in arguments.items() if name not in known}
     return Call("r", Inputs(params=params, seed=SEED), media)
