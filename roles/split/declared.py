@@ -22,7 +22,10 @@ def call_of(blocks: Blocks) -> Callable[..., Any]:
         raise NotImplementedError("it only has a signature")
 
     named = [parameter(one) for one in blocks.inputs if one.name]
-    usual = [p for p in named if p.default is p.empty], [p for p in named if p.default is not p.empty]
+    usual = (
+        [p for p in named if p.default is p.empty],
+        [p for p in named if p.default is not p.empty],
+    )
     call.__signature__ = inspect.Signature(usual[0] + usual[1])  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in named if p.annotation is not p.empty}
     return call

@@ -59,7 +59,7 @@ class Guiders:
         if _SCALE in given:
             given.setdefault(_ENABLED, True)
         try:
-            return guider.new(**given)  # type: ignore[no-any-return]
+            return guider.new(**given)  # type: ignore[no-any-return, no-untyped-call]
         except ValueError as error:
             named = [name for name, (_, setting, _) in self._known.items() if setting in given]
             raise BadInput(str(error), named[0]) from error

@@ -12,7 +12,6 @@ Every run happens on a view of its own (`roles.split.view`) with guiders of its 
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -250,8 +249,7 @@ class ModularProgram:
         usual = fps_of(self.pipeline, self._arguments)
         fps = asked_fps(params, call.inputs.output.fps, usual)
         rate = made.get("sampling_rate") or sample_rate(self.pipeline)
-        found = samples(made, params, fps, rate)
-        return [replace(sample, decoded_in="whole") for sample in found]
+        return samples(made, params, fps, rate)
 
     # ------------------------------------------------------------ the shared modules
 
@@ -269,9 +267,7 @@ class ModularProgram:
                 module.to(self._dtypes[name])
 
 
-def _early(
-    coroutine: Coroutine, error: Exception, params: Mapping[str, Any]
-) -> Exception | None:
+def _early(coroutine: Coroutine, error: Exception, params: Mapping[str, Any]) -> Exception | None:
     """The BadInput that stands for an error before the first forward."""
     return bad_input(error, params) if coroutine.forwards == 0 else None
 

@@ -6,11 +6,11 @@ rounds. Blocks are shared by all requests: each run has copies of its own.
 """
 
 import copy
-import functools
 from typing import Any
 
 from diffusers.modular_pipelines.modular_pipeline import PipelineState
 
+from roles.split.clean import Watched
 from roles.split.computing import is_loop
 from roles.split.door import Coroutine
 
@@ -44,17 +44,14 @@ class Rounds:
 
     def _watch_schedules(self, scheduler: Any) -> None:
         """A schedule that is set in the middle of a request is another round."""
-        coroutine, original = self._coroutine, scheduler.set_timesteps
+        coroutine = self._coroutine
         assert coroutine is not None
 
-        @functools.wraps(original)  # blocks look at its signature
-        def set_timesteps(*args: Any, **kwargs: Any) -> Any:
-            result = original(*args, **kwargs)
+        def tell(*_: Any) -> None:
             if not self._bar:
                 self._view.__dict__[_TOLD] = coroutine.step + len(scheduler.timesteps)
-            return result
 
-        scheduler.set_timesteps = set_timesteps
+        scheduler.set_timesteps = Watched(scheduler, tell, "set_timesteps")
 
     def begin(self, total: int | None) -> None:
         """A loop says how many steps it will take."""
