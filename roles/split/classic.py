@@ -35,7 +35,7 @@ from roles.split.generation import Generation, Generator
 from roles.split.generators import generators
 from roles.split.outputs import samples
 from roles.split.preview import Seen, Shadow
-from roles.split.program import BadInput, Call, NoPreview, Unsplittable
+from roles.split.program import Call, NoPreview, Unsplittable
 from roles.split.quirks import ONE_BY_ONE
 from roles.split.randomness import GlobalRandomness
 from roles.split.rates import asked_fps, fps_of, sample_rate
@@ -360,13 +360,7 @@ class ClassicProgram:
     def _begin(self, call: Call) -> tuple[dict[str, Any], torch.Generator, GlobalRandomness]:
         """The request's own arguments and random numbers. Raises BadInput."""
         params = inputs.accept(self._arguments, call.inputs.params)
-        multiple = self.info.size_multiple
-        for side in ("height", "width"):
-            if params.get(side) and params[side] % multiple:
-                words = (
-                    f"{side} must be a multiple of {multiple} with this model, not {params[side]}"
-                )
-                raise BadInput(words, "size")
+        inputs.check_sizes(params, self.info.size_multiple)
         params |= given.accept(self._media, call.media)
         seed = call.inputs.seed
         randomness = GlobalRandomness(seed, self.device)

@@ -20,6 +20,7 @@ from greenlet import getcurrent  # type: ignore[import-untyped]
 from roles.split.adapters import Worn
 from roles.split.batching import key_of
 from roles.split.branches import Branches, Outlines
+from roles.split.clean import Watched
 from roles.split.face import Face
 from roles.split.forward import Forward, Outputs
 from roles.split.loop import CALLBACK
@@ -128,18 +129,13 @@ class Coroutine(Standing):
 
     def _count_scheduler_steps(self, view: Any) -> None:
         scheduler = getattr(view, "scheduler", None)
-        if scheduler is None or not hasattr(scheduler, "step"):
-            return
-        original = scheduler.step
+        if scheduler is not None and hasattr(scheduler, "step"):
+            scheduler.step = Watched(scheduler, lambda *_: self.advance(1))
 
-        @functools.wraps(original)  # pipelines look at its signature
-        def step(*args: Any, **kwargs: Any) -> Any:
-            result = original(*args, **kwargs)
-            self._branches.settle()
-            self.step += 1
-            return result
-
-        scheduler.step = step
+    def advance(self, count: int) -> None:
+        """So many steps more are complete."""
+        self._branches.settle()
+        self.step += count
 
     def face(self, name: str, module: Any, cached: bool = False) -> Face:
         """The transformer as the pipeline sees it: calling it waits at the door."""
@@ -154,6 +150,7 @@ class Coroutine(Standing):
             finally:
                 contexts.pop()
 
+        @functools.wraps(module.forward)  # modular pipelines look at its signature
         def forward(*args: Any, **kwargs: Any) -> Any:
             context, fields = contexts[-1] if contexts else (None, {})
             number = self.forwards

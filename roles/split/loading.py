@@ -11,6 +11,7 @@ import torch
 import transformers
 from diffusers import DiffusionPipeline
 
+from roles.split import stages
 from roles.split.attention import set_backend
 from roles.split.classic import ClassicProgram
 from roles.split.compiling import compile_blocks
@@ -20,6 +21,8 @@ from roles.split.exchange import Exchange
 from roles.split.face import StandIn
 from roles.split.fingerprint import fingerprint
 from roles.split.folder import Folder, find
+from roles.split.modular import ModularProgram
+from roles.split.modular_loading import is_modular, modular_pipeline
 from roles.split.program import ModelError, Program, Unsplittable
 from roles.split.sleeper import Part, Sleeper
 from roles.split.tensor import Shares
@@ -76,10 +79,7 @@ def _load(
     device: torch.device,
     speed: Speed | None,
     world: "World | None",
-) -> ClassicProgram:
-    reason = why_not(folder)
-    if reason is not None and "monolithic" not in roles:
-        raise Unsplittable(folder.pipeline, reason)
+) -> ClassicProgram | ModularProgram:
     speed = (speed or Speed(dtype)) if DENOISES & set(roles) else None
     loader = Loader(
         folder,
@@ -88,14 +88,14 @@ def _load(
         speed.quantize if speed else None,
         _shares(speed, device, world),
     )
-    pipeline = _pipeline(folder, roles, loader)
-    if speed is not None:
-        _prepare(pipeline, speed, device, world)
-    program = ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, reason, speed)
+    make = _modular if is_modular(folder) else _classic
+    program = make(folder, roles, loader, speed, world)
     program.sleeper = _sleeper(folder, loader, program, speed)
     program.exchange = Exchange(program.sleeper, loader, speed)
     if world is not None and world.parallel.tiles > 1 and DECODES & set(roles):
-        program.tiles = divide_tiles(_decoders(pipeline), world)
+        if isinstance(program, ModularProgram):
+            raise ModelError(f"--parallel tiles: {folder.pipeline} is modular, and decodes whole")
+        program.tiles = divide_tiles(_decoders(program.pipeline), world)
     return program
 
 
@@ -117,8 +117,46 @@ def _shares(speed: Speed | None, device: torch.device, world: "World | None") ->
     return Shares(world.parallel, world.mesh["tensor"], device, speed)
 
 
+def _classic(
+    folder: Folder,
+    roles: Collection[Role],
+    loader: Loader,
+    speed: Speed | None,
+    world: "World | None",
+) -> ClassicProgram:
+    reason = why_not(folder)
+    _check_roles(folder, roles, reason)
+    pipeline = _pipeline(folder, roles, loader)
+    _prepare(pipeline, speed, loader.device, world)
+    name, digest = _name(folder), fingerprint(folder)
+    return ClassicProgram(pipeline, name, digest, loader.device, reason, speed)
+
+
+def _modular(
+    folder: Folder,
+    roles: Collection[Role],
+    loader: Loader,
+    speed: Speed | None,
+    world: "World | None",
+) -> ModularProgram:
+    pipeline, divided = modular_pipeline(folder, roles, loader)
+    _check_roles(folder, roles, stages.why_not(divided))
+    _prepare(pipeline, speed, loader.device, world)
+    name, digest = _name(folder), fingerprint(folder)
+    return ModularProgram(pipeline, divided, name, digest, loader.device, speed)
+
+
+def _check_roles(folder: Folder, roles: Collection[Role], reason: str | None) -> None:
+    """Raises Unsplittable if the roles are not the whole, and there is a reason against parts."""
+    if reason is not None and "monolithic" not in roles:
+        raise Unsplittable(folder.pipeline, reason)
+
+
 def _sleeper(
-    folder: Folder, loader: Loader, program: ClassicProgram, speed: Speed | None
+    folder: Folder,
+    loader: Loader,
+    program: ClassicProgram | ModularProgram,
+    speed: Speed | None,
 ) -> Sleeper:
     """Of the modules that are real here, each with how to read it again."""
     parts = {
@@ -130,8 +168,13 @@ def _sleeper(
     return Sleeper(parts, loader.device, program.adapters, speed)
 
 
-def _prepare(pipeline: Pipeline, speed: Speed, device: torch.device, world: "World | None") -> None:
-    """The switches of a transformer that has been loaded. Raises ModelError."""
+def _prepare(
+    pipeline: Pipeline, speed: Speed | None, device: torch.device, world: "World | None"
+) -> None:
+    """The switches of a transformer that has been loaded; without `speed` there is none. Raises
+    ModelError."""
+    if speed is None:
+        return
     parts = {
         name: part
         for name, part in pipeline.components.items()

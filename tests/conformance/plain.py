@@ -29,11 +29,15 @@ def made_by(pipeline: Any, arguments: Mapping[str, Any], seed: int) -> Arrays:
         given.setdefault("output_type", "pil")
     torch.manual_seed(seed)  # some draw from the global generator
     output = pipeline(**given)
-    return [each for name in output.keys() for each in _arrays(output[name])]  # noqa: SIM118
+    return arrays([output[name] for name in output.keys()])  # noqa: SIM118
+
+
+def arrays(value: Any) -> Arrays:
+    """All arrays in what a pipeline gave, in order."""
+    return list(_arrays(value))
 
 
 def _arrays(value: Any) -> Iterator[Any]:
-    """All arrays in what a pipeline gave, in order."""
     if isinstance(value, torch.Tensor):
         yield value.float().cpu().numpy()
     elif isinstance(value, (Image.Image, np.ndarray)):
