@@ -25,7 +25,6 @@ def describe(
     why_not: str | None = None,
 ) -> ModelInfo:
     kind = modality(pipeline)
-    media = media_arguments(type(pipeline).__call__)
     fps = fps_of(pipeline, arguments) if kind == "video" else None
     return ModelInfo(
         name=name,
@@ -40,10 +39,7 @@ def describe(
         fps=fps and fps.value,
         fps_from=fps and fps.said_by,
         frames_step=frames_step(pipeline),
-        pictures=[name for name, one in media.items() if one.kind == "picture"],
-        films=[name for name, one in media.items() if one.kind == "film"],
-        sounds=[name for name, one in media.items() if one.kind == "sound"],
-        needs=[name for name, one in media.items() if one.required],
+        **_media(type(pipeline).__call__),
         sample_rate=sample_rate(pipeline) if kind != "image" else None,
     )
 
@@ -74,9 +70,17 @@ def describe_modular(
         fps=fps and fps.value,
         fps_from=fps and fps.said_by,
         frames_step=frames_step(pipeline),
-        pictures=list(picture_arguments(call)),
+        **_media(call),
         sample_rate=sample_rate(pipeline) if kind != "image" else None,
     )
+
+
+def _media(call: Callable[..., Any]) -> dict[str, list[str]]:
+    """The media that it takes, by kind, as ModelInfo has them."""
+    found = media_arguments(call)
+    kinds = {"pictures": "picture", "films": "film", "sounds": "sound"}
+    told = {many: [n for n, x in found.items() if x.kind == kind] for many, kind in kinds.items()}
+    return told | {"needs": [name for name, one in found.items() if one.required]}
 
 
 def _modality_of(made: Collection[str]) -> Literal["image", "video", "audio"]:
