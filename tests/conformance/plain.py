@@ -1,5 +1,6 @@
 """The plain pipeline beside a case: what a user of diffusers calls, and what he gets."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from roles.split.describe import modality
 from tests.support.splitting import Arrays
 
 
@@ -19,12 +21,23 @@ def load(kind: Any, folder: Path, dtype: str) -> Any:
 
 def made_by(pipeline: Any, arguments: Mapping[str, Any], seed: int) -> Arrays:
     """All pictures, frames and sounds that it makes."""
-    output = pipeline(**arguments, generator=torch.Generator("cpu").manual_seed(seed))
-    return [each for name in output.keys() for each in _arrays(output[name])]  # noqa: SIM118
+    known = inspect.signature(type(pipeline).__call__).parameters
+    given = dict(arguments)
+    if "generator" in known:
+        given["generator"] = torch.Generator("cpu").manual_seed(seed)
+    if "output_type" in known and modality(pipeline) != "audio":
+        given.setdefault("output_type", "pil")
+    torch.manual_seed(seed)  # some draw from the global generator
+    output = pipeline(**given)
+    return arrays([output[name] for name in output.keys()])  # noqa: SIM118
+
+
+def arrays(value: Any) -> Arrays:
+    """All arrays in what a pipeline gave, in order."""
+    return list(_arrays(value))
 
 
 def _arrays(value: Any) -> Iterator[Any]:
-    """All arrays in what a pipeline gave, in order."""
     if isinstance(value, torch.Tensor):
         yield value.float().cpu().numpy()
     elif isinstance(value, (Image.Image, np.ndarray)):
