@@ -5,8 +5,28 @@ import pytest
 
 from launch.cli import run
 from launch.cli.models import _bytes
+from roles.split import survey as survey_module
+from roles.split.survey import Survey, survey
 
 DEMO = Path(__file__).parents[2] / "launch" / "demo" / "model"
+
+
+@pytest.fixture(scope="module")
+def found() -> Survey:
+    return survey(DEMO)
+
+
+@pytest.fixture(autouse=True)
+def asked(found: Survey, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What is asked for, of a model that is looked at once."""
+    calls: list[tuple[str, str]] = []
+
+    def once(model: str, dtype: str) -> Survey:
+        calls.append((model, dtype))
+        return found
+
+    monkeypatch.setattr(survey_module, "survey", once)
+    return calls
 
 
 def test_a_person_reads_what_the_model_supports(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,12 +44,15 @@ def test_a_person_reads_what_the_model_supports(capsys: pytest.CaptureFixture[st
     assert "50" in lines["num_inference_steps"]
 
 
-def test_a_program_reads_it_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_program_reads_it_as_json(
+    asked: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["models", str(DEMO), "--json", "--dtype", "bfloat16"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["info"]["pipeline"] == "CogView4Pipeline"
-    assert told["dtype"] == "bfloat16"
-    assert [one["role"] for one in told["components"]] == ["encoder", "decoder", "denoiser"]
+    assert asked == [(str(DEMO), "bfloat16")]
+    assert sorted(one["role"] for one in told["components"]) == ["decoder", "denoiser", "encoder"]
+    assert [one["name"] for one in told["info"]["parameters"]][:2] == ["prompt", "negative_prompt"]
     assert all(crossing["nbytes"] > 0 for crossing in told["crossings"])
 
 
