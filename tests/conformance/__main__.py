@@ -22,6 +22,7 @@ from tests.conformance.suite import absent, cases
 from tests.conformance.verdict import FINDINGS, Judged, Verdict
 
 LIMIT_S = 300.0
+OFTEN = 10
 DECIDING = ("diffusers", "torch", "transformers")
 
 
@@ -36,6 +37,8 @@ def main() -> None:
         found.append((case.name, told.verdict))
         print(f"{number}/{len(chosen)} {line(case.name, told.verdict)}", flush=True)
         _explain(told, options.traces)
+        if options.write and number % OFTEN == 0:
+            results.write(results.merge(old, found))  # so that little is lost with this process
     print(summary([verdict for _, verdict in found], options.checks))
     worse = list(results.worse(old, found))
     for sentence in worse:
