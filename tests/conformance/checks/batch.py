@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 
-from roles.split.batching import Form, Unmergeable, key_of, tensors
+from roles.split.batching import Form, Unmergeable, key_of
 from roles.split.program import Call, TransformerCall
 from roles.split.together import Shared, Together
+from tests.conformance import payloads
 from tests.conformance.subject import SEED, Passage, Subject
 from tests.conformance.verdict import Batch, rounded
 from tests.support.batching import Asked, Denoisers
@@ -129,10 +130,15 @@ def _alone(subject: Subject, call: Call) -> Passage:
 def numbers(subject: Subject, result: Any) -> list[torch.Tensor]:
     if subject.looping == "monolithic":
         return [torch.from_numpy(each.copy()).double() for each in arrays(result)]
-    found = [each for decode in result["decodes"] for each in tensors(decode[1:3])]
-    return [each.double() for each in found if each.is_floating_point()]
+    return payloads.numbers(result)
 
 
 def apart_of(made: list[torch.Tensor], known: list[torch.Tensor]) -> float:
     pairs = list(zip(made, known, strict=True))
-    return max(float((a - b).abs().max() / b.abs().max().clamp_min(1e-12)) for a, b in pairs)
+    return max((_relative(one, other) for one, other in pairs), default=0.0)
+
+
+def _relative(one: torch.Tensor, other: torch.Tensor) -> float:
+    if not other.numel():
+        return 0.0
+    return float((one - other).abs().max() / other.abs().max().clamp_min(1e-12))

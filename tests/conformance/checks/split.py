@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.conformance.payloads import crossing, cut
 from tests.conformance.reasons import reason_of
 from tests.conformance.subject import Passage, Subject
 from tests.conformance.verdict import Split
@@ -43,12 +44,14 @@ def _whole(subject: Subject, dtype: str, why: str) -> Split:
 
 
 def _split(passage: Passage) -> Split:
-    crosses = sorted({name for name, *_ in passage.records["kept"]})
-    crosses += sorted(passage.records.get("media", ()))
-    decodes = passage.result.get("decodes")
-    cut = ", ".join(sorted({f"{name}.decode" for name, *_ in decodes})) if decodes else "latents"
     to_denoiser, to_decoder = passage.sizes
-    return Split("yes", cut=cut, crosses=crosses, to_denoiser=to_denoiser, to_decoder=to_decoder)
+    return Split(
+        "yes",
+        cut=cut(passage.result),
+        crosses=crossing(passage.records),
+        to_denoiser=to_denoiser,
+        to_decoder=to_decoder,
+    )
 
 
 def difference(made: Arrays, known: Arrays) -> str:
