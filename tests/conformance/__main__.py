@@ -17,7 +17,7 @@ import torch
 from tests.conformance import report, results
 from tests.conformance.children import judged
 from tests.conformance.exported import exported
-from tests.conformance.judge import NAMES, judge
+from tests.conformance.judge import CHECKS, NAMES, judge
 from tests.conformance.suite import absent, cases
 from tests.conformance.verdict import FINDINGS, Judged, Verdict
 
@@ -29,8 +29,10 @@ DECIDING = ("diffusers", "torch", "transformers")
 def main() -> None:
     options = _options()
     torch.set_num_threads(1)  # before the first forward, so that there are no threads to fork
-    chosen = [case for case in cases() if _matches(case.name, options.patterns)]
     old, found = results.read(), []
+    chosen = [case for case in cases() if _matches(case.name, options.patterns)]
+    if options.missing:
+        chosen = [case for case in chosen if not _known(old.cases.get(case.name), options.checks)]
     for number, (case, told) in enumerate(
         judged(chosen, partial(judge, checks=options.checks), options.jobs, options.limit), 1
     ):
@@ -62,6 +64,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--limit", type=float, default=LIMIT_S, help="seconds for a case; default: %(default)g"
     )
+    parser.add_argument(
+        "--missing", action="store_true", help=f"only what {results.FILE.name} does not have yet"
+    )
     parser.add_argument("--traces", action="store_true", help="show where it went wrong")
     parser.add_argument(
         "--write",
@@ -76,6 +81,11 @@ def _checks(text: str) -> Sequence[str]:
     if strange := set(asked) - set(NAMES):
         raise argparse.ArgumentTypeError(f"there is no check {', '.join(sorted(strange))}")
     return asked
+
+
+def _known(verdict: Verdict | None, checks: Iterable[str]) -> bool:
+    fields = [field for field, (name, _, _) in CHECKS.items() if name in checks]
+    return verdict is not None and all(getattr(verdict, field) is not None for field in fields)
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
