@@ -8,6 +8,8 @@ from launch.weights import weights_bytes
 from roles.split import survey as survey_module
 from roles.split.program import Call, ModelError
 from roles.split.survey import survey
+from tests.conformance import modular
+from tests.support.image_pipelines import flux
 from tests.support.splitting import drive
 from transfer.messages import Inputs
 from transfer.payload import pack
@@ -73,3 +75,15 @@ def test_what_cannot_be_told_says_why(bare, monkeypatch):
 def test_a_folder_that_is_none_is_one_sentence(tmp_path):
     with pytest.raises(ModelError, match=r"has no model_index\.json"):
         survey(tmp_path)
+
+
+def test_a_modular_pipeline_is_told_of_too(tmp_path):
+    modular.save(modular.of_classic("FluxModularPipeline", flux)(), tmp_path / "model")
+    found = survey(tmp_path / "model")
+    to_denoiser, to_decoder = found.crossings
+    assert found.info.pipeline == "FluxModularPipeline"
+    assert {one.name: one.role for one in found.components}["transformer"] == "denoiser"
+    assert "prompt_embeds" in to_denoiser.names, to_denoiser.why_not
+    assert "latents" in to_decoder.names, to_decoder.why_not
+    assert to_denoiser.nbytes > 0
+    assert to_decoder.nbytes > 0
