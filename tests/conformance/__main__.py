@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,8 +32,9 @@ def main() -> None:
     torch.set_num_threads(1)  # before the first forward, so that there are no threads to fork
     old, found = results.read(), []
     chosen = [case for case in cases() if _matches(case.name, options.patterns)]
-    if options.missing:
-        chosen = [case for case in chosen if not _known(old.cases.get(case.name), options.checks)]
+    if options.only is not None:
+        wanted = ONLY[options.only]
+        chosen = [c for c in chosen if wanted(_findings(old.cases.get(c.name), options.checks))]
     for number, (case, told) in enumerate(
         judged(chosen, partial(judge, checks=options.checks), options.jobs, options.limit), 1
     ):
@@ -65,7 +67,7 @@ def _options() -> argparse.Namespace:
         "--limit", type=float, default=LIMIT_S, help="seconds for a case; default: %(default)g"
     )
     parser.add_argument(
-        "--missing", action="store_true", help=f"only what {results.FILE.name} does not have yet"
+        "--only", choices=ONLY, help=f"what {results.FILE.name} does not have yet, or has as failed"
     )
     parser.add_argument("--traces", action="store_true", help="show where it went wrong")
     parser.add_argument(
@@ -83,9 +85,21 @@ def _checks(text: str) -> Sequence[str]:
     return asked
 
 
-def _known(verdict: Verdict | None, checks: Iterable[str]) -> bool:
+def _findings(verdict: Verdict | None, checks: Iterable[str]) -> list[Any]:
+    """Those of some checks; None where nothing was found yet."""
     fields = [field for field, (name, _, _) in CHECKS.items() if name in checks]
-    return verdict is not None and all(getattr(verdict, field) is not None for field in fields)
+    return [getattr(verdict, field, None) for field in fields]
+
+
+def _is_new(findings: Iterable[Any]) -> bool:
+    return None in findings
+
+
+def _has_failed(findings: Iterable[Any]) -> bool:
+    return any(each is not None and each.holds == "no" for each in findings)
+
+
+ONLY = {"new": _is_new, "failed": _has_failed}
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
