@@ -7,8 +7,8 @@ import torch
 
 from tests.conformance import results
 from tests.conformance.checks import split
-from tests.conformance.subject import Subject
 from tests.conformance.sample import SAMPLE
+from tests.conformance.subject import Subject
 from tests.conformance.suite import absent, cases
 
 MOST = 25
