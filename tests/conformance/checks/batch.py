@@ -59,7 +59,7 @@ def _together(subject: Subject, words: dict[str, str]) -> Batch:
             raise
         return Batch("none", "together they are not what they are alone, so each runs alone")
     if not noting.shared:
-        return Batch("none", noting.why or "their calls differ")
+        return Batch("none", noting.why or "its loop is too short here for two to meet in it")
     alone = [subject.passage(), _alone(subject, calls[1])]
     apart = max(
         apart_of(numbers(subject, each.denoising.result()), numbers(subject, one.result))
@@ -109,8 +109,10 @@ class Noting(Together):
         """Why this call cannot share with what the other request waits for."""
         pending = [each.denoising.pending for each in self._asked]
         others = [other for calls in pending if call not in calls for other in calls]
-        if others and not self.why and key_of(call) != key_of(others[0]):
-            self.why = why_apart(call, others[0])
+        if others and not self.why:
+            key = key_of(call)
+            if key is None or key != key_of(others[0]):
+                self.why = why_apart(call, others[0])
 
 
 def why_apart(one: TransformerCall, other: TransformerCall) -> str:
