@@ -12,6 +12,9 @@ from PIL import Image
 from roles.split.describe import modality
 from tests.support.splitting import Arrays
 
+SOUNDS = ("audio", "audios")
+FILMS = 5  # dimensions: [films, frames, height, width, channels]
+
 
 def load(kind: Any, folder: Path, dtype: str) -> Any:
     pipeline = kind.from_pretrained(folder, dtype=getattr(torch, dtype))
@@ -29,7 +32,16 @@ def made_by(pipeline: Any, arguments: Mapping[str, Any], seed: int) -> Arrays:
         given.setdefault("output_type", "pil")
     torch.manual_seed(seed)  # some draw from the global generator
     output = pipeline(**given)
-    return arrays([output[name] for name in output.keys()])  # noqa: SIM118
+    return arrays([_samples(name, output[name]) for name in output.keys()])  # noqa: SIM118
+
+
+def _samples(name: str, value: Any) -> Any:
+    """A batch of sounds, or of films as one array, as the samples and the frames that are in it."""
+    if name in SOUNDS and getattr(value, "ndim", 0) > 2:
+        return list(value)
+    if getattr(value, "ndim", 0) == FILMS:
+        return [frame for film in value for frame in film]
+    return value
 
 
 def arrays(value: Any) -> Arrays:
