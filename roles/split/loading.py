@@ -61,15 +61,18 @@ def load(
         raise ModelError(f"{os.fspath(model)} cannot be read: {brief(error)}") from error
 
 
-def outline(folder: Folder, dtype: DType = "auto") -> ClassicProgram:
+def outline(folder: Folder, dtype: DType = "auto") -> ClassicProgram | ModularProgram:
     """The pipeline without any weights, for what can be told from its configs. Raises ModelError.
 
     A model that cannot be split has one too.
     """
     _quiet()
     device = torch.device("cpu")
-    pipeline = _pipeline(folder, (), Loader(folder, dtype, device))
-    return ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, why_not(folder))
+    loader, name, digest = Loader(folder, dtype, device), _name(folder), fingerprint(folder)
+    if is_modular(folder):
+        return ModularProgram(*modular_pipeline(folder, (), loader), name, digest, device)
+    pipeline = _pipeline(folder, (), loader)
+    return ClassicProgram(pipeline, name, digest, device, why_not(folder))
 
 
 def _load(
