@@ -1,6 +1,5 @@
 """A model folder, or a hub id, to a `Program` for some roles."""
 
-import inspect
 import os
 from collections.abc import Collection
 from functools import partial
@@ -20,13 +19,17 @@ from roles.split.exchange import Exchange
 from roles.split.face import StandIn
 from roles.split.fingerprint import fingerprint
 from roles.split.folder import Folder, find
+from roles.split.given import media_arguments
 from roles.split.program import ModelError, Program, Unsplittable
 from roles.split.sleeper import Part, Sleeper
-from roles.split.view import Pipeline
+from roles.split.view import Pipeline, inner_pipelines
 from transfer.messages import DENOISES, Role, Speed
 
 if TYPE_CHECKING:
     from roles.world import World
+
+
+_SEVERAL = "it is made of several pipelines"
 
 
 def load(
@@ -70,6 +73,10 @@ def _load(
     speed = (speed or Speed(dtype)) if DENOISES & set(roles) else None
     loader = Loader(folder, dtype, device, speed.quantize if speed else None)
     pipeline = _pipeline(folder, roles, loader)
+    if reason is None and inner_pipelines(pipeline):
+        reason = _SEVERAL
+    if reason is not None and "monolithic" not in roles:
+        raise Unsplittable(folder.pipeline, reason)
     if speed is not None:
         _prepare(pipeline, speed, device, world)
     program = ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, reason, speed)
@@ -112,7 +119,7 @@ def why_not(folder: Folder) -> str | None:
         part_of(entry.name) for entry in folder.components if is_module(component_class(entry))
     }
     if pipeline_class(folder)._load_connected_pipes:
-        return "it is made of several pipelines"
+        return _SEVERAL
     if "denoiser" not in parts:
         return "it has no transformer or UNet"
     if "decoder" not in parts:
@@ -162,9 +169,8 @@ def _real_parts(kind: type[DiffusionPipeline], roles: Collection[Role]) -> set[s
 
 
 def takes_images(kind: type[DiffusionPipeline]) -> bool:
-    """Whether a pipeline's requests may bring pictures that its VAE encodes."""
-    named = inspect.signature(kind.__call__).parameters
-    return bool(named.keys() & {"image", "images", "video", "mask_image", "control_image"})
+    """Whether a pipeline's requests may bring pictures or films that its VAE encodes."""
+    return any(one.kind != "sound" for one in media_arguments(kind.__call__).values())
 
 
 def _name(folder: Folder) -> str:
