@@ -25,6 +25,7 @@ _TOKENS = 128  # of pictures
 def writer() -> hf.PreTrainedModel:
     words = {
         "vocab_size": VOCABULARY,
+        "pad_token_id": 0,
         "hidden_size": 32,
         "intermediate_size": 32,
         "num_hidden_layers": 1,

@@ -32,7 +32,7 @@ def hidream() -> Any:
         text_encoder_4=language_model(hf.LlamaConfig, hf.LlamaForCausalLM),
         tokenizer_4=byte_tokenizer(128),
         transformer=HiDreamImageTransformer2DModel(
-            patch_size=2,
+            patch_size=8,
             in_channels=4,
             out_channels=4,
             num_layers=1,
@@ -44,7 +44,7 @@ def hidream() -> Any:
             num_routed_experts=4,
             num_activated_experts=2,
             axes_dims_rope=(4, 2, 2),
-            max_resolution=(32, 32),
+            max_resolution=(128, 128),
             llama_layers=(0, 1),
             force_inference_output=True,
         ),
