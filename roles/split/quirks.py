@@ -17,6 +17,13 @@ def poses(component: str, beside: Collection[str]) -> bool:
     return UNPOSED.get(component) not in beside
 
 
+# ---------------------------------------------------------------- pictures, by class of pipeline
+
+# Arguments that are a list even of one picture, although they are annotated as if one would do:
+#   it asks for the length of what it gets.
+LISTED = {("GlmImagePipeline", "image")}
+
+
 # ---------------------------------------------------------------- batching, by class
 
 # Models whose forwards run alone.

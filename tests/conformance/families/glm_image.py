@@ -84,5 +84,5 @@ def glm_image() -> Any:
 
 CASES = [
     Case("GlmImagePipeline", "text to image", glm_image, lambda: TEXT),
-    Case("GlmImagePipeline", "edit", glm_image, lambda: {**TEXT, "image": picture()}),
+    Case("GlmImagePipeline", "edit", glm_image, lambda: {**TEXT, "image": [picture()]}),
 ]

@@ -87,7 +87,7 @@ def qwenimage21() -> Any:
         base_dim=4,
         decoder_base_dim=4,
         z_dim=4,
-        dim_mult=[1, 1, 1, 1, 2],
+        dim_mult=[1, 1, 1, 1, 1],
         num_res_blocks=1,
         temperal_downsample=[False, True, True, True],
         **_STATISTICS,
