@@ -43,7 +43,7 @@ _STATISTICS = {"latents_mean": [0.1, 0.2, 0.0, -0.1], "latents_std": [1.0, 1.5, 
 def vae(halvings: int = 3, **config: Any) -> AutoencoderKLQwenImage:
     """Factor 2 for each halving, four latent channels."""
     return AutoencoderKLQwenImage(
-        base_dim=4,
+        base_dim=4 if halvings < 5 else 2,
         z_dim=4,
         dim_mult=[1] * halvings + [2],
         num_res_blocks=1,
