@@ -52,7 +52,7 @@ def media_arguments(call: Callable[..., Any]) -> dict[str, MediaArgument]:
     found = {}
     for name, parameter in named.items():
         if kind := _kind(parameter, films):
-            listed = _annotation(parameter).lower().startswith("list[") or (owner, name) in LISTED
+            listed = _annotation(parameter).lower().startswith("list[") or owner in LISTED
             several = kind != "film" and listed
             found[name] = MediaArgument(kind, parameter.default is parameter.empty, several)
     return found

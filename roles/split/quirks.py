@@ -19,9 +19,10 @@ def poses(component: str, beside: Collection[str]) -> bool:
 
 # ---------------------------------------------------------------- pictures, by class of pipeline
 
-# Arguments that are a list even of one picture, although they are annotated as if one would do:
-#   it asks for the length of what it gets.
-LISTED = {("GlmImagePipeline", "image")}
+# Pipelines whose pictures are a list even when there is one, against their annotations.
+LISTED = {
+    "GlmImagePipeline": "it asks for the length of what it is given",
+}
 
 
 # ---------------------------------------------------------------- batching, by class
