@@ -12,7 +12,6 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from roles.split.program import BadInput, Call
-from roles.split.quirks import LISTED
 
 Kind = Literal["picture", "film", "sound"]
 
@@ -48,12 +47,10 @@ def media_arguments(call: Callable[..., Any]) -> dict[str, MediaArgument]:
     """Those of a pipeline's `__call__`, told by their names and annotations."""
     named = inspect.signature(call).parameters
     films = any(_kind(each, False) == "film" for each in named.values())
-    owner = getattr(call, "__qualname__", "").partition(".")[0]
     found = {}
     for name, parameter in named.items():
         if kind := _kind(parameter, films):
-            listed = _annotation(parameter).lower().startswith("list[") or owner in LISTED
-            several = kind != "film" and listed
+            several = kind != "film" and _annotation(parameter).lower().startswith("list[")
             found[name] = MediaArgument(kind, parameter.default is parameter.empty, several)
     return found
 

@@ -17,14 +17,6 @@ def poses(component: str, beside: Collection[str]) -> bool:
     return UNPOSED.get(component) not in beside
 
 
-# ---------------------------------------------------------------- pictures, by class of pipeline
-
-# Pipelines whose pictures are a list even when there is one, against their annotations.
-LISTED = {
-    "GlmImagePipeline": "it asks for the length of what it is given",
-}
-
-
 # ---------------------------------------------------------------- batching, by class
 
 # Models whose forwards run alone.
