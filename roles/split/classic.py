@@ -33,7 +33,7 @@ from roles.split.face import Face, StandIn
 from roles.split.fast import Fast
 from roles.split.generation import Generation, Generator
 from roles.split.generators import generators
-from roles.split.outputs import samples
+from roles.split.outputs import samples, writes_texts
 from roles.split.preview import Seen, Shadow
 from roles.split.program import Call, NoPreview, Unsplittable
 from roles.split.quirks import ONE_BY_ONE
@@ -49,7 +49,7 @@ from roles.split.snapshot import Snapshots
 from roles.split.sparing import Sparing
 from roles.split.surroundings import Surroundings
 from roles.split.tiles import Tiles
-from roles.split.view import Pipeline, make_view, schedulers
+from roles.split.view import Pipeline, make_view, replaced, schedulers
 from transfer.messages import ModelInfo, Speed, StepCache
 from transfer.speed import told
 
@@ -75,7 +75,9 @@ class ClassicProgram:
         self.pipeline = pipeline
         self.device = device
         self.encodings: Encodings | None = None
-        self._signature = inspect.signature(type(pipeline).__call__).parameters
+        self._signature = dict(inspect.signature(type(pipeline).__call__).parameters)
+        if writes_texts(type(pipeline)):
+            del self._signature["output_type"]  # pictures are not asked of it
         self._arguments = inputs.arguments(type(pipeline).__call__)
         self._media = given.media_arguments(type(pipeline).__call__)
         self._modules = {
@@ -111,8 +113,7 @@ class ClassicProgram:
     def with_parts(self, parts: Mapping[str, Any]) -> "ClassicProgram":
         """The same program with some components in the place of its own."""
         other = copy.copy(self)
-        other.pipeline = copy.copy(self.pipeline)
-        other.pipeline.__dict__.update(parts)
+        other.pipeline = replaced(self.pipeline, parts)
         other._modules = {**self._modules, **parts}
         other._dtypes = {name: _dtype(module) for name, module in other._real().items()}
         return other

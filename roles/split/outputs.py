@@ -1,5 +1,6 @@
 """A pipeline's output as samples: what its fields are called says what they are."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,6 +30,12 @@ class Made(dict[str, Any]):
 
 class NothingMade(RuntimeError):
     """The pipeline ended well, and returned nothing."""
+
+
+def writes_texts(kind: type) -> bool:
+    """Whether a pipeline class makes texts, of which its `output_type` says in what form."""
+    known = inspect.signature(kind.__call__).parameters.get("output_type")
+    return known is not None and known.default == "text"
 
 
 def samples(output: Any, params: dict[str, Any], fps: Fps, rate: int | None) -> list[Sample]:
