@@ -12,7 +12,7 @@ from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, Multilingual
 
 from tests.conformance.case import Absent
 from tests.conformance.parts.fitting import Parts, case
-from tests.conformance.parts.latent_diffusion import clip_pictures, clip_vision
+from tests.conformance.parts.latent_diffusion import awake, clip_pictures, clip_vision
 from tests.conformance.parts.samples import mask, picture
 from tests.support.model_parts import SD_BETAS, byte_tokenizer, clip, clip_tokenizer, t5, unet
 
@@ -119,13 +119,13 @@ def third() -> Parts:
         time_embedding_dim=4,
         groups=2,
         attention_head_dim=4,
-        layers_per_block=1,
+        layers_per_block=3,
         block_out_channels=(32, 64),
         cross_attention_dim=4,
         encoder_hid_dim=32,
     )
     return {
-        "unet": model,
+        "unet": awake(model),
         "scheduler": DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
         "movq": movq(),
         "text_encoder": t5(),
