@@ -29,11 +29,11 @@ from roles.split.describe import describe
 from roles.split.door import Coroutine
 from roles.split.encodings import Encodings
 from roles.split.exchange import Exchange
-from roles.split.face import Face, StandIn
+from roles.split.face import Face, NotHere, StandIn
 from roles.split.fast import Fast
 from roles.split.generation import Generation, Generator
 from roles.split.generators import generators
-from roles.split.outputs import samples
+from roles.split.outputs import output_type, samples
 from roles.split.preview import Seen, Shadow
 from roles.split.program import BadInput, Call, NoPreview, Unsplittable
 from roles.split.quirks import ONE_BY_ONE
@@ -277,8 +277,11 @@ class ClassicProgram:
             return self._stand_in(name, module, stops)
         if isinstance(module, StandIn) or not hasattr(module, "encode"):
             return self._stand_in(name, module, {"decode": _reached})
-        encode = recorder.watch_latents(name, module.encode)
-        return Face(module, {"encode": encode, "decode": _reached})
+        answers: dict[str, Any] = {"encode": recorder.watch_latents(name, "encode", module.encode)}
+        for part, child in module.named_children():
+            kept = recorder.watch_latents(name, part, child)
+            answers[part] = Face(child, {"__call__": kept, "forward": kept})
+        return Face(module, answers | {"decode": _reached})
 
     def _denoiser_face(
         self, name: str, module: Any, door: Coroutine | Shadow, replay: Replay, boundary: Boundary
@@ -335,6 +338,10 @@ class ClassicProgram:
             view(**arguments)
         except Reached:
             pass
+        except NotHere as error:
+            if not boundary.decodes:
+                reason = "it encodes once its denoiser has begun"
+                raise Unsplittable(self.info.pipeline, reason) from error
         except Exception:
             if not boundary.decodes:
                 raise
@@ -374,8 +381,8 @@ class ClassicProgram:
     ) -> dict[str, Any]:
         """The arguments that are ours, as far as the pipeline has them."""
         extras: dict[str, Any] = {"generator": generator}
-        if self.info.modality != "audio":
-            extras["output_type"] = "pil"
+        if self.info.modality != "audio" and (shown := output_type(self.pipeline)):
+            extras["output_type"] = shown
         if coroutine is not None:
             extras["callback_on_step_end"] = coroutine.count
         return {name: value for name, value in extras.items() if name in self._signature}

@@ -34,7 +34,7 @@ _DECODER = re.compile(
     r"vae|vqgan|movq|vqvae|vq_model|vocoder|safety_checker|sound_tokenizer|latent_upsampler"
 )
 _DENOISER = re.compile(
-    r"(unconditional_)?transformer|unet|controlnet|dit|denoiser|motion_adapter|adapter|bridge"
+    r"(unconditional_)?transformer|(\w+_)?unet|controlnet|dit|denoiser|motion_adapter|bridge"
     r"|(prior|decoder|language_model)$"
 )
 
@@ -66,7 +66,7 @@ class Loader:
             if not (weights_in(path) if elsewhere else self.folder.weights(entry)):
                 raise FileNotFoundError("there is no safetensors file")
             options = self._options(kind) | self._quantized(kind, entry)
-            return kind.from_pretrained(path, **options).to(self.device).eval()
+            return kind.from_pretrained(str(path), **options).to(self.device).eval()
 
     def stand_in(self, entry: ComponentEntry) -> Any:
         """The component without its weights. What is no module has none and is loaded."""
@@ -111,6 +111,9 @@ class Loader:
             if dtype == torch.float16:
                 keep += _kept(kind, "_keep_in_fp32_modules")
             return skeleton.build(lambda: kind(config), dtype, keep)
+        if not hasattr(kind, "load_config"):  # several of a kind, each in a folder of its own
+            several = kind.from_pretrained(str(path), **self._options(kind))
+            return skeleton.hollow_copy(several).eval()
         config = kind.load_config(path)
         dtype = torch.float32 if self.dtype == "auto" else getattr(torch, self.dtype)
         keep = _kept(kind, "_keep_in_fp32_modules")

@@ -1,6 +1,5 @@
 """A model folder, or a hub id, to a `Program` for some roles."""
 
-import inspect
 import os
 from collections.abc import Collection
 from functools import partial
@@ -20,6 +19,7 @@ from roles.split.exchange import Exchange
 from roles.split.face import StandIn
 from roles.split.fingerprint import fingerprint
 from roles.split.folder import Folder, find
+from roles.split.given import media_arguments
 from roles.split.program import ModelError, Program, Unsplittable
 from roles.split.sleeper import Part, Sleeper
 from roles.split.view import Pipeline
@@ -162,9 +162,8 @@ def _real_parts(kind: type[DiffusionPipeline], roles: Collection[Role]) -> set[s
 
 
 def takes_images(kind: type[DiffusionPipeline]) -> bool:
-    """Whether a pipeline's requests may bring pictures that its VAE encodes."""
-    named = inspect.signature(kind.__call__).parameters
-    return bool(named.keys() & {"image", "images", "video", "mask_image", "control_image"})
+    """Whether a pipeline's requests may bring pictures or films that its VAE encodes."""
+    return any(one.kind != "sound" for one in media_arguments(kind.__call__).values())
 
 
 def _name(folder: Folder) -> str:

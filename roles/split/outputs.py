@@ -1,5 +1,6 @@
 """A pipeline's output as samples: what its fields are called says what they are."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,18 @@ _ACTIONS = ("actions", "action")
 _MADE = {*_PICTURES, *_VIDEOS, *_SOUNDS, *_ONE_SOUND, *_ACTIONS}
 _PLAIN = (bool, int, float, str)
 _MOST_VALUES = 1 << 16  # in a tree of plain values
+
+
+def output_type(pipeline: Any) -> str | None:
+    """What pictures and films are asked for as; None where the pipeline decides: what predicts
+    numbers, such as depths or embeddings, has a processor that makes no pictures of them, and
+    refuses to."""
+    known = inspect.signature(type(pipeline).__call__).parameters.get("output_type")
+    processor = getattr(pipeline, "image_processor", None)
+    numbers = processor is not None and not hasattr(processor, "numpy_to_pil")
+    if known is None or (known.default != "pil" and numbers):
+        return None
+    return "pil"
 
 
 class NothingMade(RuntimeError):

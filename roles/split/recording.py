@@ -46,11 +46,12 @@ class Recorder:
 
         return Watched(encoder, compute, generate)
 
-    def watch_latents(self, name: str, encode: Any) -> Any:
-        """The `encode` of a VAE."""
+    def watch_latents(self, name: str, part: str, encode: Any) -> Any:
+        """The `encode` of a VAE, or one of its modules that a pipeline calls by itself, such as the
+        quantizer."""
 
         def keep(*args: Any, **kwargs: Any) -> Any:
-            return self._component(f"{name}.encode", encode, args, kwargs)
+            return self._component(f"{name}.{part}", encode, args, kwargs)
 
         return keep
 
