@@ -63,8 +63,14 @@ class Given:
 
     def __init__(self, decodes: list[Decode], generator: torch.Generator, sparing: Sparing) -> None:
         self._waiting = list(decodes)
+        self._given = len(decodes)
         self._generator = generator
         self._sparing = sparing
+
+    @property
+    def begun(self) -> bool:
+        """Whether the pipeline has come to where it decodes."""
+        return self._given > len(self._waiting)
 
     def decode(self, name: str, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The `decode` of a decoder's face: the real one, on what the denoiser made."""

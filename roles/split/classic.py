@@ -44,6 +44,7 @@ from roles.split.recollection import Recollection
 from roles.split.recording import Recorder, own_methods
 from roles.split.refusals import bad_input
 from roles.split.replay import Replay, hollow
+from roles.split.skipping import NotSkipped
 from roles.split.sleeper import Sleeper
 from roles.split.snapshot import Snapshots
 from roles.split.sparing import Sparing
@@ -153,6 +154,7 @@ class ClassicProgram:
             coroutine.watch(view, boundary.check_forward)
             self._run_to(boundary, view, params | self._extras(generator, coroutine))
             made = {"decodes": boundary.decodes, "kept": kept, **given.carried(call)}
+            made["forms"] = coroutine.forms
             return made | {"speed": speed} if speed else made
 
         def preview(seen: Seen) -> dict[str, Any]:
@@ -166,12 +168,10 @@ class ClassicProgram:
         call = given.with_media(call, payload)
         try:
             return self._decode(call, payload, self._skip)
-        except UnboundLocalError:
-            if self._skip == "zeros":
-                raise
-            # what follows the loop reads a variable of the loop's body
+        except NotSkipped:
+            made = self._decode(call, payload, "zeros")
             self._skip = "zeros"
-            return self._decode(call, payload, self._skip)
+            return made
 
     def generate(self, call: Call) -> Coroutine:
         params, generator, randomness = self._begin(call)
@@ -296,11 +296,11 @@ class ClassicProgram:
         return face
 
     def _decoder_face(
-        self, name: str, module: Any, replay: Replay, decodes: Given, skip: str
+        self, name: str, module: Any, replay: Replay, decodes: Given, zeros: skipping.Zeros | None
     ) -> Face:
         answers = replay.of(name)
-        if part_of(name) == "denoiser" and skip == "zeros":
-            return self._stand_in(name, module, {"__call__": skipping.zeros})
+        if part_of(name) == "denoiser" and zeros is not None:
+            return self._stand_in(name, module, {"__call__": zeros})
         if part_of(name) != "decoder":
             return self._stand_in(name, module, answers)
         decode = {"decode": lambda *args, **kw: decodes.decode(name, module, args, kw)}
@@ -311,8 +311,9 @@ class ClassicProgram:
         sparing = Sparing(call.request, call.inputs.exact)
         replay = Replay(payload["kept"], generator)
         decodes = Given(payload["decodes"], generator, sparing)
+        zeros = skipping.Zeros(payload.get("forms")) if skip == "zeros" else None
         faces = {
-            name: self._decoder_face(name, module, replay, decodes, skip)
+            name: self._decoder_face(name, module, replay, decodes, zeros)
             for name, module in self._modules.items()
         }
         view = self._replaying(make_view(self.pipeline, faces), replay)
@@ -325,6 +326,10 @@ class ClassicProgram:
         try:
             with randomness.in_place():
                 output = view(**params, **self._extras(generator))
+        except Exception as error:
+            if skip != "zeros" and (not decodes.begun or isinstance(error, UnboundLocalError)):
+                raise NotSkipped from error
+            raise
         finally:
             self._settle()
         decodes.finish()

@@ -4,9 +4,11 @@ import pytest
 import torch
 from diffusers import AnimateDiffSparseControlNetPipeline, StableDiffusionPipeline
 
+from roles.split import skipping
 from roles.split.boundary import Boundary
 from roles.split.components import part_of
 from roles.split.face import NotHere
+from roles.split.forward import Outputs
 from roles.split.loading import takes_images
 from roles.split.program import Unsplittable
 from roles.split.randomness import GlobalRandomness
@@ -14,6 +16,9 @@ from roles.split.reading import Reading
 from roles.split.recollection import Recollection
 from roles.split.recording import Recorder
 from roles.split.replay import Replay
+from roles.split.skipping import Zeros
+from tests.support.pipelines import PARAMS
+from tests.support.splitting import arrays, call, same, through_roles
 
 
 def boundary() -> Boundary:
@@ -56,3 +61,47 @@ def test_a_module_of_the_vae_that_is_called_by_itself_is_kept_and_replayed(progr
     assert face.quant_conv.weight is whole.pipeline.vae.quant_conv.weight
     assert [name for name, *_ in recorder.kept] == ["vae.quant_conv"]
     assert Replay(recorder.kept, generator).of("vae")["quant_conv"](moments) is given
+
+
+def test_a_loop_that_is_run_with_zeros_has_them_in_the_forms_of_the_denoiser():
+    outputs = Outputs()
+    outputs.note(0, [torch.ones(1, 2), torch.ones(3)])  # a ControlNet's
+    outputs.note(1, (torch.ones(1, 4, 2, 2),))
+    forward = Zeros(outputs.tree())
+    assert [each.tolist() for each in forward("anything")] == [[[0.0, 0.0]], [0.0] * 3]
+    assert forward(sample=torch.ones(5))[0].shape == (1, 4, 2, 2)
+    assert forward(sample=torch.ones(5)).sample.tolist() == [0.0] * 5  # one more than there were
+
+
+@pytest.mark.parametrize("error", [ValueError("no timesteps"), UnboundLocalError("noise_pred")])
+def test_a_loop_that_cannot_be_left_out_is_run_with_zeros(error, program, monkeypatch):
+    """What is before it reads the timesteps, or what is after it a variable of its body."""
+    roles = [program("sd15", role) for role in ("encoder", "denoiser", "decoder")]
+    decoder, request = roles[2], call(PARAMS["sd15"])
+    known = arrays(through_roles(*roles, request))
+
+    monkeypatch.setattr(decoder, "_skip", "empty")
+    monkeypatch.setattr(skipping, "empty_schedule", lambda scheduler: _broken(scheduler, error))
+    assert same(arrays(through_roles(*roles, request)), known)
+    assert decoder._skip == "zeros"
+
+
+def _broken(scheduler, error):
+    def set_timesteps(*args, **kwargs):
+        raise error
+
+    scheduler.set_timesteps = set_timesteps
+
+
+def test_what_a_pipeline_does_to_a_list_that_it_was_given_stays_with_it():
+    """A T2I adapter's features are doubled for guidance, in the list that the adapter gave."""
+    generator = torch.Generator()
+    memory = Recollection(None, Reading({}), GlobalRandomness(0, torch.device("cpu")))
+    recorder = Recorder(generator, memory)
+    adapter = recorder.watch("adapter", torch.nn.Identity())
+    first = adapter([torch.ones(1)])
+    first[0] = None
+    for _ in range(2):
+        replayed = Replay(recorder.kept, generator).of("adapter")["__call__"]()
+        assert replayed[0].tolist() == [1.0]
+        replayed[0] = None
