@@ -35,7 +35,7 @@ _DECODER = re.compile(
 )
 _DENOISER = re.compile(
     r"(unconditional_)?transformer|(\w+_)?unet|controlnet|dit|denoiser|motion_adapter|bridge"
-    r"|(prior|decoder|language_model)$"
+    r"|(prior_)?(prior|decoder|language_model)$"
 )
 
 

@@ -8,6 +8,8 @@ request's state on self: no two requests ever run on one view.
 import copy
 from typing import Any
 
+from diffusers import DiffusionPipeline
+
 Pipeline = Any  # diffusers.DiffusionPipeline, whose methods are not typed
 
 
@@ -18,7 +20,18 @@ def make_view(pipeline: Pipeline, faces: dict[str, Any]) -> Pipeline:
     # past __setattr__, which would write the faces' class names into the shared config
     view.__dict__.update(own | faces)
     view.__dict__["_progress_bar_config"] = {"disable": True}
+    for name, inner in vars(pipeline).items():
+        if isinstance(inner, DiffusionPipeline):
+            view.__dict__[name] = _inner_view(pipeline, view, inner)
     return view
+
+
+def _inner_view(pipeline: Pipeline, view: Pipeline, inner: Pipeline) -> Pipeline:
+    """Of a pipeline that another one runs, with its components: it sees what that one's view
+    sees of them."""
+    seen = {id(part): getattr(view, name) for name, part in pipeline.components.items()}
+    components = inner.components.items()
+    return make_view(inner, {name: seen[id(part)] for name, part in components if id(part) in seen})
 
 
 def schedulers(pipeline: Pipeline) -> list[tuple[str, Any]]:
