@@ -29,11 +29,12 @@ PAINT = {**BOTH, "image": picture(0, 64), "mask_image": mask(64)}
 TEXT = {"prompt": "a cat", "negative_prompt": "a dog", "num_inference_steps": 3}
 
 
-def movq() -> VQModel:
+def movq(halved: int = 1) -> VQModel:
+    """`halved`: how many times a side is, in the latents."""
     return VQModel(
-        block_out_channels=(32, 64),
-        down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
-        up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
+        block_out_channels=(32,) * halved + (64,),
+        down_block_types=("DownEncoderBlock2D",) * halved + ("AttnDownEncoderBlock2D",),
+        up_block_types=("AttnUpDecoderBlock2D",) + ("UpDecoderBlock2D",) * halved,
         latent_channels=4,
         norm_num_groups=8,
         norm_type="spatial",
@@ -127,7 +128,7 @@ def third() -> Parts:
     return {
         "unet": awake(model),
         "scheduler": DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
-        "movq": movq(),
+        "movq": movq(halved=3),
         "text_encoder": t5(),
         "tokenizer": byte_tokenizer(128),
     }

@@ -8,7 +8,7 @@ from tests.conformance.case import Absent
 from tests.conformance.parts.fitting import Parts, case
 from tests.conformance.parts.latent_diffusion import clip_pictures, clip_vision, sd
 from tests.conformance.parts.samples import picture
-from tests.support.model_parts import SD_BETAS, clip_tokenizer, vae
+from tests.support.model_parts import SD_BETAS, clip_tokenizer
 
 TEXT = {
     "prompt": "a cat",
@@ -24,11 +24,6 @@ def cycle() -> Parts:
     """Its last step has to have a variance."""
     scheduler = DDIMScheduler(clip_sample=False, set_alpha_to_one=False, **SD_BETAS)
     return {**sd(), "scheduler": scheduler}
-
-
-def ldm3d() -> Parts:
-    """Its VAE decodes a picture and its depth."""
-    return {**sd(), "vae": vae(in_channels=6, out_channels=6)}
 
 
 def parallel() -> Parts:
@@ -92,13 +87,12 @@ CASES = [
         gligen_pictures,
         {**TEXT, **BOXES, "gligen_images": [picture()]},
     ),
-    case("StableDiffusionLDM3DPipeline", "text to image and depth", ldm3d, TEXT),
     case("StableDiffusionModelEditingPipeline", "text to image", sd, TEXT),
     case(
         "StableDiffusionPanoramaPipeline",
         "text to image",
         sd,
-        {**TEXT, "width": 544, "height": 512, "num_inference_steps": 1},
+        {**TEXT, "width": 576},
     ),
     case(
         "StableDiffusionParadigmsPipeline",
@@ -110,6 +104,12 @@ CASES = [
 ]
 
 ABSENT = [
+    Absent(
+        "StableDiffusionLDM3DPipeline",
+        "diffusers 0.42.1 makes no pictures of its depths with the pinned Pillow: "
+        'Image.fromarray(depth, mode="I;16") of its VaeImageProcessorLDM3D raises "Invalid mode '
+        'for data type", for the depths are uint8',
+    ),
     Absent(
         "StableDiffusionDiffEditPipeline",
         "it wants image_latents, which its own invert() makes: no request brings tensors",

@@ -66,7 +66,7 @@ def karras() -> Any:
 def dance() -> Parts:
     model = UNet1DModel(
         block_out_channels=(32, 32, 64),
-        extra_in_channels=16,
+        extra_in_channels=64,
         sample_size=512,
         sample_rate=16_000,
         in_channels=2,
