@@ -50,9 +50,14 @@ def media_arguments(call: Callable[..., Any]) -> dict[str, MediaArgument]:
     found = {}
     for name, parameter in named.items():
         if kind := _kind(parameter, films):
-            several = kind != "film" and _annotation(parameter).lower().startswith("list[")
+            several = kind != "film" and _several(name, _annotation(parameter).lower())
             found[name] = MediaArgument(kind, parameter.default is parameter.empty, several)
     return found
+
+
+def _several(name: str, annotation: str) -> bool:
+    """A list, or, of what is called `images`, that or a single one: a list of one is both."""
+    return annotation.startswith("list[") or (name.endswith("images") and "list[" in annotation)
 
 
 def _kind(parameter: inspect.Parameter, films: bool) -> Kind | None:
