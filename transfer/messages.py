@@ -25,6 +25,7 @@ Shelf = Role | Literal["checkpoint"]
 """What is kept in an outbox: the payload that a role made, or a checkpoint of its work."""
 SPLIT_ROUTE: tuple[Role, ...] = ("encoder", "denoiser", "decoder")
 DENOISES: frozenset[Role] = frozenset({"denoiser", "monolithic"})  # runs the transformer
+DECODES: frozenset[Role] = frozenset({"decoder", "monolithic"})  # runs the VAE's decoder
 
 Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
@@ -178,7 +179,7 @@ class Media(Record, frozen=True):
     media channel at `endpoint`, or on the same host as `local` says, then released), or, if
     `store_key` is set, in the media store.
 
-    `decoded_in`: the decoder had not the memory to decode it in one; tiles change pixels. `seed`:
+    `decoded_in`: not in one, for want of memory or to share it out; tiles change pixels. `seed`:
     what it was made with.
     """
 

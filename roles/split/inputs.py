@@ -101,6 +101,14 @@ def accept(known: Mapping[str, Argument], params: Mapping[str, Any]) -> dict[str
     return given
 
 
+def check_sizes(params: Mapping[str, Any], multiple: int) -> None:
+    """Raises BadInput(param="size") for sides that the model cannot make."""
+    for side in ("height", "width"):
+        if params.get(side) and params[side] % multiple:
+            words = f"{side} must be a multiple of {multiple} with this model, not {params[side]}"
+            raise BadInput(words, "size")
+
+
 def _is_ours(name: str) -> bool:
     return (
         name in _OURS

@@ -20,6 +20,13 @@ _PLAIN = (bool, int, float, str)
 _MOST_VALUES = 1 << 16  # in a tree of plain values
 
 
+class Made(dict[str, Any]):
+    """What a pipeline made, by name, as the fields of an output."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name)
+
+
 class NothingMade(RuntimeError):
     """The pipeline ended well, and returned nothing."""
 

@@ -7,19 +7,17 @@ shapes, and takes zeros; and so of a VAE that is to encode the picture which a r
 which is made up too.
 """
 
-import copy
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._pytree import tree_map
 
 from roles.split.batching import key_of, merge
 from roles.split.components import brief
 from roles.split.face import Face, StandIn
+from roles.split.imagined import Imagined, hollow, saying_zeros
 from roles.split.made_up import Made, media_for
 from roles.split.program import Call, Denoising, ModelError, TransformerCall
 from transfer.messages import Inputs, ModelInfo, Params
@@ -117,7 +115,7 @@ def _begun(program: Any, call: Call) -> Denoising:
         }
         if call.media:
             imagined |= {
-                name: _encoding(part, program.device)
+                name: Imagined(part.component, program.device)  # no stand-in: it encodes
                 for name, part in program.of_part("decoder").items()
                 if isinstance(part, StandIn) and hasattr(part.component, "encode")
             }
@@ -130,44 +128,7 @@ def _begun(program: Any, call: Call) -> Denoising:
     return denoising
 
 
-def _encoding(part: StandIn, device: torch.device) -> Face:
-    """A VAE that encodes to zeros; no stand-in, whose pipeline would be told that it has none."""
-    hollow = copy.deepcopy(part.component).to("meta")
-
-    def encode(*args: Any, **kwargs: Any) -> Any:
-        return _said(hollow.encode, args, kwargs, device)
-
-    return Face(part.component, {"encode": encode})
-
-
 def _imagined(name: str, part: StandIn, device: torch.device) -> StandIn:
     """An encoder that says zeros, of the shapes that the real one would."""
-    hollow = copy.deepcopy(part.component).to("meta")
-    if hasattr(hollow, "set_attn_implementation"):
-        hollow.set_attn_implementation("eager")  # the others look into their masks
-
-    def compute(*args: Any, **kwargs: Any) -> Any:
-        return _said(hollow, args, kwargs, device)
-
+    compute = saying_zeros(hollow(part.component), device)
     return StandIn(name, part.component, device, {"__call__": compute, "forward": compute})
-
-
-def _said(function: Any, args: Any, kwargs: Any, device: torch.device) -> Any:
-    args, kwargs = tree_map(_to_meta, (args, kwargs))
-    with FakeTensorMode(allow_non_fake_inputs=True):  # no encoder looks into a fake's values
-        said = function(*args, **kwargs)
-    return tree_map(lambda value: _zeros(value, device), said)
-
-
-def _to_meta(value: Any) -> Any:
-    return value.to("meta") if isinstance(value, torch.Tensor) else value
-
-
-def _zeros(value: Any, device: torch.device) -> Any:
-    if isinstance(value, torch.Tensor):
-        return torch.zeros(tuple(value.shape), dtype=value.dtype, device=device)
-    if not any(isinstance(each, torch.Tensor) for each in getattr(value, "__dict__", {}).values()):
-        return value
-    zeros = copy.copy(value)  # a distribution, of which the pipeline draws a sample
-    zeros.__dict__.update({name: _zeros(each, device) for name, each in vars(value).items()})
-    return zeros
