@@ -1,6 +1,5 @@
 """A model folder, or a hub id, to a `Program` for some roles."""
 
-import inspect
 import os
 from collections.abc import Collection
 from functools import partial
@@ -21,6 +20,7 @@ from roles.split.exchange import Exchange
 from roles.split.face import StandIn
 from roles.split.fingerprint import fingerprint
 from roles.split.folder import Folder, find
+from roles.split.given import media_arguments
 from roles.split.modular import ModularProgram
 from roles.split.modular_loading import is_modular, modular_pipeline
 from roles.split.program import ModelError, Program, Unsplittable
@@ -238,15 +238,9 @@ def _real_parts(kind: type[DiffusionPipeline], roles: Collection[Role]) -> set[s
     if "monolithic" in roles:
         return {"encoder", "denoiser", "decoder"}
     real: set[str] = set(roles)
-    if "encoder" in roles and takes_images(kind):
-        real.add("decoder")  # the VAE encodes what the request shows it
+    if "encoder" in roles and media_arguments(kind.__call__):
+        real.add("decoder")  # the VAE encodes the pictures, films and sounds of a request
     return real
-
-
-def takes_images(kind: type[DiffusionPipeline]) -> bool:
-    """Whether a pipeline's requests may bring pictures that its VAE encodes."""
-    named = inspect.signature(kind.__call__).parameters
-    return bool(named.keys() & {"image", "images", "video", "mask_image", "control_image"})
 
 
 def _name(folder: Folder) -> str:

@@ -8,6 +8,7 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from roles.split.given import accept, media_arguments
 from roles.split.loading import load
 from roles.split.made_up import media_for
 from roles.split.program import BadInput, Call
@@ -105,6 +106,26 @@ def test_a_model_that_needs_a_picture_is_warmed_up_with_a_made_one(
     assert seen[0].name == real.name
     assert seen[0].kwargs.keys() == real.kwargs.keys()
     assert [type(each) for each in seen[0].args] == [type(each) for each in real.args]
+
+
+def test_sounds_are_a_batch_of_one_but_where_pipelines_want_none() -> None:
+    def pipeline(audio: torch.Tensor, src_audio: torch.Tensor | None = None) -> None: ...
+
+    sound = torch.zeros(2, 8)
+    taken = accept(media_arguments(pipeline), {"audio": [sound], "src_audio": [sound]})
+    assert {name: each.shape for name, each in taken.items()} == {
+        "audio": (1, 2, 8),
+        "src_audio": (2, 8),
+    }
+    assert accept(media_arguments(pipeline), {"audio": [sound[None]]})["audio"].shape == (1, 2, 8)
+
+
+def test_a_film_is_the_list_of_its_frames() -> None:
+    def pipeline(video: list[Image.Image], mask_video: list[Image.Image]) -> None: ...
+
+    film, mask = [PICTURE] * 3, [MASK]
+    taken = accept(media_arguments(pipeline), {"video": [film], "mask_video": [mask]})
+    assert taken == {"video": film, "mask_video": mask}
 
 
 def test_what_is_made_up_is_the_least_that_may_do() -> None:
