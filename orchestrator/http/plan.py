@@ -35,8 +35,8 @@ ECHOED_QUALITY = {"low", "medium", "high", "xhigh", "max"}  # what the SDK's rep
 
 class Plan(msgspec.Struct, frozen=True):
     """`inputs[i]` has the seed `seed + i`; each is a request of its own. `previews`: how many of
-    each picture are to be streamed, or shown in the job's events. `edit`: it begins with pictures
-    that came with it."""
+    each picture are to be streamed, or shown in the job's events. `edit`: it was asked for as one,
+    and its events are called so."""
 
     inputs: list[Inputs]
     seed: int
