@@ -248,14 +248,9 @@ def _real_parts(kind: type[DiffusionPipeline], roles: Collection[Role]) -> set[s
     if "monolithic" in roles:
         return {"encoder", "denoiser", "decoder"}
     real: set[str] = set(roles)
-    if "encoder" in roles and takes_images(kind):
-        real.add("decoder")  # the VAE encodes what the request shows it
+    if "encoder" in roles and media_arguments(kind.__call__):
+        real.add("decoder")  # the VAE encodes the pictures, films and sounds of a request
     return real
-
-
-def takes_images(kind: type[DiffusionPipeline]) -> bool:
-    """Whether a pipeline's requests may bring pictures or films that its VAE encodes."""
-    return any(one.kind != "sound" for one in media_arguments(kind.__call__).values())
 
 
 def _name(folder: Folder) -> str:
