@@ -9,6 +9,7 @@ takes `audio_guidance_scale`.
 import copy
 import inspect
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from diffusers.guiders.guider_utils import BaseGuidance
@@ -70,7 +71,8 @@ def _arguments(component: str, guider: BaseGuidance) -> Iterator[tuple[str, str,
     before, _, after = component.partition(_GUIDER)
     for setting, argument in inputs.arguments(_made_with(guider)).items():
         name = setting if "guidance" in setting or "scale" in setting else f"guidance_{setting}"
-        yield f"{before}{name}{after}", setting, argument
+        name = f"{before}{name}{after}"
+        yield name, setting, replace(argument, name=name)
 
 
 def _made_with(guider: BaseGuidance) -> Any:

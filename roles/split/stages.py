@@ -1,8 +1,8 @@
 """A modular pipeline's blocks as the stages of the roles, and what crosses between them.
 
 Diffusers' modular pipelines all have the same top level: blocks that encode, one that is called
-`denoise`, one that decodes. Where none has that name, it is those that call a transformer, or
-another component that is called like a denoiser.
+`denoise`, one that decodes. Where none has that name, it is those that call a component which is
+named like a denoiser, or else those with a loop.
 """
 
 import copy
@@ -82,13 +82,13 @@ def _top(blocks: Blocks) -> Mapping[str, Blocks]:
 
 def _denoising(top: Mapping[str, Blocks]) -> range:
     """The places of the blocks that denoise."""
-    named = [i for i, name in enumerate(top) if name.split(".")[0] == DENOISE]
-    places = named or [i for i, block in enumerate(top.values()) if _calls_a_denoiser(block)]
-    return range(places[0], places[-1] + 1) if places else range(len(top), len(top))
-
-
-def _calls_a_denoiser(block: Blocks) -> bool:
-    return any(part_of(name) == "denoiser" for name in computed(block))
+    named = [name.split(".")[0] == DENOISE for name in top]
+    calling = [any(part_of(x) == "denoiser" for x in computed(b)) for b in top.values()]
+    looping = [any(map(is_loop, leaves(block))) for block in top.values()]
+    for found in (named, calling, looping):
+        if places := [index for index, it in enumerate(found) if it]:
+            return range(places[0], places[-1] + 1)
+    return range(len(top), len(top))
 
 
 def _part(index: int, denoising: range) -> Part:
