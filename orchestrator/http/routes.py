@@ -18,7 +18,7 @@ from orchestrator.http.openapi import (
     VIDEO_LIST,
     described,
 )
-from orchestrator.http.pages import Health, InstanceLeaves, ModelList, ModelPage, Pages, Ready
+from orchestrator.http.pages import Health, InstanceLeaves, ModelList, OneModelPage, Pages, Ready
 from orchestrator.http.rpc import Rpc, RpcReply, RpcRequest
 from orchestrator.http.schema import (
     AudioRequest,
@@ -131,7 +131,7 @@ def add_pages(app: FastAPI, pages: Pages) -> None:
         app.get(path, summary=summary, openapi_extra=described(reply))(handler)
 
     page("/v1/models", pages.models, ModelList, "The model that is served")
-    page("/v1/models/{name:path}", pages.model, ModelPage, "One model")
+    page("/v1/models/{name:path}", pages.model, OneModelPage, "One model")
     page("/v1/cluster", pages.cluster, ClusterView, "Instances and requests")
     page("/health", pages.health, Health, "Whether the orchestrator runs")
     page("/ready", pages.ready, Ready, "Whether requests can run, and what is missing")

@@ -48,6 +48,7 @@ from roles.split.sleeper import Sleeper
 from roles.split.snapshot import Snapshots
 from roles.split.sparing import Sparing
 from roles.split.surroundings import Surroundings
+from roles.split.tiles import Tiles
 from roles.split.view import Pipeline, make_view, schedulers
 from transfer.messages import ModelInfo, Speed, StepCache
 from transfer.speed import told
@@ -95,6 +96,7 @@ class ClassicProgram:
         self.adapters: Adapters | None = self._adapters
         self.sleeper: Sleeper | None = None
         self.exchange: Exchange | None = None
+        self.tiles: Tiles | None = None
         info = describe(pipeline, name, fingerprint, self._arguments, why_not)
         info = msgspec.structs.replace(info, generates=self._generating())
         self.info: ModelInfo = self._fast.describe(info)
@@ -112,6 +114,7 @@ class ClassicProgram:
         other.pipeline = copy.copy(self.pipeline)
         other.pipeline.__dict__.update(parts)
         other._modules = {**self._modules, **parts}
+        other._dtypes = {name: _dtype(module) for name, module in other._real().items()}
         return other
 
     def encode(self, call: Call) -> dict[str, Any]:
@@ -176,7 +179,7 @@ class ClassicProgram:
     def generate(self, call: Call) -> Coroutine:
         params, generator, randomness = self._begin(call)
         cache = self._fast.cache_of(call.inputs)
-        reading, sparing = Reading(params), Sparing(call.request, call.inputs.exact)
+        reading, sparing = Reading(params), Sparing(call.request, call.inputs.exact, self.tiles)
 
         def run(coroutine: Coroutine) -> list[Sample]:
             faces = reading.faces(self.pipeline.components)
@@ -305,7 +308,7 @@ class ClassicProgram:
 
     def _decode(self, call: Call, payload: Any, skip: str) -> list[Sample]:
         params, generator, randomness = self._begin(call)
-        sparing = Sparing(call.request, call.inputs.exact)
+        sparing = Sparing(call.request, call.inputs.exact, self.tiles)
         replay = Replay(payload["kept"], generator)
         decodes = Given(payload["decodes"], generator, sparing)
         faces = {
@@ -427,7 +430,7 @@ def _sparingly(name: str, module: Any, sparing: Sparing) -> Any:
                 generator.set_state(state)
             return module.decode(*args, **kwargs)
 
-        return sparing.decode(name, module, once)
+        return sparing.decode(name, module, once, (args, kwargs))
 
     return decode
 

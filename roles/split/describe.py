@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Collection
 from typing import Any, Literal
 
-from roles.split.given import picture_arguments
+from roles.split.given import media_arguments
 from roles.split.inputs import Argument
 from roles.split.rates import fps_of, frames_step, sample_rate
 from roles.split.view import Pipeline
@@ -39,7 +39,7 @@ def describe(
         fps=fps and fps.value,
         fps_from=fps and fps.said_by,
         frames_step=frames_step(pipeline),
-        pictures=list(picture_arguments(type(pipeline).__call__)),
+        **_media(type(pipeline).__call__),
         sample_rate=sample_rate(pipeline) if kind != "image" else None,
     )
 
@@ -70,9 +70,17 @@ def describe_modular(
         fps=fps and fps.value,
         fps_from=fps and fps.said_by,
         frames_step=frames_step(pipeline),
-        pictures=list(picture_arguments(call)),
+        **_media(call),
         sample_rate=sample_rate(pipeline) if kind != "image" else None,
     )
+
+
+def _media(call: Callable[..., Any]) -> dict[str, list[str]]:
+    """The media that it takes, by kind, as ModelInfo has them."""
+    found = media_arguments(call)
+    kinds = {"pictures": "picture", "films": "film", "sounds": "sound"}
+    told = {many: [n for n, x in found.items() if x.kind == kind] for many, kind in kinds.items()}
+    return told | {"needs": [name for name, one in found.items() if one.required]}
 
 
 def _modality_of(made: Collection[str]) -> Literal["image", "video", "audio"]:

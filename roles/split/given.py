@@ -55,12 +55,6 @@ def media_arguments(call: Callable[..., Any]) -> dict[str, MediaArgument]:
     return found
 
 
-def picture_arguments(call: Callable[..., Any]) -> dict[str, bool]:
-    """Those that are pictures, and whether one is required."""
-    found = media_arguments(call)
-    return {name: one.required for name, one in found.items() if one.kind == "picture"}
-
-
 def _kind(parameter: inspect.Parameter, films: bool) -> Kind | None:
     """`films`: the pipeline takes some, so that its masks are films too."""
     annotation, words = _annotation(parameter), parameter.name.split("_")

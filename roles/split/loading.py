@@ -25,8 +25,10 @@ from roles.split.modular import ModularProgram
 from roles.split.modular_loading import is_modular, modular_pipeline
 from roles.split.program import ModelError, Program, Unsplittable
 from roles.split.sleeper import Part, Sleeper
+from roles.split.tensor import Shares
+from roles.split.tiles import divide_tiles
 from roles.split.view import Pipeline
-from transfer.messages import DENOISES, Role, Speed
+from transfer.messages import DECODES, DENOISES, Role, Speed
 
 if TYPE_CHECKING:
     from roles.world import World
@@ -45,8 +47,8 @@ def load(
     `dtype` auto is the dtype of a plain `DiffusionPipeline.from_pretrained(model)`, for each
     component; any other that of `from_pretrained(model, dtype=...)`. `speed`: how a transformer
     that is loaded here is to run; None: as in the plain pipeline. `world`: the ranks with which it
-    divides the tokens of a forward, where `speed.context` says so. Raises ModelError with one
-    sentence for people; Unsplittable if the model runs, but not in these roles.
+    divides the tokens or weights of a forward, where `speed.context` says so, and tiles. Raises
+    ModelError with one sentence for people; Unsplittable if the model runs, but not in these roles.
 
     Turns off gradients in this thread for good: pipelines of several requests take turns here, and
     their own `no_grad` blocks would end in each other's.
@@ -59,6 +61,17 @@ def load(
         raise ModelError(f"{os.fspath(model)} cannot be read: {brief(error)}") from error
 
 
+def outline(folder: Folder, dtype: DType = "auto") -> ClassicProgram:
+    """The pipeline without any weights, for what can be told from its configs. Raises ModelError.
+
+    A model that cannot be split has one too.
+    """
+    _quiet()
+    device = torch.device("cpu")
+    pipeline = _pipeline(folder, (), Loader(folder, dtype, device))
+    return ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, why_not(folder))
+
+
 def _load(
     folder: Folder,
     roles: Collection[Role],
@@ -68,12 +81,40 @@ def _load(
     world: "World | None",
 ) -> ClassicProgram | ModularProgram:
     speed = (speed or Speed(dtype)) if DENOISES & set(roles) else None
-    loader = Loader(folder, dtype, device, speed.quantize if speed else None)
+    loader = Loader(
+        folder,
+        dtype,
+        device,
+        speed.quantize if speed else None,
+        _shares(speed, device, world),
+    )
     make = _modular if is_modular(folder) else _classic
     program = make(folder, roles, loader, speed, world)
     program.sleeper = _sleeper(folder, loader, program, speed)
     program.exchange = Exchange(program.sleeper, loader, speed)
+    if world is not None and world.parallel.tiles > 1 and DECODES & set(roles):
+        if isinstance(program, ModularProgram):
+            raise ModelError(f"--parallel tiles: {folder.pipeline} is modular, and decodes whole")
+        program.tiles = divide_tiles(_decoders(program.pipeline), world)
     return program
+
+
+def _decoders(pipeline: Pipeline) -> dict[str, Any]:
+    """What is given latents."""
+    return {
+        name: part
+        for name, part in pipeline.components.items()
+        if part_of(name) == "decoder"
+        and isinstance(part, torch.nn.Module)
+        and not isinstance(part, StandIn)
+        and hasattr(part, "decode")
+    }
+
+
+def _shares(speed: Speed | None, device: torch.device, world: "World | None") -> Shares | None:
+    if speed is None or world is None or world.parallel.tensor == 1:
+        return None
+    return Shares(world.parallel, world.mesh["tensor"], device, speed)
 
 
 def _classic(
@@ -143,7 +184,7 @@ def _prepare(
         set_backend(parts, speed.attention)
     if speed.compile:
         compile_blocks(parts, device)
-    if speed.context is not None and world is not None:
+    if world is not None and world.parallel.tokens > 1:
         divide_tokens(parts, speed, world)
 
 

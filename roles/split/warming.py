@@ -6,19 +6,17 @@ encoders makes up what they would say: it runs their skeletons on the meta devic
 shapes, and takes zeros.
 """
 
-import copy
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._pytree import tree_map
 
 from roles.split.batching import key_of, merge
 from roles.split.components import brief
 from roles.split.face import StandIn
+from roles.split.imagined import hollow, saying_zeros
 from roles.split.program import Call, Denoising, ModelError, TransformerCall
 from transfer.messages import Inputs, ModelInfo, Params
 from transfer.speed import told
@@ -103,24 +101,5 @@ def _begun(program: Any, inputs: Inputs) -> Denoising:
 
 def _imagined(name: str, part: StandIn, device: torch.device) -> StandIn:
     """An encoder that says zeros, of the shapes that the real one would."""
-    hollow = copy.deepcopy(part.component).to("meta")
-    if hasattr(hollow, "set_attn_implementation"):
-        hollow.set_attn_implementation("eager")  # the others look into their masks
-
-    def compute(*args: Any, **kwargs: Any) -> Any:
-        args, kwargs = tree_map(_to_meta, (args, kwargs))
-        with FakeTensorMode(allow_non_fake_inputs=True):  # no encoder looks into a fake's values
-            said = hollow(*args, **kwargs)
-        return tree_map(lambda value: _zeros(value, device), said)
-
+    compute = saying_zeros(hollow(part.component), device)
     return StandIn(name, part.component, device, {"__call__": compute, "forward": compute})
-
-
-def _to_meta(value: Any) -> Any:
-    return value.to("meta") if isinstance(value, torch.Tensor) else value
-
-
-def _zeros(value: Any, device: torch.device) -> Any:
-    if not isinstance(value, torch.Tensor):
-        return value
-    return torch.zeros(tuple(value.shape), dtype=value.dtype, device=device)

@@ -1,0 +1,105 @@
+"""Models of the tokens of pictures: VQ Diffusion and aMUSEd."""
+
+from diffusers import (
+    AmusedScheduler,
+    Transformer2DModel,
+    UVit2DModel,
+    VQDiffusionScheduler,
+    VQModel,
+)
+from diffusers.pipelines.deprecated.vq_diffusion import LearnedClassifierFreeSamplingEmbeddings
+
+from tests.conformance.parts.fitting import Parts, case
+from tests.conformance.parts.samples import mask, picture
+from tests.support.model_parts import clip, clip_tokenizer
+
+TEXT = {"prompt": "a cat", "num_inference_steps": 3}
+
+
+def vq_diffusion() -> Parts:
+    vqvae = VQModel(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+        latent_channels=3,
+        num_vq_embeddings=12,
+        vq_embed_dim=3,
+    )
+    transformer = Transformer2DModel(
+        attention_bias=True,
+        cross_attention_dim=32,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        num_vector_embeds=12,
+        num_embeds_ada_norm=12,
+        norm_num_groups=32,
+        sample_size=8,
+        activation_fn="geglu-approximate",
+    )
+    return {
+        "vqvae": vqvae,
+        "text_encoder": clip(),
+        "tokenizer": clip_tokenizer(),
+        "transformer": transformer,
+        "scheduler": VQDiffusionScheduler(12),
+        "learned_classifier_free_sampling_embeddings": LearnedClassifierFreeSamplingEmbeddings(
+            learnable=True, hidden_size=32, length=77
+        ),
+    }
+
+
+def amused() -> Parts:
+    transformer = UVit2DModel(
+        hidden_size=16,
+        cond_embed_dim=32,
+        micro_cond_encode_dim=2,
+        micro_cond_embed_dim=10,
+        encoder_hidden_size=32,
+        vocab_size=32,
+        codebook_size=16,
+        in_channels=16,
+        block_out_channels=16,
+        num_res_blocks=1,
+        downsample=True,
+        upsample=True,
+        block_num_heads=1,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=16,
+    )
+    vqvae = VQModel(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=8,
+        norm_num_groups=8,
+        num_vq_embeddings=16,
+        mid_block_add_attention=False,
+        lookup_from_codebook=True,
+    )
+    return {
+        "transformer": transformer,
+        "scheduler": AmusedScheduler(mask_token_id=31),
+        "vqvae": vqvae,
+        "text_encoder": clip(projected=True),
+        "tokenizer": clip_tokenizer(),
+    }
+
+
+CASES = [
+    case("VQDiffusionPipeline", "text to image", vq_diffusion, {**TEXT, "truncation_rate": 0.9}),
+    case("AmusedPipeline", "text to image", amused, {**TEXT, "height": 16, "width": 16}),
+    case(
+        "AmusedImg2ImgPipeline",
+        "image to image",
+        amused,
+        {**TEXT, "image": picture(0, 16), "num_inference_steps": 4, "strength": 0.75},
+    ),
+    case(
+        "AmusedInpaintPipeline",
+        "inpainting",
+        amused,
+        {**TEXT, "image": picture(0, 16), "mask_image": mask(16), "strength": 1.0},
+    ),
+]
