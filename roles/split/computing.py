@@ -46,7 +46,7 @@ def computed(block: Any) -> set[str]:
 
 
 @functools.cache
-def _computed_by(kind: type) -> frozenset[str]:
+def _computed_by(kind: Any) -> frozenset[str]:
     """The attributes of the pipeline that a class of blocks computes with. What shows no source is
     believed to compute with everything that it declares."""
     own = [base for base in kind.__mro__ if "__call__" in vars(base) or base is kind]

@@ -86,7 +86,7 @@ def _media(call: Callable[..., Any]) -> dict[str, list[str]]:
 def _modality_of(made: Collection[str]) -> Literal["image", "video", "audio"]:
     for kind in ("video", "image", "audio"):
         if {kind, f"{kind}s"} & set(made):
-            return kind  # type: ignore[return-value]
+            return kind
     return "image"
 
 

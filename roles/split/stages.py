@@ -6,7 +6,7 @@ named like a denoiser, or else those with a loop.
 """
 
 import copy
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -45,13 +45,8 @@ class Stage:
         """What has to be real here. Of the other roles' components only those that it computes
         with; of its own, and those that are nobody's, all."""
         known, used = declared(self.blocks), computed(self.blocks)
-        foreign: dict[Part, Collection[Part]] = {
-            "encoder": ("denoiser",),
-            "denoiser": ("decoder",),
-            "decoder": ("denoiser",),
-        }
-        away = foreign[self.part]
-        return frozenset(name for name in known if name in used or part_of(name) not in away)
+        foreign: Part = "decoder" if self.part == "denoiser" else "denoiser"
+        return frozenset(name for name in known if name in used or part_of(name) != foreign)
 
     @cached_property
     def looped(self) -> frozenset[str]:
@@ -77,7 +72,7 @@ def divide(blocks: Blocks) -> dict[Part, Stage]:
 def _top(blocks: Blocks) -> Mapping[str, Blocks]:
     while len(blocks.sub_blocks) == 1 and not is_loop(blocks):
         (blocks,) = blocks.sub_blocks.values()
-    return blocks.sub_blocks or {"": blocks}  # type: ignore[no-any-return]
+    return blocks.sub_blocks or {"": blocks}
 
 
 def _denoising(top: Mapping[str, Blocks]) -> range:
