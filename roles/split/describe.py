@@ -7,7 +7,9 @@ import textwrap
 from collections.abc import Callable, Collection
 from typing import Any, Literal
 
-from roles.split.given import media_arguments
+from msgspec.structs import replace
+
+from roles.split.given import Kind, media_arguments
 from roles.split.inputs import Argument
 from roles.split.rates import fps_of, frames_step, sample_rate
 from roles.split.view import Pipeline
@@ -26,7 +28,7 @@ def describe(
 ) -> ModelInfo:
     kind = modality(pipeline)
     fps = fps_of(pipeline, arguments) if kind == "video" else None
-    return ModelInfo(
+    info = ModelInfo(
         name=name,
         pipeline=type(pipeline).__name__,
         fingerprint=fingerprint,
@@ -39,9 +41,9 @@ def describe(
         fps=fps and fps.value,
         fps_from=fps and fps.said_by,
         frames_step=frames_step(pipeline),
-        **_media(type(pipeline).__call__),
         sample_rate=sample_rate(pipeline) if kind != "image" else None,
     )
+    return _with_media(info, type(pipeline).__call__)
 
 
 def describe_modular(
@@ -57,7 +59,7 @@ def describe_modular(
     `made`: the names of what they make."""
     kind = _modality_of(made)
     fps = fps_of(pipeline, arguments) if kind == "video" else None
-    return ModelInfo(
+    info = ModelInfo(
         name=name,
         pipeline=type(pipeline).__name__,
         fingerprint=fingerprint,
@@ -70,17 +72,25 @@ def describe_modular(
         fps=fps and fps.value,
         fps_from=fps and fps.said_by,
         frames_step=frames_step(pipeline),
-        **_media(call),
         sample_rate=sample_rate(pipeline) if kind != "image" else None,
     )
+    return _with_media(info, call)
 
 
-def _media(call: Callable[..., Any]) -> dict[str, list[str]]:
-    """The media that it takes, by kind, as ModelInfo has them."""
+def _with_media(info: ModelInfo, call: Callable[..., Any]) -> ModelInfo:
+    """And the media that it takes, by kind."""
     found = media_arguments(call)
-    kinds = {"pictures": "picture", "films": "film", "sounds": "sound"}
-    told = {many: [n for n, x in found.items() if x.kind == kind] for many, kind in kinds.items()}
-    return told | {"needs": [name for name, one in found.items() if one.required]}
+
+    def of(kind: Kind) -> list[str]:
+        return [name for name, one in found.items() if one.kind == kind]
+
+    return replace(
+        info,
+        pictures=of("picture"),
+        films=of("film"),
+        sounds=of("sound"),
+        needs=[name for name, one in found.items() if one.required],
+    )
 
 
 def _modality_of(made: Collection[str]) -> Literal["image", "video", "audio"]:
