@@ -42,7 +42,7 @@ def declared(block: Any) -> set[str]:
 
 def computed(block: Any) -> set[str]:
     """Those of them that are called, or handed on to somebody who may call them."""
-    return {name for leaf in leaves(block) for name in declared(leaf) & _computed_by(type(leaf))}
+    return {name for leaf in leaves(block) for name in declared(leaf) & _computed_by(type(leaf))}  # type: ignore[arg-type]
 
 
 @functools.cache

@@ -48,8 +48,8 @@ def _hint(one: Any) -> Any:
     and every prompt is text."""
     if one.type_hint is not None:
         return one.type_hint
-    templates: dict[str, dict[str, Any]] = INPUT_PARAM_TEMPLATES
-    template = templates.get(one.name, {}).get("type_hint")
+    template: Any = INPUT_PARAM_TEMPLATES.get(one.name)
+    template = template and template.get("type_hint")
     if template is not None:
         return template
     return str if _PROMPT.fullmatch(one.name) else inspect.Parameter.empty

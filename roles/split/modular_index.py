@@ -30,8 +30,8 @@ def _entry(value: list[Any]) -> list[Any]:
     library, kind, loading = value
     if not loading.get("pretrained_model_name_or_path"):
         return [None, None]
-    hint = loading.get("type_hint") or [None, None]
-    return [library or hint[0], kind or hint[1]]
+    hinted_library, hinted_kind = loading.get("type_hint") or (None, None)
+    return [library or hinted_library, kind or hinted_kind]
 
 
 def subfolder(index: Mapping[str, Any], name: str) -> str:

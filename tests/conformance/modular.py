@@ -1,6 +1,7 @@
 """What is different of a modular case: how it is made, what goes in, and what the plain pipeline
 makes of it."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from diffusers import ModularPipeline
 
 from roles.split.declared import call_of, outputs_of
 from roles.split.stages import divide
+from tests.conformance.case import Case
 
 GUIDANCE = "guidance_scale"  # which the plain pipeline takes as a guider
 MADE = ("images", "videos", "audio", "audios", "sound", "action")
@@ -28,16 +30,35 @@ def pipeline(name: str, **components: Any) -> ModularPipeline:
 
 
 def of_classic(name: str, build: Callable[[], Any], **others: Any) -> Callable[[], ModularPipeline]:
-    """A builder of the modular pipeline that has the components of a classic one."""
+    """A builder of the modular pipeline that has the components and settings of a classic one."""
 
     def make() -> ModularPipeline:
-        components = {k: v for k, v in build().components.items() if v is not None}
+        classic = build()
+        parts = {k: v for k, v in classic.components.items() if v is not None}
+        settings = {k: v for k, v in classic.config.items() if k not in parts}
         made = getattr(diffusers, name)()
         known = {*made._component_specs, *made._config_specs}
-        made.update_components(**{k: v for k, v in (components | others).items() if k in known})
+        given = settings | parts | others
+        made.update_components(**{k: v for k, v in given.items() if k in known})
         return made
 
     return make
+
+
+def of_case(name: str, classic: Case, workflow: str = "", **changed: Any) -> Case:
+    """The modular form of a classic case: its parts, and what it is asked for as far as both know
+    it, but for what is `changed`; None: left out."""
+    known = {
+        p.name
+        for p in inspect.signature(call_signature(getattr(diffusers, name))).parameters.values()
+    }
+
+    def arguments() -> Mapping[str, Any]:
+        given = {k: v for k, v in classic.arguments().items() if k in known} | changed
+        return {k: v for k, v in given.items() if v is not None}
+
+    build = of_classic(name, classic.build)
+    return Case(name, workflow or classic.workflow, build, arguments)
 
 
 def save(made: Any, folder: Path) -> None:
