@@ -37,7 +37,8 @@ def _entry(value: list[Any]) -> list[Any]:
 def subfolder(index: Mapping[str, Any], name: str) -> str:
     """The sub-folder of the component of that name."""
     value = index.get(name)
-    return (is_loading(value) and value[2].get("subfolder")) or name
+    found = value[2].get("subfolder") if isinstance(value, list) and is_loading(value) else None
+    return found or name
 
 
 def brings_code(path: Path) -> bool:

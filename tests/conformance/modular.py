@@ -35,11 +35,10 @@ def of_classic(name: str, build: Callable[[], Any], **others: Any) -> Callable[[
     def make() -> ModularPipeline:
         classic = build()
         parts = {k: v for k, v in classic.components.items() if v is not None}
-        settings = {k: v for k, v in classic.config.items() if k not in parts}
         made = getattr(diffusers, name)()
-        known = {*made._component_specs, *made._config_specs}
-        given = settings | parts | others
-        made.update_components(**{k: v for k, v in given.items() if k in known})
+        settings = {k: v for k, v in classic.config.items() if k in made._config_specs}
+        parts = {k: v for k, v in parts.items() if k in made._component_specs}
+        made.update_components(**settings, **parts, **others)
         return made
 
     return make

@@ -43,12 +43,18 @@ def _whole(subject: Subject, dtype: str, why: str) -> Split:
 
 
 def _split(passage: Passage) -> Split:
-    crosses = sorted({name for name, *_ in passage.records["kept"]})
-    crosses += sorted(passage.records.get("media", ()))
+    crosses = crossing(passage.records)
     decodes = passage.result.get("decodes")
     cut = ", ".join(sorted({f"{name}.decode" for name, *_ in decodes})) if decodes else "latents"
     to_denoiser, to_decoder = passage.sizes
     return Split("yes", cut=cut, crosses=crosses, to_denoiser=to_denoiser, to_decoder=to_decoder)
+
+
+def crossing(records: Any) -> list[str]:
+    """The names of what an encoder gave: of a modular pipeline those of the state."""
+    if "values" in records:
+        return sorted(records["values"])
+    return sorted({name for name, *_ in records["kept"]}) + sorted(records.get("media", ()))
 
 
 def difference(made: Arrays, known: Arrays) -> str:

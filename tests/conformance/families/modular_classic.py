@@ -1,4 +1,4 @@
-"""Modular pipelines of families that have a classic form too: the parts and the requests of that."""
+"""Modular pipelines of families that have a classic form too: its parts, and its requests."""
 
 from tests.conformance.families import (
     flux,
@@ -88,4 +88,10 @@ _FORMS = [
     ("ZImage", "ZImageImg2ImgPipeline/image-to-image"),
 ]
 
-CASES = [of_case(f"{name}ModularPipeline", _CLASSIC[classic]) for name, classic in _FORMS]
+# by class: these read more of the words around a prompt
+_CHANGED = {"Flux2": {"max_sequence_length": 512}}
+
+CASES = [
+    of_case(f"{name}ModularPipeline", _CLASSIC[classic], **_CHANGED.get(name, {}))
+    for name, classic in _FORMS
+]

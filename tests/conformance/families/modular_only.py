@@ -1,0 +1,195 @@
+"""Pipelines that exist as blocks only."""
+
+from typing import Any
+
+import transformers as hf
+from diffusers import (
+    AnimaTextConditioner,
+    CosmosTransformer3DModel,
+    FlowMatchEulerDiscreteScheduler,
+    Flux3Transformer2DModel,
+    MiniMaxMusic3ConditionEncoder,
+    MiniMaxMusic3RVQDepthDecoder,
+    MiniMaxMusic3Transformer1DModel,
+    MiniMaxMusic3Vocoder,
+    ModularPipeline,
+)
+
+from tests.conformance.case import Case
+from tests.conformance.families import flux2, ltx2, qwenimage
+from tests.conformance.modular import of_classic, pipeline
+from tests.conformance.parts.footage import picture
+from tests.conformance.parts.processors import qwen_processor
+from tests.conformance.parts.texts import VOCABULARY, qwen3_vl
+from tests.support.model_parts import byte_tokenizer, qwen3
+
+TEXT = {"prompt": "a red circle", "height": 32, "width": 32, "num_inference_steps": 3}
+NEGATED = {**TEXT, "negative_prompt": "blue"}
+
+
+def flux3(distilled: bool = False) -> ModularPipeline:
+    """Takes two layers of its text encoder, of width 16."""
+    transformer = Flux3Transformer2DModel(
+        in_channels=16,
+        cond_in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=2 * 16,
+        timestep_channels=16,
+        axes_dims_rope=(4, 4, 4, 4),
+        flow_map=distilled,
+    )
+    return pipeline(
+        "Flux3DistilledModularPipeline" if distilled else "Flux3ModularPipeline",
+        transformer=transformer,
+        vae=flux2.vae(),
+        text_encoder=qwen3_vl(3),
+        tokenizer=qwen_processor("Qwen3VLProcessor"),
+    )
+
+
+_LAYERS = {"text_encoder_out_layers": [1, 2]}
+_FLUX3: dict[str, Any] = {**NEGATED, **_LAYERS}
+_DISTILLED: dict[str, Any] = {**TEXT, **_LAYERS}
+
+
+def anima() -> ModularPipeline:
+    """A text encoder's words, heard by a second one that reads them as T5 would."""
+    conditioner = AnimaTextConditioner(
+        source_dim=32,
+        target_dim=32,
+        model_dim=32,
+        num_layers=1,
+        num_attention_heads=2,
+        target_vocab_size=VOCABULARY,
+        min_sequence_length=16,
+    )
+    transformer = CosmosTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=2,
+        mlp_ratio=2,
+        text_embed_dim=32,
+        adaln_lora_dim=4,
+        max_size=(4, 32, 32),
+        concat_padding_mask=False,  # that of others needs torchvision
+        extra_pos_embed_type=None,
+    )
+    return pipeline(
+        "AnimaModularPipeline",
+        text_encoder=qwen3(),
+        tokenizer=byte_tokenizer(512),
+        t5_tokenizer=byte_tokenizer(512),
+        text_conditioner=conditioner,
+        transformer=transformer,
+        vae=qwenimage.vae(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+
+
+_MUSIC_WIDTH = 16
+_SOUND_TOKENS = 151_675 + 16_384  # the pipeline knows where those of sounds begin
+
+
+def music3() -> ModularPipeline:
+    """A language model that writes sounds, and a flow that renders them; 25 frames a second."""
+    language = hf.Qwen3Config(
+        hidden_size=_MUSIC_WIDTH,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        vocab_size=_SOUND_TOKENS,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    return pipeline(
+        "MiniMaxMusic3ModularPipeline",
+        tokenizer=byte_tokenizer(2048),
+        language_model=hf.Qwen3ForCausalLM(language).eval(),
+        rvq_depth_decoder=MiniMaxMusic3RVQDepthDecoder(
+            hidden_size=_MUSIC_WIDTH,
+            num_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            audio_vocab_size=16,
+        ),
+        condition_encoder=MiniMaxMusic3ConditionEncoder(
+            condition_hidden_dim=_MUSIC_WIDTH, out_dim=16
+        ),
+        transformer=MiniMaxMusic3Transformer1DModel(
+            in_channels=8,
+            condition_dim=16,
+            num_layers=2,
+            num_attention_heads=2,
+            attention_head_dim=8,
+            ff_inner_dim=32,
+            rotary_dim=4,
+            fourier_embedding_dim=16,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vocoder=MiniMaxMusic3Vocoder(latent_channels=8, decoder_input_dim=8, decoder_hidden_dim=16),
+    )
+
+
+_ECHO = {
+    "prompt": "a robot dances",
+    "height": 32,
+    "width": 32,
+    "num_frames": 5,
+    "frame_rate": 25.0,
+    "sigmas": [1.0, 0.6, 0.0],
+    "max_sequence_length": 32,
+}
+
+CASES = [
+    Case("Flux3ModularPipeline", "text to image", flux3, lambda: _FLUX3),
+    Case(
+        "Flux3ModularPipeline",
+        "edit",
+        flux3,
+        lambda: {**_FLUX3, "image": picture(), "num_inference_steps": 2},
+    ),
+    Case(
+        "Flux3DistilledModularPipeline",
+        "text to image",
+        lambda: flux3(distilled=True),
+        lambda: _DISTILLED,
+    ),
+    Case("AnimaModularPipeline", "text to image", anima, lambda: NEGATED),
+    Case(
+        "AnimaModularPipeline",
+        "image to image",
+        anima,
+        lambda: {**NEGATED, "image": picture(), "strength": 0.7},
+    ),
+    Case(
+        "MiniMaxMusic3ModularPipeline",
+        "lyrics to music",
+        music3,
+        lambda: {
+            "prompt": "a bright song",
+            "lyrics": "[verse]\nhello",
+            "audio_duration": 0.2,
+            "num_inference_steps": 3,
+        },
+    ),
+    Case(
+        "EchoModularPipeline",
+        "image to video with sound",
+        of_classic("EchoModularPipeline", ltx2.text_to_video),
+        lambda: {**_ECHO, "image": picture()},
+    ),
+    Case(
+        "EchoModularPipeline",
+        "text to video with sound",
+        of_classic("EchoModularPipeline", ltx2.text_to_video),
+        lambda: _ECHO,
+    ),
+]
