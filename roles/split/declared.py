@@ -6,6 +6,7 @@ media, descriptions) reads this the same way.
 
 import inspect
 import re
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -60,13 +61,18 @@ def _required(block: Blocks, name: str) -> bool:
 def _hint(one: Any) -> Any:
     """What an input is. Where its block does not say, what diffusers says of inputs of that name;
     and every prompt is text."""
-    if one.type_hint is not None:
+    if not _vague(one.type_hint):
         return one.type_hint
     template: Any = INPUT_PARAM_TEMPLATES.get(one.name)
     template = template and template.get("type_hint")
     if template is not None:
         return template
     return str if _PROMPT.fullmatch(one.name) else inspect.Parameter.empty
+
+
+def _vague(hint: Any) -> bool:
+    """Whether a hint does not say what is in a list."""
+    return all(each in (None, Any, list, tuple) for each in typing.get_args(hint) or (hint,))
 
 
 def outputs_of(blocks: Blocks) -> list[str]:

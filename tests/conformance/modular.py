@@ -38,26 +38,26 @@ def of_classic(name: str, build: Callable[[], Any], **others: Any) -> Callable[[
         made = getattr(diffusers, name)()
         settings = {k: v for k, v in classic.config.items() if k in made._config_specs}
         parts = {k: v for k, v in parts.items() if k in made._component_specs}
-        made.update_components(**settings, **parts, **others)
+        made.update_components(**(settings | parts | others))
         return made
 
     return make
 
 
-def of_case(name: str, classic: Case, workflow: str = "", **changed: Any) -> Case:
-    """The modular form of a classic case: its parts, and what it is asked for as far as both know
-    it, but for what is `changed`; None: left out."""
+def of_case(
+    name: str, classic: Case, changed: Mapping[str, Any], others: Mapping[str, Any]
+) -> Case:
+    """The modular form of a classic case: its parts, but for the `others`, and what it is asked for
+    as far as both know it, but for what is `changed`."""
     known = {
         p.name
         for p in inspect.signature(call_signature(getattr(diffusers, name))).parameters.values()
     }
 
     def arguments() -> Mapping[str, Any]:
-        given = {k: v for k, v in classic.arguments().items() if k in known} | changed
-        return {k: v for k, v in given.items() if v is not None}
+        return {k: v for k, v in classic.arguments().items() if k in known} | dict(changed)
 
-    build = of_classic(name, classic.build)
-    return Case(name, workflow or classic.workflow, build, arguments)
+    return Case(name, classic.workflow, of_classic(name, classic.build, **others), arguments)
 
 
 def save(made: Any, folder: Path) -> None:

@@ -88,10 +88,14 @@ _FORMS = [
     ("ZImage", "ZImageImg2ImgPipeline/image-to-image"),
 ]
 
-# by class: these read more of the words around a prompt
+# by class: what is asked for otherwise, since it reads more of the words around a prompt
 _CHANGED = {"Flux2": {"max_sequence_length": 512}}
+# by class: settings of its own
+_SETTINGS = {"Flux2KleinBase": {"is_distilled": False}}
 
 CASES = [
-    of_case(f"{name}ModularPipeline", _CLASSIC[classic], **_CHANGED.get(name, {}))
-    for name, classic in _FORMS
+    of_case(
+        f"{name}ModularPipeline", _CLASSIC[case], _CHANGED.get(name, {}), _SETTINGS.get(name, {})
+    )
+    for name, case in _FORMS
 ]
