@@ -40,6 +40,12 @@ class Guiders:
         """What a request may give, by its name."""
         return {name: argument for name, (_, _, argument) in self._known.items()}
 
+    @property
+    def adjusting(self) -> bool:
+        """Whether one of them changes the model for some of its forwards."""
+        kinds = (type(guider) for guider in self._shared.values())
+        return any(kind.prepare_models is not BaseGuidance.prepare_models for kind in kinds)
+
     def own(self, params: Mapping[str, Any]) -> dict[str, BaseGuidance]:
         """The request's own guiders, by component. Takes of `params` what is theirs. Raises
         BadInput.

@@ -61,14 +61,18 @@ def load(
         raise ModelError(f"{os.fspath(model)} cannot be read: {brief(error)}") from error
 
 
-def outline(folder: Folder, dtype: DType = "auto") -> ClassicProgram:
+def outline(folder: Folder, dtype: DType = "auto") -> ClassicProgram | ModularProgram:
     """The pipeline without any weights, for what can be told from its configs. Raises ModelError.
 
     A model that cannot be split has one too.
     """
     _quiet()
     device = torch.device("cpu")
-    pipeline = _pipeline(folder, (), Loader(folder, dtype, device))
+    loader = Loader(folder, dtype, device)
+    if is_modular(folder):
+        pipeline, divided = modular_pipeline(folder, (), loader)
+        return ModularProgram(pipeline, divided, _name(folder), fingerprint(folder), device)
+    pipeline = _pipeline(folder, (), loader)
     return ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, why_not(folder))
 
 

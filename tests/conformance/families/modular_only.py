@@ -28,7 +28,7 @@ NEGATED = {**TEXT, "negative_prompt": "blue"}
 
 
 def flux3(distilled: bool = False) -> ModularPipeline:
-    """Takes two layers of its text encoder, of width 16."""
+    """Has another model write a better prompt, and takes two layers of its text encoder."""
     transformer = Flux3Transformer2DModel(
         in_channels=16,
         cond_in_channels=16,
@@ -47,12 +47,14 @@ def flux3(distilled: bool = False) -> ModularPipeline:
         vae=flux2.vae(),
         text_encoder=qwen3_vl(3),
         tokenizer=qwen_processor("Qwen3VLProcessor"),
+        prompt_upsampler=qwen3_vl(),
+        prompt_upsampler_processor=qwen_processor("Qwen3VLProcessor"),
     )
 
 
-_LAYERS = {"text_encoder_out_layers": [1, 2]}
-_FLUX3: dict[str, Any] = {**NEGATED, **_LAYERS}
-_DISTILLED: dict[str, Any] = {**TEXT, **_LAYERS}
+_READ = {"text_encoder_out_layers": [1, 2], "max_new_tokens": 8}
+_FLUX3: dict[str, Any] = {**NEGATED, **_READ}
+_DISTILLED: dict[str, Any] = {**TEXT, **_READ}
 
 
 def anima() -> ModularPipeline:
