@@ -59,10 +59,12 @@ def _required(block: Blocks, name: str) -> bool:
 
 
 def _hint(one: Any) -> Any:
-    """What an input is. Where its block does not say, what diffusers says of inputs of that name;
-    and every prompt is text."""
+    """What an input is. Where its block does not say, what its default has inside, or diffusers
+    says of inputs of that name; and every prompt is text."""
     if not _vague(one.type_hint):
         return one.type_hint
+    if isinstance(one.default, list | tuple) and one.default:
+        return list[type(one.default[0])]  # type: ignore[misc]
     template: Any = INPUT_PARAM_TEMPLATES.get(one.name)
     template = template and template.get("type_hint")
     if template is not None:

@@ -54,8 +54,6 @@ _FORMS = [
     ("HunyuanVideo15", "HunyuanVideo15Pipeline/text-to-video"),
     ("HunyuanVideo15", "HunyuanVideo15ImageToVideoPipeline/image-to-video"),
     ("Ideogram4", "Ideogram4Pipeline/text-to-image"),
-    ("Krea2", "Krea2Pipeline/text-to-image"),
-    ("Krea2Turbo", "Krea2Pipeline/text-to-image"),
     ("LTX", "LTXPipeline/text-to-video"),
     ("LTX", "LTXImageToVideoPipeline/image-to-video"),
     ("LTX2", "LTX2Pipeline/text-to-video-with-sound"),
@@ -88,8 +86,12 @@ _FORMS = [
     ("ZImage", "ZImageImg2ImgPipeline/image-to-image"),
 ]
 
-# by class: what is asked for otherwise, since it reads more of the words around a prompt
-_CHANGED = {"Flux2": {"max_sequence_length": 512}}
+# by class: what is asked for otherwise. Flux2 reads more of the words around a prompt; Ideogram4 has
+# a scale for each step.
+_CHANGED = {
+    "Flux2": {"max_sequence_length": 512},
+    "Ideogram4": {"guidance_schedule": [4.0, 3.0, 2.0]},
+}
 # by class: settings of its own
 _SETTINGS = {"Flux2KleinBase": {"is_distilled": False}}
 

@@ -1,10 +1,12 @@
 """Pipelines that exist as blocks only."""
 
+from functools import partial
 from typing import Any
 
 import transformers as hf
 from diffusers import (
     AnimaTextConditioner,
+    Cosmos3OmniTransformer,
     CosmosTransformer3DModel,
     FlowMatchEulerDiscreteScheduler,
     Flux3Transformer2DModel,
@@ -13,14 +15,17 @@ from diffusers import (
     MiniMaxMusic3Transformer1DModel,
     MiniMaxMusic3Vocoder,
     ModularPipeline,
+    UniPCMultistepScheduler,
 )
 
 from tests.conformance.case import Case
 from tests.conformance.families import flux2, ltx2, qwenimage
+from tests.conformance.families import krea2 as families_krea2
 from tests.conformance.modular import of_classic, pipeline
-from tests.conformance.parts.footage import picture
-from tests.conformance.parts.processors import qwen_processor
+from tests.conformance.parts.footage import BOTH, picture
+from tests.conformance.parts.processors import qwen_processor, vision_tokenizer
 from tests.conformance.parts.texts import VOCABULARY, qwen3_vl
+from tests.conformance.parts.video_vaes import wan_vae
 from tests.support.model_parts import byte_tokenizer, qwen3
 
 TEXT = {"prompt": "a red circle", "height": 32, "width": 32, "num_inference_steps": 3}
@@ -140,6 +145,7 @@ def music3() -> ModularPipeline:
     )
 
 
+_STEPS = "num_inference_steps"
 _ECHO = {
     "prompt": "a robot dances",
     "height": 32,
@@ -150,7 +156,81 @@ _ECHO = {
     "max_sequence_length": 32,
 }
 
+
+def krea2(name: str) -> ModularPipeline:
+    """Takes twelve layers of a text encoder of 36, always the same."""
+    classic = families_krea2.krea2()
+    config = {**classic.transformer.config, "num_text_layers": 12}
+    return pipeline(
+        name,
+        scheduler=classic.scheduler,
+        vae=classic.vae,
+        text_encoder=qwen3_vl(36, hf.Qwen3VLModel),
+        tokenizer=classic.tokenizer,
+        transformer=type(classic.transformer).from_config(config),
+    )
+
+
+def cosmos3(name: str, **more: Any) -> ModularPipeline:
+    """A transformer that reads the text itself; nothing is encoded before it."""
+    transformer = Cosmos3OmniTransformer(
+        dtype="float32",
+        head_dim=16,
+        hidden_size=32,
+        intermediate_size=32,
+        latent_channel=16,
+        patch_latent_dim=64,
+        num_attention_heads=2,
+        num_hidden_layers=2,
+        num_key_value_heads=1,
+        rope_axes_dim=(4, 2, 2),
+        vocab_size=VOCABULARY,
+    )
+    parts = {
+        "scheduler": UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        ),
+        **more,
+    }
+    return pipeline(
+        name,
+        text_tokenizer=vision_tokenizer(4096),
+        transformer=transformer,
+        vae=wan_vae(),
+        enable_safety_checker=False,
+        **parts,
+    )
+
+
+def cosmos3_distilled() -> ModularPipeline:
+    scheduler = FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)
+    sigmas = [1.0, 0.6, 0.3]
+    return cosmos3("Cosmos3DistilledModularPipeline", scheduler=scheduler, distilled_sigmas=sigmas)
+
+
 CASES = [
+    *(
+        Case(name, "text to image", partial(krea2, name), lambda: TEXT)
+        for name in ("Krea2ModularPipeline", "Krea2TurboModularPipeline")
+    ),
+    Case(
+        "Cosmos3OmniModularPipeline",
+        "text to video",
+        lambda: cosmos3("Cosmos3OmniModularPipeline"),
+        lambda: {**BOTH, "guidance_scale": 2.0},
+    ),
+    Case(
+        "Cosmos3OmniModularPipeline",
+        "image to video",
+        lambda: cosmos3("Cosmos3OmniModularPipeline"),
+        lambda: {**BOTH, "guidance_scale": 2.0, "image": picture()},
+    ),
+    Case(
+        "Cosmos3DistilledModularPipeline",
+        "text to video",
+        cosmos3_distilled,
+        lambda: {k: v for k, v in BOTH.items() if k not in ("negative_prompt", _STEPS)},
+    ),
     Case("Flux3ModularPipeline", "text to image", flux3, lambda: _FLUX3),
     Case(
         "Flux3ModularPipeline",
