@@ -24,7 +24,7 @@ from roles.calls import (
     shorten,
 )
 from roles.cores import Cores, OwnCores
-from roles.enclosed import pictures_of
+from roles.enclosed import media_of
 from roles.finisher import Finisher, Pending
 from roles.media import Encoded, Unencodable, encode
 from roles.provenance import Making
@@ -321,7 +321,9 @@ class Runner:
         self._spread([live], kind)
         if begin.files:
             with clock.measure("read_s"):
-                live.call = replace(live.call, media=pictures_of(begin.files))
+                files = [(file.upload, self._slots.file(file)) for file in begin.files]
+                media = media_of(files, self.program.info.sample_rate)
+                live.call = replace(live.call, media=media)
         if (delivery := begin.delivery) is not None:
             with clock.measure("read_s"):
                 segments = self._slots.read(delivery)

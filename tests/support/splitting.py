@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
-from roles.samples import Audio, Image, Sample, Video
+from roles.samples import Actions, Audio, Custom, Image, Sample, Video
 from roles.split.program import Call, Denoising, Program
 from transfer.messages import Inputs
 from transfer.payload import pack, unpack
@@ -57,7 +57,7 @@ def plain(folder: Path, params: dict[str, Any], seed: int = 0, dtype: str = "aut
 
 
 def arrays(samples: list[Sample]) -> Arrays:
-    """All pictures, frames and sounds in some samples, in order."""
+    """All pictures, frames, sounds and other arrays in some samples, in order."""
     found: Arrays = []
     for sample in samples:
         match sample:
@@ -66,7 +66,7 @@ def arrays(samples: list[Sample]) -> Arrays:
             case Video(frames, sound=sound):
                 found += map(np.asarray, frames)
                 found += [sound.array] if sound is not None else []
-            case Audio(array):
+            case Audio(array) | Actions(array) | Custom(value=np.ndarray() as array):
                 found.append(array)
     return found
 

@@ -1,0 +1,1 @@
+"""Parts that the tiny pipelines of several modules in `families` share."""
