@@ -59,13 +59,6 @@ def _split(passage: Passage) -> Split:
     )
 
 
-def crossing(records: Any) -> list[str]:
-    """The names of what an encoder gave: of a modular pipeline those of the state."""
-    if "values" in records:
-        return sorted(records["values"])
-    return sorted({name for name, *_ in records["kept"]}) + sorted(records.get("media", ()))
-
-
 def difference(made: Arrays, known: Arrays) -> str:
     """Empty if they are the same, bit for bit."""
     if same(made, known):
