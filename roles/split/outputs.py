@@ -1,7 +1,7 @@
 """A pipeline's output as samples: what its fields are called says what they are."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,16 @@ def _pictures(output: Any) -> list[Any]:
     value = getattr(output, "image", None)
     if isinstance(value, PillowImage.Image):
         return [value]
-    return list(_first(output, _PICTURES))
+    return list(_each(_first(output, _PICTURES)))
+
+
+def _each(values: Iterable[Any]) -> Iterator[Any]:
+    """Those in lists of lists too: the layers of a picture, the pictures of a grid."""
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _each(value)
+        else:
+            yield value
 
 
 def _videos(output: Any) -> list[list[PillowImage.Image]]:
