@@ -50,9 +50,9 @@ def statistics(channels: int) -> dict[str, list[float]]:
 def vae(halvings: int = 3, channels: int = 4, **config: Any) -> AutoencoderKLQwenImage:
     """Factor 2 for each halving; `channels`: of latents."""
     return AutoencoderKLQwenImage(
-        base_dim=4 if halvings < 5 else 1,  # cheap for a megapixel
+        base_dim=4 if halvings < 5 else 2,  # cheap for a megapixel
         z_dim=channels,
-        dim_mult=[1] * halvings + [4],
+        dim_mult=[1] * halvings + [2],
         num_res_blocks=1,
         temperal_downsample=[False] * (halvings - 2) + [True, True],
         **statistics(channels),
