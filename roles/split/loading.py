@@ -64,16 +64,19 @@ def load(
         raise ModelError(f"{os.fspath(model)} cannot be read: {brief(error)}") from error
 
 
-def outline(folder: Folder, dtype: DType = "auto") -> ClassicProgram:
+def outline(folder: Folder, dtype: DType = "auto") -> ClassicProgram | ModularProgram:
     """The pipeline without any weights, for what can be told from its configs. Raises ModelError.
 
     A model that cannot be split has one too.
     """
     _quiet()
     device = torch.device("cpu")
-    pipeline = _pipeline(folder, (), Loader(folder, dtype, device))
+    loader, name, digest = Loader(folder, dtype, device), _name(folder), fingerprint(folder)
+    if is_modular(folder):
+        return ModularProgram(*modular_pipeline(folder, (), loader), name, digest, device)
+    pipeline = _pipeline(folder, (), loader)
     reason = why_not(folder) or (_SEVERAL if inner_pipelines(pipeline) else None)
-    return ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, reason)
+    return ClassicProgram(pipeline, name, digest, device, reason)
 
 
 def _load(
@@ -246,14 +249,9 @@ def _real_parts(kind: type[DiffusionPipeline], roles: Collection[Role]) -> set[s
     if "monolithic" in roles:
         return {"encoder", "denoiser", "decoder"}
     real: set[str] = set(roles)
-    if "encoder" in roles and takes_images(kind):
-        real.add("decoder")  # the VAE encodes what the request shows it
+    if "encoder" in roles and media_arguments(kind.__call__):
+        real.add("decoder")  # the VAE encodes the pictures, films and sounds of a request
     return real
-
-
-def takes_images(kind: type[DiffusionPipeline]) -> bool:
-    """Whether a pipeline's requests may bring pictures or films that its VAE encodes."""
-    return any(one.kind != "sound" for one in media_arguments(kind.__call__).values())
 
 
 def _name(folder: Folder) -> str:

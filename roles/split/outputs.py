@@ -28,6 +28,18 @@ class Made(dict[str, Any]):
         return self.get(name)
 
 
+def output_type(pipeline: Any) -> str | None:
+    """What pictures and films are asked for as; None where the pipeline decides: what predicts
+    numbers, such as depths or embeddings, has a processor that makes no pictures of them, and
+    refuses to."""
+    known = inspect.signature(type(pipeline).__call__).parameters.get("output_type")
+    processor = getattr(pipeline, "image_processor", None)
+    numbers = processor is not None and not hasattr(processor, "numpy_to_pil")
+    if known is None or (known.default != "pil" and numbers):
+        return None
+    return "pil"
+
+
 class NothingMade(RuntimeError):
     """The pipeline ended well, and returned nothing."""
 
