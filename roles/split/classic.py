@@ -33,7 +33,7 @@ from roles.split.face import Face, NotHere, StandIn
 from roles.split.fast import Fast
 from roles.split.generation import Generation, Generator
 from roles.split.generators import generators
-from roles.split.outputs import output_type, samples, writes_texts
+from roles.split.outputs import output_type, samples
 from roles.split.preview import Seen, Shadow
 from roles.split.program import Call, NoPreview, Unsplittable
 from roles.split.quirks import ONE_BY_ONE
@@ -76,9 +76,7 @@ class ClassicProgram:
         self.pipeline = pipeline
         self.device = device
         self.encodings: Encodings | None = None
-        self._signature = dict(inspect.signature(type(pipeline).__call__).parameters)
-        if writes_texts(type(pipeline)):
-            del self._signature["output_type"]  # pictures are not asked of it
+        self._signature = inspect.signature(type(pipeline).__call__).parameters
         self._arguments = inputs.arguments(type(pipeline).__call__)
         self.media = given.media_arguments(type(pipeline).__call__)
         self._modules = {

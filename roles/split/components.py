@@ -24,7 +24,7 @@ from roles.split.face import StandIn, Unposed
 from roles.split.folder import ComponentEntry, Folder, weights_in
 from roles.split.program import ModelError
 from roles.split.quantizing import quantization_config
-from roles.split.quirks import poses
+from roles.split.quirks import PART_OF_CONFIG, poses
 
 if TYPE_CHECKING:
     from roles.split.tensor import Shares
@@ -118,6 +118,8 @@ class Loader:
         path = self.folder.of(entry)
         if _is_theirs(kind):
             config = kind.config_class.from_pretrained(path)
+            if part := PART_OF_CONFIG.get(kind.__name__):
+                config = getattr(config, part)
             dtype = self._stored_dtype(entry, config)
             keep = _kept(kind, "_keep_in_fp32_modules_strict")
             if dtype == torch.float16:

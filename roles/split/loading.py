@@ -200,10 +200,11 @@ def _prepare(
 
 def why_not(folder: Folder) -> str | None:
     """Why a model cannot be split; None if it can."""
+    kind = pipeline_class(folder)  # first: some bring classes of components along
     parts = {
         part_of(entry.name) for entry in folder.components if is_module(component_class(entry))
     }
-    if pipeline_class(folder)._load_connected_pipes:
+    if kind._load_connected_pipes:
         return _SEVERAL
     if "denoiser" not in parts:
         return "it has no transformer or UNet"

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from roles.split.describe import modality
-from roles.split.outputs import output_type, writes_texts
+from roles.split.outputs import output_type
 from tests.support.splitting import Arrays
 
 SOUNDS = ("audio", "audios")
@@ -29,8 +29,7 @@ def made_by(pipeline: Any, arguments: Mapping[str, Any], seed: int) -> Arrays:
     given = dict(arguments)
     if "generator" in known:
         given["generator"] = torch.Generator("cpu").manual_seed(seed)
-    pictures = modality(pipeline) != "audio" and not writes_texts(type(pipeline))
-    if pictures and (shown := output_type(pipeline)):
+    if modality(pipeline) != "audio" and (shown := output_type(pipeline)):
         given.setdefault("output_type", shown)
     torch.manual_seed(seed)  # some draw from the global generator
     output = pipeline(**given)
