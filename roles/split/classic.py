@@ -29,7 +29,7 @@ from roles.split.describe import describe
 from roles.split.door import Coroutine
 from roles.split.encodings import Encodings
 from roles.split.exchange import Exchange
-from roles.split.face import Face, StandIn
+from roles.split.face import Face, NotHere, StandIn
 from roles.split.fast import Fast
 from roles.split.generation import Generation, Generator
 from roles.split.generators import generators
@@ -84,8 +84,8 @@ class ClassicProgram:
             if isinstance(part, torch.nn.Module | StandIn)
         }
         self._dtypes = {name: _dtype(module) for name, module in self._real().items()}
-        decoders = [m for n, m in self.of_part("decoder").items() if hasattr(m, "decode")]
-        self._several = decodes_several_times(pipeline, decoders)
+        decoders = [n for n, m in self.of_part("decoder").items() if hasattr(m, "decode")]
+        self._several = decodes_several_times(type(pipeline), decoders)
         self._skip = skipping.skip_of(type(pipeline))
         self._interrupted = skipping.interrupted(type(pipeline))
         self._blind = False  # it was said that there are no previews
@@ -156,6 +156,8 @@ class ClassicProgram:
             coroutine.watch(view, boundary.check_forward)
             self._run_to(boundary, view, params | self._extras(generator, coroutine))
             made = {"decodes": boundary.decodes, "kept": kept, **given.carried(call)}
+            if coroutine.outputs.manifold:
+                made["forwards"] = coroutine.outputs.tree()
             return made | {"speed": speed} if speed else made
 
         def preview(seen: Seen) -> dict[str, Any]:
@@ -169,12 +171,13 @@ class ClassicProgram:
         call = given.with_media(call, payload)
         try:
             return self._decode(call, payload, self._skip)
-        except UnboundLocalError:
+        except (UnboundLocalError, NotHere):
             if self._skip == "zeros":
                 raise
-            # what follows the loop reads a variable of the loop's body
+            # what follows the loop reads a variable of the loop's body, or calls the transformer
+            made = self._decode(call, payload, "zeros")
             self._skip = "zeros"
-            return self._decode(call, payload, self._skip)
+            return made
 
     def generate(self, call: Call) -> Coroutine:
         params, generator, randomness = self._begin(call)
@@ -189,7 +192,7 @@ class ClassicProgram:
                 if hasattr(module, "decode"):
                     faces[name] = Face(module, {"decode": _sparingly(name, module, sparing)})
             view = make_view(self.pipeline, faces)
-            coroutine.watch(view, reading.check)
+            coroutine.watch(view, lambda call: reading.check())
             try:
                 output = view(**params, **self._extras(generator, coroutine))
             except Exception as error:
@@ -296,11 +299,11 @@ class ClassicProgram:
         return face
 
     def _decoder_face(
-        self, name: str, module: Any, replay: Replay, decodes: Given, skip: str
+        self, name: str, module: Any, replay: Replay, decodes: Given, skip: str, forward: Any
     ) -> Face:
         answers = replay.of(name)
         if part_of(name) == "denoiser" and skip == "zeros":
-            return self._stand_in(name, module, {"__call__": skipping.zeros})
+            return self._stand_in(name, module, {"__call__": forward})
         if part_of(name) != "decoder":
             return self._stand_in(name, module, answers)
         decode = {"decode": lambda *args, **kw: decodes.decode(name, module, args, kw)}
@@ -311,8 +314,9 @@ class ClassicProgram:
         sparing = Sparing(call.request, call.inputs.exact, self.tiles)
         replay = Replay(payload["kept"], generator)
         decodes = Given(payload["decodes"], generator, sparing)
+        forward = skipping.forward(payload.get("forwards"))
         faces = {
-            name: self._decoder_face(name, module, replay, decodes, skip)
+            name: self._decoder_face(name, module, replay, decodes, skip, forward)
             for name, module in self._modules.items()
         }
         view = self._replaying(make_view(self.pipeline, faces), replay)
@@ -338,7 +342,10 @@ class ClassicProgram:
             view(**arguments)
         except Reached:
             pass
-        except Exception:
+        except Exception as error:
+            if isinstance(error, NotHere) and (error.method == "encode" or not boundary.decodes):
+                reason = "it encodes once its denoiser has begun"
+                raise Unsplittable(self.info.pipeline, reason) from error
             if not boundary.decodes:
                 raise
             log.debug("the pipeline wants data after its decodes: the boundary", exc_info=True)

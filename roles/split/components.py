@@ -127,7 +127,7 @@ class Loader:
         dtype = torch.float32 if self.dtype == "auto" else getattr(torch, self.dtype)
         keep = _kept(kind, "_keep_in_fp32_modules")
         module = skeleton.build(lambda: kind.from_config(config), dtype, keep)
-        if part_of(entry.name) == "decoder":
+        if part_of(entry.name) != "denoiser":
             self._fill_buffers(module, entry, dtype)
         return module
 
@@ -145,8 +145,8 @@ class Loader:
         return torch.float32
 
     def _fill_buffers(self, module: Any, entry: ComponentEntry, dtype: torch.dtype) -> None:
-        """Reads the few numbers that pipelines want from a VAE's checkpoint: the statistics of its
-        latents, which some keep in buffers."""
+        """Reads the few numbers that pipelines want from a checkpoint: the statistics of a VAE's
+        latents, or what an encoder of conditions makes of silence, which some keep in buffers."""
         missing = set(skeleton.stored_buffers(module))
         for path in self.folder.weights(entry) if missing else ():
             with safe_open(path, "pt", device=str(self.device)) as file:

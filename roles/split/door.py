@@ -64,7 +64,7 @@ class Coroutine(Standing):
         self._snapshots: Snapshots | None = None
         self._forward: Forward | None = None
         self._outputs = Outputs()
-        self._watch: Callable[[], None] = lambda: None
+        self._watch: Callable[[TransformerCall], None] = lambda call: None
         self._view: Any = None
         self._caching: list[Any] = []
         self.cache = cache
@@ -96,7 +96,12 @@ class Coroutine(Standing):
         if forward is not None:
             self._outputs = forward.outputs
 
-    def watch(self, view: Any, before_forward: Callable[[], None]) -> None:
+    @property
+    def outputs(self) -> Outputs:
+        """The forms of what its forwards gave so far."""
+        return self._outputs
+
+    def watch(self, view: Any, before_forward: Callable[[TransformerCall], None]) -> None:
         """Counts the steps of this view's loop, and calls `before_forward` at each forward."""
         self._view, self._watch = view, before_forward
         self.seen.watch(view)
@@ -183,7 +188,7 @@ class Coroutine(Standing):
         return result
 
     def _called(self, call: TransformerCall) -> Any:
-        self._watch()
+        self._watch(call)
         self.forwards += 1
         self.steps = _steps_of(self._view) or self.steps
         if self._forward is not None:

@@ -1,6 +1,5 @@
 """A model folder, or a hub id, to a `Program` for some roles."""
 
-import inspect
 import os
 from collections.abc import Collection
 from functools import partial
@@ -20,6 +19,7 @@ from roles.split.exchange import Exchange
 from roles.split.face import StandIn
 from roles.split.fingerprint import fingerprint
 from roles.split.folder import Folder, find
+from roles.split.given import media_arguments
 from roles.split.program import ModelError, Program, Unsplittable
 from roles.split.sleeper import Part, Sleeper
 from roles.split.tensor import Shares
@@ -175,10 +175,12 @@ def _pipeline(folder: Folder, roles: Collection[Role], loader: Loader) -> Pipeli
     kind = pipeline_class(folder)
     real = _real_parts(kind, roles)
     parts: dict[str, Any] = dict(folder.settings)
+    known, settings = kind._get_signature_keys(kind)
     for entry in folder.components:
+        if entry.name in settings:  # diffusers neither saves nor loads it: the class makes its own
+            continue
         make = loader.real if part_of(entry.name) in real else loader.stand_in
         parts[entry.name] = make(entry)
-    known, settings = kind._get_signature_keys(kind)
     optional = {name: None for name in kind._optional_components if name in known}
     named = {name: part for name, part in parts.items() if name in (*known, *settings)}
     try:
@@ -201,9 +203,8 @@ def _real_parts(kind: type[DiffusionPipeline], roles: Collection[Role]) -> set[s
 
 
 def takes_images(kind: type[DiffusionPipeline]) -> bool:
-    """Whether a pipeline's requests may bring pictures that its VAE encodes."""
-    named = inspect.signature(kind.__call__).parameters
-    return bool(named.keys() & {"image", "images", "video", "mask_image", "control_image"})
+    """Whether a pipeline's requests may bring pictures, films or sounds that its VAE encodes."""
+    return bool(media_arguments(kind.__call__))
 
 
 def _name(folder: Folder) -> str:

@@ -28,8 +28,7 @@ def build(make: Any, dtype: torch.dtype, keep: list[str]) -> Any:
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with torch.device("meta"):
-            module = make()
+        module = _made(make)
     finally:
         torch.set_default_dtype(before)
     for name, parameter in module.named_parameters():
@@ -37,6 +36,14 @@ def build(make: Any, dtype: torch.dtype, keep: list[str]) -> Any:
             kept = any(part in keep for part in name.split("."))
             parameter.data = parameter.data.to(torch.float32 if kept else dtype)
     return module.requires_grad_(False).eval()
+
+
+def _made(make: Any) -> Any:
+    try:
+        with torch.device("meta"):
+            return make()
+    except RuntimeError:  # the constructor computes with numbers of its own, such as a filter bank
+        return hollow_copy(make())
 
 
 def stored_buffers(module: Any) -> Iterator[str]:

@@ -2,16 +2,19 @@
 
 `interrupt`: loop bodies begin with `if self.interrupt: continue`, the property says yes.
 `empty`: where a class has no such property, the timestep scheduler has no timesteps.
-`zeros`: where the code after the loop needs what the loop defined, the loop runs with a transformer
-that gives zeros.
+`zeros`: where the code after the loop needs what the loop defined, or calls the transformer outside
+of it, the loop runs with a transformer that gives nothing but shapes.
 """
 
 import functools
 import inspect
+import itertools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 
+from roles.split.forward import Outputs
 from transfer.record import Record
 
 Skip = Literal["interrupt", "empty", "zeros"]
@@ -41,6 +44,15 @@ def empty_schedule(scheduler: Any) -> None:
         scheduler.timesteps = scheduler.timesteps[:0]
 
     scheduler.set_timesteps = set_timesteps
+
+
+def forward(forms: dict[str, Any] | None) -> Callable[..., Any]:
+    """A transformer that computes nothing. `forms`: what the forwards of the loop gave, in their
+    order, where they gave more than one tensor (`roles.split.forward.Outputs`)."""
+    if forms is None:
+        return zeros
+    outputs, numbers = Outputs.of(forms), itertools.count()
+    return lambda *args, **kwargs: outputs.form(next(numbers))
 
 
 def zeros(*args: Any, **kwargs: Any) -> Record:

@@ -12,6 +12,9 @@ from PIL import Image
 from roles.split.describe import modality
 from tests.support.splitting import Arrays
 
+SOUNDS = ("audio", "audios", "sound")
+FILMS = ("frames", "video", "videos")
+
 
 def load(kind: Any, folder: Path, dtype: str) -> Any:
     pipeline = kind.from_pretrained(folder, dtype=getattr(torch, dtype))
@@ -29,7 +32,21 @@ def made_by(pipeline: Any, arguments: Mapping[str, Any], seed: int) -> Arrays:
         given.setdefault("output_type", "pil")
     torch.manual_seed(seed)  # some draw from the global generator
     output = pipeline(**given)
-    return [each for name in output.keys() for each in _arrays(output[name])]  # noqa: SIM118
+    fields = {name: output[name] for name in output.keys()}  # noqa: SIM118
+    return [each for name, value in fields.items() for each in _read(name, value)]
+
+
+def _read(name: str, value: Any) -> Iterator[Any]:
+    """The arrays of one field. Of sounds, which come in many shapes, each is `[channels, samples]`;
+    films of numbers are frames of bytes, as nobody can look at anything else."""
+    for array in _arrays(value):
+        if name in SOUNDS:
+            each = array if array.ndim > 1 else array[None]
+            yield from (sound.reshape(-1, sound.shape[-1]) for sound in each)
+        elif name in FILMS and array.ndim == 5:
+            yield from (np.clip(array, 0, 1) * 255).round().astype("uint8").reshape(-1, *array.shape[2:])
+        else:
+            yield array
 
 
 def _arrays(value: Any) -> Iterator[Any]:

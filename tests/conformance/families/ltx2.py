@@ -26,12 +26,11 @@ def ltx2(name: str, **parts: Any) -> DiffusionPipeline:
 
 def keyframes(name: str, **parts: Any) -> DiffusionPipeline:
     """Its transformer knows which of its tokens are keyframes."""
-    config = {
-        **text_to_video().transformer.config,
-        "vae_scale_factors": (2, 2, 2),
-        "use_keyframes_abs_pos_embedding": True,
-    }
-    transformer = diffusers.LTX2VideoTransformer3DModel.from_config(config)
+    config = text_to_video().transformer.config
+    transformer = diffusers.LTX2VideoTransformer3DModel(
+        **{name: value for name, value in config.items() if not name.startswith("_")}
+        | {"vae_scale_factors": (2, 2, 2), "use_keyframes_abs_pos_embedding": True}
+    )
     torch.nn.init.normal_(transformer.keyframes_abs_pos_embedding, std=0.1)
     return ltx2(name, transformer=transformer, **parts)
 

@@ -53,7 +53,6 @@ def stable_audio_3(name: str) -> DiffusionPipeline:
         latent_dim=8,
         use_differential_attention=False,
         dim_heads=4,
-        encoder_chunk_size=8,
         ff_mult=2,
         sampling_rate=16,
     )
