@@ -44,7 +44,9 @@ def _read(name: str, value: Any) -> Iterator[Any]:
             each = array if array.ndim > 1 else array[None]
             yield from (sound.reshape(-1, sound.shape[-1]) for sound in each)
         elif name in FILMS and array.ndim == 5:
-            yield from (np.clip(array, 0, 1) * 255).round().astype("uint8").reshape(-1, *array.shape[2:])
+            yield from (
+                (np.clip(array, 0, 1) * 255).round().astype("uint8").reshape(-1, *array.shape[2:])
+            )
         else:
             yield array
 

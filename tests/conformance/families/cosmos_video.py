@@ -13,7 +13,6 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
 )
-
 from diffusers.pipelines.cosmos import (
     pipeline_cosmos2_5_predict,
     pipeline_cosmos2_5_transfer,
@@ -119,9 +118,7 @@ def transfer() -> DiffusionPipeline:
         use_crossattn_projection=False,
         **context,
     )
-    denoiser = transformer(
-        17, 16, controlnet_block_every_n=1, img_context_num_tokens=4, **context
-    )
+    denoiser = transformer(17, 16, controlnet_block_every_n=1, img_context_num_tokens=4, **context)
     return cosmos25(
         pipeline_cosmos2_5_transfer,
         "Cosmos2_5_TransferPipeline",
@@ -221,7 +218,5 @@ CASES = [
         lambda: {**QUICK, "controls": film(5), "num_frames_per_chunk": 16},
     ),
     Case("Cosmos3OmniPipeline", "text to video", omni, lambda: PLAIN),
-    Case(
-        "Cosmos3OmniPipeline", "image to video", omni, lambda: {**PLAIN, "image": picture()}
-    ),
+    Case("Cosmos3OmniPipeline", "image to video", omni, lambda: {**PLAIN, "image": picture()}),
 ]

@@ -21,7 +21,7 @@ from diffusers import (
 
 from tests.conformance.case import Case
 from tests.conformance.families.wan import SHORT, SIZES, wan
-from tests.conformance.parts.footage import BOTH, film, footage, picture
+from tests.conformance.parts.footage import BOTH, film, picture
 from tests.conformance.parts.video_texts import BYTES, gemma2
 from tests.conformance.parts.video_texts import SIZES as TEXT_SIZES
 from tests.conformance.parts.video_vaes import wan_vae
@@ -173,12 +173,6 @@ CASES = [
         "text to video",
         anyflow_far,
         lambda: {**NINE, "chunk_partition": [1, 1, 1], "guidance_scale": 3.0},
-    ),
-    Case(
-        "AnyFlowFARPipeline",
-        "video to video",
-        anyflow_far,
-        lambda: {**NINE, "chunk_partition": [1, 1, 1], "video": footage(5)},
     ),
     Case("HeliosPipeline", "text to video", helios, lambda: {**SHORT, **CHUNKS}),
     Case(
