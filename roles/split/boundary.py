@@ -24,6 +24,9 @@ from roles.split.sparing import Sparing
 Decode = tuple[str, list[Any], dict[str, Any], torch.Tensor]
 
 
+_LOOPS = (ast.For, ast.While, ast.ListComp, ast.GeneratorExp)
+
+
 class Reached(BaseException):
     """Thrown through the pipeline when its denoiser's work is done; no `except Exception` of the
     pipeline's own catches it."""
@@ -65,14 +68,20 @@ class Boundary:
 class Given:
     """Hands out what crossed the boundary, to the decoder's own pipeline."""
 
-    def __init__(self, decodes: list[Decode], generator: torch.Generator, sparing: Sparing) -> None:
+    def __init__(
+        self, pipeline: str, decodes: list[Decode], generator: torch.Generator, sparing: Sparing
+    ) -> None:
+        self._pipeline = pipeline
         self._waiting = list(decodes)
         self._generator = generator
         self._sparing = sparing
 
     def decode(self, name: str, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The `decode` of a decoder's face: the real one, on what the denoiser made."""
-        if not self._waiting or self._waiting[0][0] != name:
+        if not self._waiting:
+            reason = "it works on what it has decoded before it decodes the rest"
+            raise Unsplittable(self._pipeline, reason)
+        if self._waiting[0][0] != name:
             raise RuntimeError(f"the pipeline decodes with {name} where the denoiser's did not")
         _, given, named, state = self._waiting.pop(0)
         positional = [_generator(args, i) or value for i, value in enumerate(given)]
@@ -105,7 +114,7 @@ def _decoded_again(kind: type[Any]) -> frozenset[str]:
     nodes = [node for tree in own for node in ast.walk(tree)]
     functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
     methods = {each.name: set(_decoded(each, {})) for each in functions}
-    loops = (node for node in nodes if isinstance(node, ast.For | ast.While))
+    loops = (node for node in nodes if isinstance(node, _LOOPS))
     looped = [name for loop in loops for name in _decoded(loop, methods)]
     placed = Counter(_decoded(_source(kind.__call__), methods))
     return frozenset([*looped, *(name for name, places in placed.items() if places > 1)])

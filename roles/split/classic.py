@@ -313,7 +313,7 @@ class ClassicProgram:
         params, generator, randomness = self._begin(call)
         sparing = Sparing(call.request, call.inputs.exact, self.tiles)
         replay = Replay(payload["kept"], generator)
-        decodes = Given(payload["decodes"], generator, sparing)
+        decodes = Given(self.info.pipeline, payload["decodes"], generator, sparing)
         forward = skipping.forward(payload.get("forwards"))
         faces = {
             name: self._decoder_face(name, module, replay, decodes, skip, forward)

@@ -52,11 +52,15 @@ def stored_buffers(module: Any) -> Iterator[str]:
     return (name for name, _ in module.named_buffers() if name in stored)
 
 
-def set_buffer(module: Any, name: str, value: torch.Tensor) -> None:
+def set_tensor(module: Any, name: str, value: torch.Tensor) -> None:
+    """Gives a buffer or a parameter its numbers."""
     *path, leaf = name.split(".")
     for part in path:
         module = getattr(module, part)
-    module._buffers[leaf] = value
+    if leaf in module._parameters:
+        module._parameters[leaf] = torch.nn.Parameter(value, requires_grad=False)
+    else:
+        module._buffers[leaf] = value
 
 
 def _hollow(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
