@@ -110,16 +110,18 @@ class Coroutine(Standing):
             self._count_scheduler_steps(view)
 
     def count(self, view: Any, index: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The pipeline's `callback_on_step_end`."""
+        """The pipeline's `callback_on_step_end`; gives back what it has changed, and no more: some
+        pipelines show one set of latents and take another one back."""
         self._branches.settle()
         self.step = index + 1
         if self._forward is not None:
             if self._forward.step_ends(view, self.step, kwargs):
                 self._forward = None
                 self.seen.go_on(kwargs["latents"])
+                return kwargs
         elif self._marked and self.step < self.steps:
             self._mark(view, sys._getframe(1), kwargs)
-        return kwargs
+        return {}
 
     def _mark(self, view: Any, frame: FrameType, kwargs: dict[str, Any]) -> None:
         self._marked = False

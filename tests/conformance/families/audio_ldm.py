@@ -77,7 +77,7 @@ def _clap_text() -> hf.ClapTextConfig:
         intermediate_size=37,
         num_attention_heads=2,
         num_hidden_layers=2,
-        pad_token_id=0,
+        pad_token_id=1,
         vocab_size=BYTES,
         projection_dim=WIDTH,
     )
