@@ -9,7 +9,7 @@ import functools
 import inspect
 import textwrap
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -48,7 +48,11 @@ class Boundary:
         self._hollow: dict[str, Any] = {}
 
     def take(self, name: str, face: StandIn, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The `decode` of a decoder's stand-in."""
+        """The `decode` of a decoder's stand-in. Raises Unsplittable for what was computed with a
+        stand-in, and is nothing but a shape."""
+        if not self._hollow and any(value.is_meta for value in _tensors([*args, *kwargs.values()])):
+            reason = f"it computes with {name} between its denoiser and decoding"
+            raise Unsplittable(self._pipeline, reason)
         self.decodes.append((name, _own(args), _own(kwargs), self._generator.get_state()))
         if not self._several:
             raise Reached
@@ -73,8 +77,14 @@ class Given:
     ) -> None:
         self._pipeline = pipeline
         self._waiting = list(decodes)
+        self._given = len(decodes)
         self._generator = generator
         self._sparing = sparing
+
+    @property
+    def begun(self) -> bool:
+        """Whether the pipeline has come to where it decodes."""
+        return self._given > len(self._waiting)
 
     def decode(self, name: str, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The `decode` of a decoder's face: the real one, on what the denoiser made."""
@@ -136,6 +146,14 @@ def _decoded(tree: ast.AST, methods: Mapping[str, Collection[str]]) -> Iterator[
                 yield name
             case ast.Call(func=ast.Attribute(ast.Name("self"), method)):
                 yield from methods.get(method, ())
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
 
 
 def _own(values: Any) -> Any:

@@ -20,6 +20,7 @@ from greenlet import getcurrent  # type: ignore[import-untyped]
 from roles.split.adapters import Worn
 from roles.split.batching import key_of
 from roles.split.branches import Branches, Outlines
+from roles.split.clean import Watched
 from roles.split.face import Face
 from roles.split.forward import Forward, Outputs
 from roles.split.loop import CALLBACK
@@ -89,17 +90,17 @@ class Coroutine(Standing):
             raise NoPreview("there are none of a whole pipeline")
         return self._preview(self.seen)
 
+    @property
+    def forms(self) -> dict[str, Any]:
+        """The forms of what its forwards gave so far, as plain values."""
+        return self._outputs.tree()
+
     def keep(self, snapshots: Snapshots, forward: Forward | None) -> None:
         """Called before `start`: what takes the checkpoints, and what is passed over first."""
         self._snapshots = snapshots
         self._forward = forward
         if forward is not None:
             self._outputs = forward.outputs
-
-    @property
-    def outputs(self) -> Outputs:
-        """The forms of what its forwards gave so far."""
-        return self._outputs
 
     def watch(self, view: Any, before_forward: Callable[[TransformerCall], None]) -> None:
         """Counts the steps of this view's loop, and calls `before_forward` at each forward."""
@@ -135,18 +136,13 @@ class Coroutine(Standing):
 
     def _count_scheduler_steps(self, view: Any) -> None:
         scheduler = getattr(view, "scheduler", None)
-        if scheduler is None or not hasattr(scheduler, "step"):
-            return
-        original = scheduler.step
+        if scheduler is not None and hasattr(scheduler, "step"):
+            scheduler.step = Watched(scheduler, lambda *_: self.advance(1))
 
-        @functools.wraps(original)  # pipelines look at its signature
-        def step(*args: Any, **kwargs: Any) -> Any:
-            result = original(*args, **kwargs)
-            self._branches.settle()
-            self.step += 1
-            return result
-
-        scheduler.step = step
+    def advance(self, count: int) -> None:
+        """So many steps more are complete."""
+        self._branches.settle()
+        self.step += count
 
     def face(self, name: str, module: Any, cached: bool = False) -> Face:
         """The transformer as the pipeline sees it: calling it waits at the door."""
@@ -161,6 +157,7 @@ class Coroutine(Standing):
             finally:
                 contexts.pop()
 
+        @functools.wraps(module.forward)  # modular pipelines look at its signature
         def forward(*args: Any, **kwargs: Any) -> Any:
             context, fields = contexts[-1] if contexts else (None, {})
             number = self.forwards

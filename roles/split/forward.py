@@ -39,18 +39,9 @@ class Outputs:
 
     def zeros(self, number: int) -> Any:
         """What forward `number` gave, in zeros. Raises LookupError if it was not seen."""
-        return _zeros(self.form(number))
-
-    def form(self, number: int) -> Any:
-        """What forward `number` gave, without data. Raises LookupError if it was not seen."""
         if number >= len(self._order):
             raise LookupError(f"forward {number} of a pipeline that had called {len(self._order)}")
-        return self._forms[self._order[number]]
-
-    @property
-    def manifold(self) -> bool:
-        """Whether some forward gave more than one thing."""
-        return any(not isinstance(f, torch.Tensor) and len(f) > 1 for f in self._forms)
+        return _zeros(self._forms[self._order[number]])
 
     def tree(self) -> dict[str, Any]:
         """As plain values, for a payload."""

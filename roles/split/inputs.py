@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from roles.split.program import BadInput
-from roles.split.quirks import ANNOTATED
 from transfer.messages import Parameter
 
 # The roles set these themselves, or they would make more samples than one.
@@ -103,6 +102,14 @@ def accept(known: Mapping[str, Argument], params: Mapping[str, Any]) -> dict[str
     return given
 
 
+def check_sizes(params: Mapping[str, Any], multiple: int) -> None:
+    """Raises BadInput(param="size") for sides that the model cannot make."""
+    for side in ("height", "width"):
+        if params.get(side) and params[side] % multiple:
+            words = f"{side} must be a multiple of {multiple} with this model, not {params[side]}"
+            raise BadInput(words, "size")
+
+
 def _is_ours(name: str) -> bool:
     return (
         name in _OURS
@@ -121,6 +128,8 @@ def _argument(parameter: inspect.Parameter, hint: Any) -> Argument:
         hint = type(default)
     if hint is list and default:
         hint = list[typing.Union[tuple(map(type, default))]]  # type: ignore[misc]  # noqa: UP007
+    if parameter.name.endswith("sampling_rate"):  # of a sound; annotated as a tensor
+        hint = int
     scalars, items, sequence = _kinds(hint)
     if str in scalars:
         items = set()  # a list of prompts would be several requests
@@ -184,4 +193,4 @@ def _hints(call: Callable[..., Any]) -> dict[str, Any]:
         alone = type("", (), {"__annotations__": {name: annotation}})
         with contextlib.suppress(Exception):
             found |= typing.get_type_hints(alone, names)
-    return found | {name: kind for name, kind in ANNOTATED.items() if name in found}
+    return found

@@ -10,6 +10,7 @@ import torch
 import transformers
 from diffusers import DiffusionPipeline
 
+from roles.split import stages
 from roles.split.attention import set_backend
 from roles.split.classic import ClassicProgram
 from roles.split.compiling import compile_blocks
@@ -20,15 +21,20 @@ from roles.split.face import StandIn
 from roles.split.fingerprint import fingerprint
 from roles.split.folder import Folder, find
 from roles.split.given import media_arguments
+from roles.split.modular import ModularProgram
+from roles.split.modular_loading import is_modular, modular_pipeline
 from roles.split.program import ModelError, Program, Unsplittable
 from roles.split.sleeper import Part, Sleeper
 from roles.split.tensor import Shares
 from roles.split.tiles import divide_tiles
-from roles.split.view import Pipeline
+from roles.split.view import Pipeline, inner_pipelines
 from transfer.messages import DECODES, DENOISES, Role, Speed
 
 if TYPE_CHECKING:
     from roles.world import World
+
+
+_SEVERAL = "it is made of several pipelines"
 
 
 def load(
@@ -58,15 +64,19 @@ def load(
         raise ModelError(f"{os.fspath(model)} cannot be read: {brief(error)}") from error
 
 
-def outline(folder: Folder, dtype: DType = "auto") -> ClassicProgram:
+def outline(folder: Folder, dtype: DType = "auto") -> ClassicProgram | ModularProgram:
     """The pipeline without any weights, for what can be told from its configs. Raises ModelError.
 
     A model that cannot be split has one too.
     """
     _quiet()
     device = torch.device("cpu")
-    pipeline = _pipeline(folder, (), Loader(folder, dtype, device))
-    return ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, why_not(folder))
+    loader, name, digest = Loader(folder, dtype, device), _name(folder), fingerprint(folder)
+    if is_modular(folder):
+        return ModularProgram(*modular_pipeline(folder, (), loader), name, digest, device)
+    pipeline = _pipeline(folder, (), loader)
+    reason = why_not(folder) or (_SEVERAL if inner_pipelines(pipeline) else None)
+    return ClassicProgram(pipeline, name, digest, device, reason)
 
 
 def _load(
@@ -76,10 +86,7 @@ def _load(
     device: torch.device,
     speed: Speed | None,
     world: "World | None",
-) -> ClassicProgram:
-    reason = why_not(folder)
-    if reason is not None and "monolithic" not in roles:
-        raise Unsplittable(folder.pipeline, reason)
+) -> ClassicProgram | ModularProgram:
     speed = (speed or Speed(dtype)) if DENOISES & set(roles) else None
     loader = Loader(
         folder,
@@ -88,14 +95,14 @@ def _load(
         speed.quantize if speed else None,
         _shares(speed, device, world),
     )
-    pipeline = _pipeline(folder, roles, loader)
-    if speed is not None:
-        _prepare(pipeline, speed, device, world)
-    program = ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, reason, speed)
+    make = _modular if is_modular(folder) else _classic
+    program = make(folder, roles, loader, speed, world)
     program.sleeper = _sleeper(folder, loader, program, speed)
     program.exchange = Exchange(program.sleeper, loader, speed)
     if world is not None and world.parallel.tiles > 1 and DECODES & set(roles):
-        program.tiles = divide_tiles(_decoders(pipeline), world)
+        if isinstance(program, ModularProgram):
+            raise ModelError(f"--parallel tiles: {folder.pipeline} is modular, and decodes whole")
+        program.tiles = divide_tiles(_decoders(program.pipeline), world)
     return program
 
 
@@ -117,8 +124,49 @@ def _shares(speed: Speed | None, device: torch.device, world: "World | None") ->
     return Shares(world.parallel, world.mesh["tensor"], device, speed)
 
 
+def _classic(
+    folder: Folder,
+    roles: Collection[Role],
+    loader: Loader,
+    speed: Speed | None,
+    world: "World | None",
+) -> ClassicProgram:
+    reason = why_not(folder)
+    _check_roles(folder, roles, reason)
+    pipeline = _pipeline(folder, roles, loader)
+    if reason is None and inner_pipelines(pipeline):
+        reason = _SEVERAL
+        _check_roles(folder, roles, reason)
+    _prepare(pipeline, speed, loader.device, world)
+    name, digest = _name(folder), fingerprint(folder)
+    return ClassicProgram(pipeline, name, digest, loader.device, reason, speed)
+
+
+def _modular(
+    folder: Folder,
+    roles: Collection[Role],
+    loader: Loader,
+    speed: Speed | None,
+    world: "World | None",
+) -> ModularProgram:
+    pipeline, divided = modular_pipeline(folder, roles, loader)
+    _check_roles(folder, roles, stages.why_not(divided))
+    _prepare(pipeline, speed, loader.device, world)
+    name, digest = _name(folder), fingerprint(folder)
+    return ModularProgram(pipeline, divided, name, digest, loader.device, speed)
+
+
+def _check_roles(folder: Folder, roles: Collection[Role], reason: str | None) -> None:
+    """Raises Unsplittable if the roles are not the whole, and there is a reason against parts."""
+    if reason is not None and "monolithic" not in roles:
+        raise Unsplittable(folder.pipeline, reason)
+
+
 def _sleeper(
-    folder: Folder, loader: Loader, program: ClassicProgram, speed: Speed | None
+    folder: Folder,
+    loader: Loader,
+    program: ClassicProgram | ModularProgram,
+    speed: Speed | None,
 ) -> Sleeper:
     """Of the modules that are real here, each with how to read it again."""
     parts = {
@@ -130,8 +178,13 @@ def _sleeper(
     return Sleeper(parts, loader.device, program.adapters, speed)
 
 
-def _prepare(pipeline: Pipeline, speed: Speed, device: torch.device, world: "World | None") -> None:
-    """The switches of a transformer that has been loaded. Raises ModelError."""
+def _prepare(
+    pipeline: Pipeline, speed: Speed | None, device: torch.device, world: "World | None"
+) -> None:
+    """The switches of a transformer that has been loaded; without `speed` there is none. Raises
+    ModelError."""
+    if speed is None:
+        return
     parts = {
         name: part
         for name, part in pipeline.components.items()
@@ -151,7 +204,7 @@ def why_not(folder: Folder) -> str | None:
         part_of(entry.name) for entry in folder.components if is_module(component_class(entry))
     }
     if pipeline_class(folder)._load_connected_pipes:
-        return "it is made of several pipelines"
+        return _SEVERAL
     if "denoiser" not in parts:
         return "it has no transformer or UNet"
     if "decoder" not in parts:
@@ -197,14 +250,9 @@ def _real_parts(kind: type[DiffusionPipeline], roles: Collection[Role]) -> set[s
     if "monolithic" in roles:
         return {"encoder", "denoiser", "decoder"}
     real: set[str] = set(roles)
-    if "encoder" in roles and takes_images(kind):
-        real.add("decoder")  # the VAE encodes what the request shows it
+    if "encoder" in roles and media_arguments(kind.__call__):
+        real.add("decoder")  # the VAE encodes the pictures, films and sounds of a request
     return real
-
-
-def takes_images(kind: type[DiffusionPipeline]) -> bool:
-    """Whether a pipeline's requests may bring pictures, films or sounds that its VAE encodes."""
-    return bool(media_arguments(kind.__call__))
 
 
 def _name(folder: Folder) -> str:

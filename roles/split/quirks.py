@@ -17,12 +17,6 @@ def poses(component: str, beside: Collection[str]) -> bool:
     return UNPOSED.get(component) not in beside
 
 
-# ---------------------------------------------------------------- requests, by argument
-
-# Arguments of another type than their annotation says.
-#   initial_audio_sampling_rate: a number of samples per second, and not a tensor.
-ANNOTATED = {"initial_audio_sampling_rate": int}
-
 # ---------------------------------------------------------------- batching, by class
 
 # Models whose forwards run alone.

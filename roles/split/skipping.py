@@ -2,20 +2,24 @@
 
 `interrupt`: loop bodies begin with `if self.interrupt: continue`, the property says yes.
 `empty`: where a class has no such property, the timestep scheduler has no timesteps.
-`zeros`: where the code after the loop needs what the loop defined, or calls the transformer outside
-of it, the loop runs with a transformer that gives nothing but shapes.
+`zeros`: where the code before the loop reads the timesteps, or the code after it what the loop
+defined, the loop runs with a transformer that gives zeros.
 """
 
 import functools
 import inspect
-import itertools
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 
 from roles.split.forward import Outputs
 from transfer.record import Record
+
+
+class NotSkipped(RuntimeError):
+    """The loop was left out, and the pipeline cannot do without it: what is before it reads the
+    timesteps, or what is after it a variable of its body. `zeros` is the way then."""
+
 
 Skip = Literal["interrupt", "empty", "zeros"]
 
@@ -46,13 +50,20 @@ def empty_schedule(scheduler: Any) -> None:
     scheduler.set_timesteps = set_timesteps
 
 
-def forward(forms: dict[str, Any] | None) -> Callable[..., Any]:
-    """A transformer that computes nothing. `forms`: what the forwards of the loop gave, in their
-    order, where they gave more than one tensor (`roles.split.forward.Outputs`)."""
-    if forms is None:
-        return zeros
-    outputs, numbers = Outputs.of(forms), itertools.count()
-    return lambda *args, **kwargs: outputs.form(next(numbers))
+class Zeros:
+    """The forwards of one request that compute nothing: zeros of the forms that the denoiser's
+    outputs had (`forward.Outputs.tree`), in their order, or of the latents' shape."""
+
+    def __init__(self, forms: dict[str, Any] | None) -> None:
+        self._outputs = Outputs.of(forms) if forms else Outputs()
+        self._number = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._number += 1
+        try:
+            return self._outputs.zeros(self._number - 1)
+        except LookupError:
+            return zeros(*args, **kwargs)
 
 
 def zeros(*args: Any, **kwargs: Any) -> Record:

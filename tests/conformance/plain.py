@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from roles.split.describe import modality
+from roles.split.outputs import output_type, writes_texts
 from tests.support.splitting import Arrays
 
 SOUNDS = ("audio", "audios", "sound")
@@ -28,8 +29,9 @@ def made_by(pipeline: Any, arguments: Mapping[str, Any], seed: int) -> Arrays:
     given = dict(arguments)
     if "generator" in known:
         given["generator"] = torch.Generator("cpu").manual_seed(seed)
-    if "output_type" in known and modality(pipeline) != "audio":
-        given.setdefault("output_type", "pil")
+    pictures = modality(pipeline) != "audio" and not writes_texts(type(pipeline))
+    if pictures and (shown := output_type(pipeline)):
+        given.setdefault("output_type", shown)
     torch.manual_seed(seed)  # some draw from the global generator
     output = pipeline(**given)
     fields = {name: output[name] for name in output.keys()}  # noqa: SIM118
@@ -44,15 +46,18 @@ def _read(name: str, value: Any) -> Iterator[Any]:
             each = array if array.ndim > 1 else array[None]
             yield from (sound.reshape(-1, sound.shape[-1]) for sound in each)
         elif name in FILMS and array.ndim == 5:
-            yield from (
-                (np.clip(array, 0, 1) * 255).round().astype("uint8").reshape(-1, *array.shape[2:])
-            )
+            seen = (np.clip(array, 0, 1) * 255).round().astype("uint8")
+            yield from seen.reshape(-1, *array.shape[2:])
         else:
             yield array
 
 
-def _arrays(value: Any) -> Iterator[Any]:
+def arrays(value: Any) -> Arrays:
     """All arrays in what a pipeline gave, in order."""
+    return list(_arrays(value))
+
+
+def _arrays(value: Any) -> Iterator[Any]:
     if isinstance(value, torch.Tensor):
         yield value.float().cpu().numpy()
     elif isinstance(value, (Image.Image, np.ndarray)):

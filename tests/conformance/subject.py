@@ -13,7 +13,7 @@ from roles.split.given import MediaArgument, media_arguments
 from roles.split.loading import load
 from roles.split.program import Call, Denoising, Program, Unsplittable
 from roles.split.slicing import samples
-from tests.conformance import plain
+from tests.conformance import modular, plain
 from tests.conformance.case import Case
 from tests.support.splitting import Arrays
 from transfer.messages import Inputs, Lora
@@ -56,7 +56,7 @@ class Subject:
         self.kind = type(pipeline)
         if self.kind.__name__ != self.case.pipeline:
             raise TypeError(f"the case of {self.case.pipeline} builds a {self.kind.__name__}")
-        pipeline.save_pretrained(self.folder)
+        modular.save(pipeline, self.folder)
         self._programs: dict[tuple[Any, str], Program] = {}
         self.plain: Callable[[str], Arrays] = cache(self._plain)
         self._passages: dict[str, Passage | Exception] = {}
@@ -103,6 +103,9 @@ class Subject:
         return "monolithic" if self.passage().unsplittable else "denoiser"
 
     def _plain(self, dtype: str) -> Arrays:
+        if modular.is_modular(self.kind):
+            made = modular.plain(self.folder, self.case.arguments(), dtype, SEED)
+            return plain.arrays(made)
         pipeline = plain.load(self.kind, self.folder, dtype)
         return plain.made_by(pipeline, self.case.arguments(), SEED)
 
@@ -135,7 +138,9 @@ def call_of(
     loras: Sequence[Lora] = (),
 ) -> Call:
     """The request for what the plain pipeline does when it is called with these."""
-    known = media_arguments(kind.__call__)
+    known = media_arguments(
+        modular.call_signature(kind) if modular.is_modular(kind) else kind.__call__
+    )
     media = {n: _several(known[n], value) for n, value in arguments.items() if n in known}
     params = {name: value for name, value in arguments.items() if name not in known}
     inputs = Inputs(params=params, seed=seed, exact=exact, loras=list(loras))
