@@ -5,6 +5,7 @@ values, or lists of them. Tensors, images, callbacks and everything that decides
 together are not a request's to set.
 """
 
+import contextlib
 import copy
 import inspect
 import math
@@ -125,6 +126,8 @@ def _argument(parameter: inspect.Parameter, hint: Any) -> Argument:
     required = default is parameter.empty or parameter.name == "prompt"
     if hint is None and isinstance(default, _PLAIN):
         hint = type(default)
+    if hint is list and default:
+        hint = list[typing.Union[tuple(map(type, default))]]  # type: ignore[misc]  # noqa: UP007
     if parameter.name.endswith("sampling_rate"):  # of a sound; annotated as a tensor
         hint = int
     scalars, items, sequence = _kinds(hint)
@@ -182,9 +185,12 @@ def _leaves(value: list[Any]) -> typing.Iterator[Any]:
 
 
 def _hints(call: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(call)
-    except Exception:  # annotations that name what is not installed
-        return {
-            k: v for k, v in getattr(call, "__annotations__", {}).items() if not isinstance(v, str)
-        }
+    """What its annotations stand for, but for those that name what is not installed."""
+    written = getattr(call, "__annotations__", {})
+    names = getattr(inspect.unwrap(call), "__globals__", {})
+    found = {}
+    for name, annotation in written.items():
+        alone = type("", (), {"__annotations__": {name: annotation}})
+        with contextlib.suppress(Exception):
+            found |= typing.get_type_hints(alone, names)
+    return found

@@ -71,3 +71,27 @@ def test_what_does_not_fit_is_named(name, value):
     with pytest.raises(BadInput) as caught:
         accept(KNOWN, {"prompt": "a", name: value})
     assert caught.value.param == name
+
+
+def half_known(
+    self,
+    prompt: str | None = None,
+    stages: list = [10, 10],  # noqa: B006  # as diffusers has it
+    initial_audio_sampling_rate: torch.Tensor | None = None,
+    callback: "NotInstalled | None" = None,  # noqa: F821
+) -> None: ...
+
+
+def test_an_annotation_that_names_what_is_not_installed_hides_no_other():
+    assert accept(arguments(half_known), {"prompt": "x"})["prompt"] == "x"
+
+
+def test_a_list_of_nothing_in_particular_is_of_what_its_default_has():
+    known = arguments(half_known)
+    assert accept(known, {"prompt": "x", "stages": [2, 3]})["stages"] == [2, 3]
+    with pytest.raises(BadInput, match="stages"):
+        accept(known, {"prompt": "x", "stages": ["two"]})
+
+
+def test_a_wrong_annotation_is_known():
+    assert "initial_audio_sampling_rate" in arguments(half_known)
