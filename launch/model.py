@@ -6,6 +6,7 @@ from pathlib import Path
 from launch.errors import LaunchError
 
 INDEX = "model_index.json"
+MODULAR_INDEX = "modular_model_index.json"
 
 
 def check_model(model: str) -> str:
@@ -16,8 +17,9 @@ def check_model(model: str) -> str:
         if _could_be_hub_id(model):
             return model
         raise LaunchError(f"there is no model folder {model}")
-    index = folder / INDEX
-    if not index.is_file():
+    indexes = [folder / name for name in (INDEX, MODULAR_INDEX)]
+    index = next((each for each in indexes if each.is_file()), None)
+    if index is None:
         raise LaunchError(f"{model} is no diffusers pipeline: it has no {INDEX}")
     _check_index(index)
     return str(folder.resolve())

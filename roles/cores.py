@@ -25,15 +25,15 @@ class Cores:
     ranks lock one byte each, at their pid, while they compute; opened for writing. Raises OSError.
 
     A rank says `work()` when it begins to compute, and `rest()` when it has had nothing to do for
-    a moment. `threads(exact)` says how many to use now, and `changed()` whether that has become
-    another number than it was when it was last asked for.
+    a moment. `threads(alone)` says how many there are now, of which work that stays on its own has
+    the rank's own number, and `changed()` whether that has become another number than it was when
+    it was last asked for.
     """
 
     def __init__(self, own: int, total: int, file: Path | str) -> None:
-        self._own = own
         self._total = total
-        self._exact = self._working = False
-        self.current = own
+        self.own = self.current = own
+        self._alone = self._working = False
         self._fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
 
     def work(self) -> None:
@@ -48,9 +48,9 @@ class Cores:
             self._lock(fcntl.LOCK_UN)
             self._working = False
 
-    def threads(self, exact: bool) -> int:
+    def threads(self, alone: bool) -> int:
         """How many threads the next unit may use."""
-        self._exact = exact
+        self._alone = alone
         self.current = self._now()
         return self.current
 
@@ -60,13 +60,13 @@ class Cores:
 
     def label(self, key: str) -> str:
         """A key of forwards as they are now: what they cost depends on the number of threads."""
-        return key if self.current == self._own else f"{self.current}x{key}"
+        return key if self.current == self.own else f"{self.current}x{key}"
 
     def close(self) -> None:
         os.close(self._fd)
 
     def _now(self) -> int:
-        return self._own if self._exact else share(self._own, self._total, self._others())
+        return self.own if self._alone else share(self.own, self._total, self._others())
 
     def _lock(self, operation: int) -> None:
         fcntl.lockf(self._fd, operation, 1, os.getpid())  # nobody else locks this byte
@@ -93,7 +93,7 @@ class OwnCores:
     """A rank that shares with nobody: the same number of threads always."""
 
     def __init__(self, own: int) -> None:
-        self.current = own
+        self.own = self.current = own
 
     def work(self) -> None:
         pass
@@ -101,7 +101,7 @@ class OwnCores:
     def rest(self) -> None:
         pass
 
-    def threads(self, exact: bool) -> int:
+    def threads(self, alone: bool) -> int:
         return self.current
 
     def changed(self) -> bool:

@@ -8,7 +8,7 @@ import msgspec
 
 from roles.parallel import Parallel, divide
 from roles.turns import Schedule
-from transfer.messages import DENOISES, Role, Speed, StepCache
+from transfer.messages import DECODES, DENOISES, Role, Speed, StepCache
 from transfer.speed import chosen
 
 SLOTS = 32
@@ -58,7 +58,8 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     rendezvous: str | None = None
     """HOST:PORT, an address of node 0, where they meet. None: there is one host."""
     parallel: str | None = None
-    """How they divide a forward, as `roles.parallel.divide` reads it. None: its samples."""
+    """How they divide their work, as `roles.parallel.divide` reads it. None: the samples of a
+    forward."""
     transfer: Literal["auto", "shm", "mooncake"] = "auto"
     """auto (shared memory on one host, Mooncake between hosts), shm or mooncake."""
     slots: int = SLOTS
@@ -116,8 +117,9 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def joins(self) -> bool:
-        """Whether the ranks divide forwards. Where nothing is denoised they all do the same."""
-        return self.ranks > 1 and bool(DENOISES & set(self.roles))
+        """Whether the ranks divide forwards, or tiles. Otherwise they all do the same."""
+        tiles = bool(DECODES & set(self.roles)) and self.division().tiles > 1
+        return self.ranks > 1 and (tiles or bool(DENOISES & set(self.roles)))
 
     def division(self) -> Parallel:
         """Raises ValueError with a sentence."""

@@ -24,7 +24,7 @@ from roles.calls import (
     shorten,
 )
 from roles.cores import Cores, OwnCores
-from roles.enclosed import pictures_of
+from roles.enclosed import media_of
 from roles.finisher import Finisher, Pending
 from roles.media import Encoded, Unencodable, encode
 from roles.provenance import Making
@@ -48,6 +48,7 @@ from roles.split.program import (
 from roles.split.sleeper import Asleep, Sleeper
 from roles.split.sparing import NoRoom
 from roles.split.tokens import TokenCall
+from roles.spreading import Spreading
 from roles.stepping import Stepper, Turn
 from roles.telling import Telling
 from transfer.actions import PutWeights, Slept, UpdateWeights, WeightsUpdated, Woken
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 
 MEDIA_THREADS = 2  # at most; beside a device that decodes faster than one of them encodes
 _SHORT = {"num_inference_steps": "steps"}
+_SIZE = ("height", "width", "num_frames")
 
 
 class _Live:
@@ -98,11 +100,16 @@ class _Live:
     def batch_key(self) -> str | None:
         """What may share the pending forwards; None: nothing, because it is to be exact, or cannot
         be understood."""
+        key = self.key_of_forwards
+        return None if key is None else self._cores.label(key)
+
+    @property
+    def key_of_forwards(self) -> str | None:
+        """The same, however many threads compute them."""
         if not self.branches or self.call.inputs.exact:
             return None
         first = self.branches[0]
-        key = first.key if isinstance(first, TokenCall) else key_of(first)
-        return None if key is None else self._cores.label(key)
+        return first.key if isinstance(first, TokenCall) else key_of(first)
 
     @property
     def branches(self) -> tuple[TransformerCall | TokenCall, ...]:
@@ -168,6 +175,7 @@ class Runner:
         self._stepper = Stepper(settle, slice_s, wanted, telling, world)
         self._finisher = Finisher(min(threads, MEDIA_THREADS))
         self._cores = cores or OwnCores(threads)
+        self._spreading = Spreading()
         self._live: dict[Key, _Live] = {}
 
     @property
@@ -277,15 +285,23 @@ class Runner:
             live.close()
 
     def _on(self, unit: Callable[[_Live, _Clock], Outcome], key: Key, clock: _Clock) -> Outcome:
-        self._spread([self._live[key]])
-        return unit(self._live[key], clock)
+        live = self._live[key]
+        kind = _unit_of(unit.__name__, live)
+        self._spread([live], kind)
+        outcome = unit(live, clock)
+        self._spreading.learn(kind, self._cores.current, clock.spent["compute_s"])
+        return outcome
 
-    def _spread(self, group: list[_Live]) -> None:
-        """Over as many cores as are free now; over its own for what has to be exact."""
-        before = self._cores.current
-        threads = self._cores.threads(any(live.call.inputs.exact for live in group))
-        if threads != before:
-            torch.set_num_threads(threads)
+    def _spread(self, group: list[_Live], kind: str) -> None:
+        """Over as many cores as are free now, where that is faster; over its own for what has to
+        be exact."""
+        cores, before = self._cores, self._cores.current
+        exact = any(live.call.inputs.exact for live in group)
+        most = cores.threads(exact)
+        if self._spreading.choose(kind, cores.own, most) < most:
+            cores.threads(True)
+        if cores.current != before:
+            torch.set_num_threads(cores.current)
 
     def close(self) -> None:
         """Forgets everything."""
@@ -301,10 +317,13 @@ class Runner:
                 denoising.mark()
 
     def _take_in(self, live: _Live, begin: Begin, clock: _Clock) -> Outcome:
-        self._spread([live])
+        kind = _unit_of("begin", live)
+        self._spread([live], kind)
         if begin.files:
             with clock.measure("read_s"):
-                live.call = replace(live.call, media=pictures_of(begin.files))
+                files = [(file.upload, self._slots.file(file)) for file in begin.files]
+                media = media_of(files, self.program.info.sample_rate)
+                live.call = replace(live.call, media=media)
         if (delivery := begin.delivery) is not None:
             with clock.measure("read_s"):
                 segments = self._slots.read(delivery)
@@ -316,6 +335,7 @@ class Runner:
         with clock.measure("compute_s"):
             live.denoising = self._denoising(live)
             live.denoising.start()
+        self._spreading.learn(kind, self._cores.current, clock.spent["compute_s"])
         return self._progress(live, clock)
 
     def _denoising(self, live: _Live) -> Denoising:
@@ -356,8 +376,11 @@ class Runner:
     def _turn(self, group: tuple[Key, ...], share: int) -> list[Outcome]:
         """Steps of requests that share their forwards; what fails, fails alone."""
         known = [self._live[key] for key in group if key in self._live]
-        self._spread(known)
+        kind = _steps_of(known, share)
+        self._spread(known, kind)
         turn = self._stepper.take(known, share) if known else Turn([])
+        if turn.measured is not None and turn.measured.seconds is not None:
+            self._spreading.learn(kind, self._cores.current, turn.measured.seconds)
         errors = {live.key: error for live, error in zip(known, turn.errors, strict=True)}
         told = [self._guarded(key, partial(self._stepped, key, errors)) for key in group]
         told = [replace(o, compute_s=o.compute_s + turn.seconds) for o in told]
@@ -441,6 +464,18 @@ class Runner:
             self.drop(key)
             outcome = Outcome(*key, error=error_info(error))
         return replace(outcome, **clock.spent)
+
+
+def _unit_of(name: str, live: _Live) -> str:
+    """The kind of a unit that is no step (`roles.spreading`): by its role and its size."""
+    params = live.call.inputs.params
+    return f"{name} {live.role} {[params.get(each) for each in _SIZE]}"
+
+
+def _steps_of(group: list[_Live], share: int) -> str:
+    """The kind of a turn of steps: what it computes, and how many calls go into a forward."""
+    count = sum(len(live.branches) for live in group)
+    return f"{group[0].key_of_forwards if group else None} {min(share or count, count)}"
 
 
 def _files(

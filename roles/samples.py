@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class Image:
     """One picture: a Pillow image, as the pipeline's own `output_type="pil"` gives it.
 
-    `decoded_in`: "slices" or "tiles", if there was not the memory to decode it in one.
+    `decoded_in`: "slices" or "tiles", if it was not decoded in one: there was not the memory, or
+    ranks shared it out.
     """
 
     pixels: "PillowImage.Image"

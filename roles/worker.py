@@ -266,7 +266,7 @@ class Worker:
         module, _, function = self._options.program.partition(":")
         load = getattr(importlib.import_module(module), function)
         own: dict[str, Any] = {} if call.speed is None else {"speed": call.speed}
-        if self._world is not None and self._world.parallel.context:
+        if self._world is not None and self._world.parallel.loads:
             own["world"] = self._world
         model = self._options.model or call.model
         program: Program = load(model, call.roles, call.dtype, self._options.device, **own)

@@ -22,7 +22,7 @@ from roles.meeting import path
 from roles.parallel import Parallel
 
 WAIT_S = 3600.0  # for another rank, which may be loading; the leader has shorter deadlines
-GRACE_S = 10.0  # for the others to fail too, of a forward in which they exchange tokens
+GRACE_S = 10.0  # for the others to fail too, of a forward in which they wait for each other
 ROLL_CALL_S = 2.0  # for a rank that has lost the others too to say so
 MESSAGE_BYTES = 480
 CHUNK_BYTES = 16 << 20  # of what goes to other hosts, so that it lies in memory once
@@ -45,8 +45,8 @@ class World:
     """This rank among the others. Made by `World.join`; every method is called by all ranks.
 
     `guidance`: the group whose ranks divide samples, `part` this rank's place in it. `mesh`: of
-    those that divide tokens, for diffusers. `patience_s`: for so long another rank is waited for.
-    `here`: the ranks from 0 on that are on the leader's host.
+    those that divide tokens or weights, for diffusers. `patience_s`: for so long another rank is
+    waited for. `here`: the ranks from 0 on that are on the leader's host.
     """
 
     def __init__(self, rank: int, parallel: Parallel, mesh: DeviceMesh, here: int) -> None:
@@ -89,8 +89,8 @@ class World:
             os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
         if on_gpu:  # or the mesh would choose another device by itself
             torch.cuda.init()  # type: ignore[no-untyped-call]
-        shape = (parallel.guidance, parallel.ring, parallel.ulysses)
-        names = ("guidance", *_CONTEXT)
+        shape = (parallel.guidance, parallel.ring, parallel.ulysses, parallel.tensor)
+        names = ("guidance", *_CONTEXT, "tensor")
         with _or_apart():
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
@@ -113,17 +113,17 @@ class World:
 
     def agree(self, error: Exception | None, token: int = 0, forward: bool = False) -> None:
         """All ranks have done their part of something, or one of them has failed. `forward`: it was
-        one of the transformer, in which others may be waiting for this rank's tokens.
+        one of the transformer, in which others may be waiting for what this rank computes of it.
 
         Raises this rank's own `error`; `RankFailed` if only others failed, or if their `token`, a
         checksum of what it was done with, is another one; and `RanksApart`.
         """
         text = "" if error is None else f"{type(error).__name__}: {error}"
-        amid = error is not None and forward and self.parallel.tokens > 1
+        amid = error is not None and forward and self.parallel.entwined
         try:
             words = self._exchange(error is not None, token, text, GRACE_S if amid else None)
         except RanksApart as apart:
-            if amid:  # the others wait for its tokens, and cannot be told
+            if amid:  # the others wait for its part, and cannot be told
                 raise RanksApart(f"it failed alone, in a forward of all: {text}") from error
             raise apart from error
         if error is not None:
@@ -160,6 +160,19 @@ class World:
         except Exception as error:
             raise self._lost(error) from error
         return [each.view(part.dtype).reshape(part.shape) for each in parts]
+
+    def share(self, owned: Sequence[tuple[int, torch.Tensor]]) -> None:
+        """Fills each of these contiguous tensors, in all ranks, with what the rank before it in its
+        pair holds."""
+        try:
+            pending = [
+                dist.broadcast(tensor.reshape(-1).view(torch.uint8), owner, async_op=True)
+                for owner, tensor in owned
+            ]
+            for each in pending:
+                each.wait(timedelta(seconds=self.patience_s))
+        except Exception as error:
+            raise self._lost(error) from error
 
     def spread(self, nbytes: int, segments: Sequence[memoryview] | None) -> list[memoryview]:
         """The bytes of rank 0 for the ranks of other hosts; called by these, and by rank 0, which

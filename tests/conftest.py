@@ -12,6 +12,7 @@ HERE = Path(__file__).parent
 LONG = {
     "e2e/test_command_line.py",
     "e2e/test_divided_pipelines.py",
+    "e2e/test_divided_tiles.py",
     "e2e/test_documented_examples.py",
     "e2e/test_encoder_cache.py",
     "e2e/test_faults.py",
@@ -26,6 +27,7 @@ LONG = {
     "roles/test_leader_hosts.py",
     "roles/test_closing.py",
     "roles/test_leader_ranks.py",
+    "roles/test_leader_tiles.py",
     "roles/test_leader_warms_up.py",
     "roles/test_three_leaders.py",
     "roles/test_world.py",

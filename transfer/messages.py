@@ -25,6 +25,7 @@ Shelf = Role | Literal["checkpoint"]
 """What is kept in an outbox: the payload that a role made, or a checkpoint of its work."""
 SPLIT_ROUTE: tuple[Role, ...] = ("encoder", "denoiser", "decoder")
 DENOISES: frozenset[Role] = frozenset({"denoiser", "monolithic"})  # runs the transformer
+DECODES: frozenset[Role] = frozenset({"decoder", "monolithic"})  # runs the VAE's decoder
 
 Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
@@ -80,15 +81,19 @@ class Lora(Record, frozen=True):
     scale: float = 1.0
 
 
+MediaKind = Literal["picture", "film", "sound"]
+
+
 class Upload(Record, frozen=True):
-    """A picture that a client gave, where it goes, and what tells that it is the one: its
-    SHA-256 in hexadecimal. `mask`: white is what is to change, or what is transparent, if anything
-    is."""
+    """A picture, a film or a sound that a client gave, where it goes, and what tells that it is the
+    one: its SHA-256 in hexadecimal. `mask`: white is what is to change, or, of a picture, what is
+    transparent, if anything is."""
 
     param: str
     hash: str
     nbytes: int
     mask: bool = False
+    kind: MediaKind = "picture"
 
 
 class Inputs(Record, frozen=True):
@@ -97,7 +102,7 @@ class Inputs(Record, frozen=True):
     `params` holds only what the request gave: what is left out keeps the pipeline's default.
     `seed` means `generator=torch.Generator("cpu").manual_seed(seed)`. `priority`: those of a lower
     class give way between two steps. `loras`: the adapters that it has on, all of them.
-    `uploads`: the pictures that came with it; of several for one argument the first comes first.
+    `uploads`: the media that came with it; of several for one argument the first comes first.
     """
 
     params: Params
@@ -174,7 +179,7 @@ class Media(Record, frozen=True):
     media channel at `endpoint`, or on the same host as `local` says, then released), or, if
     `store_key` is set, in the media store.
 
-    `decoded_in`: the decoder had not the memory to decode it in one; tiles change pixels. `seed`:
+    `decoded_in`: not in one, for want of memory or to share it out; tiles change pixels. `seed`:
     what it was made with.
     """
 
@@ -329,8 +334,9 @@ class ModelInfo(Record, frozen=True):
     `fingerprint`, all that denoise on `speed`; the others have none. `step_caches`: the types that
     a request may ask for. `fps`: of a video, where the request says nothing. `frames_step`: it has
     a multiple of so many frames, and one. `sample_rate`: of what it makes to hear, in Hz; None:
-    nothing in it tells. `pictures`: the arguments that take some. `generates`: components of the
-    encoder role that write something, a token at a time, when the pipeline asks them to."""
+    nothing in it tells. `pictures`, `films`, `sounds`: the arguments that take some. `needs`:
+    those of them that a request has to bring. `generates`: components of the encoder role that
+    write something, a token at a time, when the pipeline asks them to."""
 
     name: str
     pipeline: str
@@ -349,6 +355,14 @@ class ModelInfo(Record, frozen=True):
     sample_rate: int | None = None
     pictures: list[str] = []  # noqa: RUF012  # msgspec copies it
     generates: list[str] = []  # noqa: RUF012  # msgspec copies it
+    films: list[str] = []  # noqa: RUF012  # msgspec copies it
+    sounds: list[str] = []  # noqa: RUF012  # msgspec copies it
+    needs: list[str] = []  # noqa: RUF012  # msgspec copies it
+
+    def media(self) -> dict[str, MediaKind]:
+        """The arguments that take media, and of which kind."""
+        found: dict[str, MediaKind] = dict.fromkeys(self.pictures, "picture")
+        return found | dict.fromkeys(self.films, "film") | dict.fromkeys(self.sounds, "sound")
 
 
 class Register(Message, frozen=True, tag="register"):

@@ -11,8 +11,12 @@ MOST_PIXELS = 1 << 26  # whatever a door lets in
 MOST_BYTES = 64 << 20
 
 
-class BadPicture(ValueError):
-    """It is none that is taken. The message is for whoever sent it."""
+class BadMedia(ValueError):
+    """A file that is not taken. The message is for whoever sent it."""
+
+
+class BadPicture(BadMedia):
+    """It is none that is taken."""
 
 
 def decode(data: bytes, *, mask: bool = False, most_pixels: int = MOST_PIXELS) -> "Image":

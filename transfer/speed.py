@@ -71,6 +71,14 @@ def switches(speed: Speed | None, asked: StepCache | None = None) -> list[str]:
     return found
 
 
+def why_fixed(speed: Speed | None) -> str | None:
+    """Why the weights of such a denoiser cannot be exchanged, moved or added to; None if they
+    can."""
+    if speed is None or "tensor=" not in (speed.context or ""):
+        return None
+    return f"started with --parallel {speed.context}: each rank has a part of the weights"
+
+
 def is_tuned(speed: Speed | None) -> bool:
     """Whether the transformer runs in another way for all requests, and has to be tried first."""
     return bool(switches(speed, StepCache("none")))

@@ -1,5 +1,5 @@
-"""The command line: `triptych serve | up | generate | status | drain | remove | keygen |
-apikey`.
+"""The command line: `triptych serve | up | generate | models | status | drain | remove |
+keygen | apikey`.
 
 Each subcommand stands in a file of its own. What they run is imported when they run, so that
 `triptych --help` is instant.
@@ -15,6 +15,7 @@ from launch.cli.apikey import apikey
 from launch.cli.generate import generate
 from launch.cli.instances import drain, remove
 from launch.cli.keygen import keygen
+from launch.cli.models import models
 from launch.cli.serve import serve
 from launch.cli.status import status
 from launch.cli.up import up
@@ -32,7 +33,7 @@ def triptych() -> None:
     """Serve diffusion models as encoder, denoiser and decoder processes behind one orchestrator."""
 
 
-for command in (serve, up, generate, status, drain, remove, keygen, apikey):
+for command in (serve, up, generate, models, status, drain, remove, keygen, apikey):
     triptych.add_command(command)
 
 

@@ -183,10 +183,11 @@ def parallel_flag(function: Wrapped) -> Wrapped:
     return click.option(
         "--parallel",
         metavar="MODE[=N],…",
-        help="How the ranks of a denoiser divide a forward; the numbers multiply to --ranks, and "
-        "one may be left out. guidance: its samples, such as branches of guidance; any model. "
-        "ulysses, ring: the tokens of each sample; models with a plan in diffusers; changes the "
-        "pixels by rounding. [default: guidance]",
+        help="How the ranks of an instance divide its work. Of a forward, the numbers multiply to "
+        "--ranks, and one may be left out. guidance: its samples, such as branches of guidance; "
+        "any model. ulysses, ring: the tokens of each sample; tensor: the weights of each layer; "
+        "models with a plan in diffusers; they change the pixels by rounding. tiles: where it "
+        "decodes, the tiles of the VAE's tiled decode, among all ranks. [default: guidance]",
     )(function)
 
 

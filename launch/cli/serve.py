@@ -24,8 +24,8 @@ from launch.machine import usable_cores
 from launch.model import check_model
 from roles.lifeline import tie_to
 from roles.options import SLICE_S
-from roles.parallel import divide
-from transfer.messages import DENOISES
+from roles.parallel import divide, of_roles
+from transfer.messages import DECODES, DENOISES
 
 if TYPE_CHECKING:
     from orchestrator.options import OrchestratorOptions
@@ -62,7 +62,6 @@ OF_ROLES = (
     "cores_file",
 )
 OF_DENOISERS = (
-    "parallel",
     "nnodes",
     "node_rank",
     "rendezvous",
@@ -260,6 +259,7 @@ def serve(
     _refuse_foreign(ctx, OF_ROLES if orchestrator else OF_ORCHESTRATOR, roles)
     if not DENOISES & set(roles):
         _refuse_foreign(ctx, OF_DENOISERS, roles)
+    _refuse_foreign_modes(ctx, flags["parallel"], roles)
     if orchestrator:
         front = orchestrator_options(flags)
         from orchestrator import server
@@ -347,15 +347,15 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
 
 
 def _parallel(text: str | None, ranks: int, roles: tuple[str, ...]) -> str | None:
-    """Checked here, where the mistake is; written as it was. A file that several roles share may
-    say it for those that denoise."""
-    if not DENOISES & set(roles):
-        return None
+    """What of it concerns these roles. Checked here, where the mistake is. What several roles share
+    may say it for those that denoise and those that decode."""
     try:
-        divide(text, ranks)
+        mine = of_roles(text, bool(DENOISES & set(roles)), bool(DECODES & set(roles)))
+        if mine is not None or DENOISES & set(roles):
+            divide(mine, ranks)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    return text
+    return mine
 
 
 def _attention(backend: str | None) -> str | None:
@@ -370,6 +370,19 @@ def _refuse_foreign(ctx: click.Context, foreign: tuple[str, ...], roles: tuple[s
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             flag = name.replace("_", "-")
             raise click.UsageError(f"--{flag} is no flag of --disagg-role {','.join(roles)}")
+
+
+def _refuse_foreign_modes(ctx: click.Context, text: str | None, roles: tuple[str, ...]) -> None:
+    """The same for what `--parallel` names."""
+    if text is None or ctx.get_parameter_source("parallel") is not ParameterSource.COMMANDLINE:
+        return
+    if not DENOISES & set(roles) and not (DECODES & set(roles) and "tiles" in text):
+        _refuse_foreign(ctx, ("parallel",), roles)
+    if not DECODES & set(roles) and "tiles" in text:
+        raise click.UsageError(
+            f"--parallel {text}: tiles are divided where pictures are decoded, "
+            f"not in --disagg-role {','.join(roles)}"
+        )
 
 
 def _made(folder: Path | None) -> str | None:

@@ -31,7 +31,8 @@ class Books:
     load, slots or state have changed, `calls` the roles whose line should be looked at again:
     `dispatch.settle` empties both at the end of each event. `heard` has the live instances, the
     one that has been silent for longest first. `copiers` are those of which a checkpoint may
-    have to be copied. `questions` are those that instances are asked, by number; `changes` of
+    have to be copied; `untidy` those that lack something the others have, or have something that
+    nobody is to have. `questions` are those that instances are asked, by number; `changes` of
     adapters and weights are in line, and `rests` of those who are to sleep or to wake. `adapters`
     are those that all denoisers are to have, of which one may be `leaving`; `weights` what
     components are to compute with, where those are not the model's own; of those that are in
@@ -57,6 +58,7 @@ class Books:
         self.stirred: dict[Instance, None] = {}
         self.calls: dict[Role, None] = {}
         self.copiers: dict[Instance, None] = {}
+        self.untidy: dict[Instance, None] = {}
         self.heard: OrderedDict[Instance, float] = OrderedDict()
         self._releases: dict[Instance, list[tuple[Shelf, str, int]]] = {}
         self.unchecked = False  # something has changed since the last integrity check

@@ -89,6 +89,10 @@ def look(books: Books, instance: Instance) -> None:
     """Whether it has what the others have. To be called when either has changed."""
     instance.equipped = weights.fits(books, instance) and adapters.fits(books, instance)
     instance.tidy = instance.equipped and adapters.surplus(books, instance) is None
+    if instance.tidy:
+        books.untidy.pop(instance, None)
+    else:
+        books.untidy[instance] = None
     books.stir(instance)
 
 
@@ -118,9 +122,11 @@ def equip(books: Books, instance: Instance) -> None:
 
 
 def equip_all(books: Books) -> None:
-    for instance in list(books.registry.live.values()):
-        if not instance.tidy:
+    for instance in list(books.untidy):
+        if instance.live:
             equip(books, instance)
+        else:
+            del books.untidy[instance]
 
 
 # ---------------------------------------------------------------- one change

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from orchestrator.core.attempts import State
 from orchestrator.core.instances import Instance, Post
+from orchestrator.core.weights import OWN
 from transfer.messages import CacheReport, InstanceState, ModelInfo, RankState, Record, Role
 
 if TYPE_CHECKING:
@@ -22,6 +23,16 @@ class RankView(Record, frozen=True):
     rank: int
     pid: int
     state: RankState
+    host: str = ""
+
+
+class WeightsView(Record, frozen=True):
+    """What a component computes with, where that is not the model's own: since `update_weights`.
+    `path`: the folder that it was read from; None if that is not known (any more)."""
+
+    component: str
+    digest: str
+    path: str | None = None
 
 
 class InstanceView(Record, frozen=True):
@@ -32,7 +43,8 @@ class InstanceView(Record, frozen=True):
     nothing was encoded yet. `warmed`: of one that warms up, forwards that are behind it, and how
     many there are. `healthy`: its ranks computed something lately, or have passed a self-test; None
     of one that sleeps: it is not tested. `runner`: how its ranks run the model: `autoregressive` is
-    that of encoders that may write something first, token by token."""
+    that of encoders that may write something first, token by token. `weights`: of the components
+    that have others than the model's own."""
 
     name: str
     endpoint: str
@@ -49,6 +61,7 @@ class InstanceView(Record, frozen=True):
     warmed: tuple[int, int] | None = None
     healthy: bool | None = True
     runner: Runner = "diffusion"
+    weights: list[WeightsView] = []  # noqa: RUF012  # msgspec copies it
 
 
 class RequestsView(Record, frozen=True):
@@ -83,7 +96,8 @@ class ClusterView(Record, frozen=True):
 def look(books: "Books") -> ClusterView:
     """Everything, as it is now. Roles that have no instance are there, and empty."""
     ledger = books.ledger
-    shown = {role: [_instance(p) for p in r.posts()] for role, r in books.registry.rosters.items()}
+    rosters = books.registry.rosters
+    shown = {role: [_instance(books, p) for p in r.posts()] for role, r in rosters.items()}
     requests = RequestsView(
         queued=ledger.queued,
         running=len(ledger.active) - ledger.queued,
@@ -98,8 +112,9 @@ def look(books: "Books") -> ClusterView:
     return ClusterView({str(role): posts for role, posts in shown.items()}, requests, history)
 
 
-def _instance(post: Post) -> InstanceView:
+def _instance(books: "Books", post: Post) -> InstanceView:
     instance, slots = post.instance, post.instance.slots
+    host = instance.info.host.hostname
     return InstanceView(
         name=instance.name,
         endpoint=instance.endpoint,
@@ -109,14 +124,21 @@ def _instance(post: Post) -> InstanceView:
         capacity=post.capacity,
         in_flight=len(post.working) if instance.live else 0,
         slots=SlotsView(slots.total, slots.leased, slots.quarantined),
-        ranks=[RankView(rank.rank, rank.pid, rank.state) for rank in instance.ranks],
-        host=instance.info.host.hostname,
+        ranks=[RankView(x.rank, x.pid, x.state, x.host or host) for x in instance.ranks],
+        host=host,
         backlog_s=round(post.backlog("low"), 3) if instance.live else 0.0,
         encodings=instance.encodings if post.role == "encoder" else None,
         warmed=instance.warmed if instance.live else None,
         healthy=_healthy(instance),
         runner=_runner(post.role, instance.info.model),
+        weights=[_weights(books, *each) for each in instance.weights.items() if each[1] != OWN],
     )
+
+
+def _weights(books: "Books", component: str, digest: str) -> WeightsView:
+    known = books.weights.get(component)
+    path = known.path if known is not None and known.digest == digest else None
+    return WeightsView(component, digest, path)
 
 
 def _healthy(instance: Instance) -> bool | None:

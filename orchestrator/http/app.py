@@ -21,6 +21,7 @@ from orchestrator.http.enclosed import Keeper, NoRoom
 from orchestrator.http.envelope import Envelope
 from orchestrator.http.errors import plain
 from orchestrator.http.images import Images
+from orchestrator.http.intake import Intake
 from orchestrator.http.jobs import JobDesk
 from orchestrator.http.keyed import KeyedImages
 from orchestrator.http.links import Links
@@ -74,10 +75,11 @@ def create_app(
     app.state.leaving = asyncio.Event()
     submission = Submission(service, jobs, options)
     keyed = KeyedImages(jobs, submission, options)
-    images, keeper = Images(service, keyed, media, shelf, metrics, options), uploads or _Nowhere()
-    add_images(app, images, Edits(service, images, keeper, options), Links(shelf))
-    add_jobs(app, JobDesk(service, jobs, submission, options, app.state.leaving))
-    add_videos(app, Videos(service, jobs, submission, keeper, options))
+    intake = Intake(service, uploads or _Nowhere(), options)
+    images = Images(service, intake, keyed, media, shelf, metrics, options)
+    add_images(app, images, Edits(service, images, intake), Links(shelf))
+    add_jobs(app, JobDesk(service, jobs, submission, intake, options, app.state.leaving))
+    add_videos(app, Videos(jobs, submission, intake, options))
     add_pages(app, Pages(service, metrics, healthy, created=int(time.time())))
     add_rpc(app, Rpc(service.operator, options))
     install(app)

@@ -11,23 +11,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from orchestrator.http.base import base_url
-from orchestrator.http.body import read_body
 from orchestrator.http.duration import seconds_of, with_seconds
 from orchestrator.http.errors import not_ready, unsupported
 from orchestrator.http.files import Files
 from orchestrator.http.gone import until_gone
+from orchestrator.http.intake import Intake
 from orchestrator.http.keyed import KeyedImages
 from orchestrator.http.making import MAKES, Making
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.plan import Plan, make_plan
 from orchestrator.http.ports import MediaSource, Service
-from orchestrator.http.schema import (
-    ImageItem,
-    ImageRequest,
-    ImagesReply,
-    decode_audio,
-    decode_request,
-)
+from orchestrator.http.schema import AudioRequest, ImageItem, ImageRequest, ImagesReply
 from orchestrator.http.seconds import timings_json
 from orchestrator.http.shelf import Shelf
 from orchestrator.http.showing import Showing
@@ -48,6 +42,7 @@ class Images:
     def __init__(
         self,
         service: Service,
+        intake: Intake,
         keyed: KeyedImages,
         source: MediaSource,
         shelf: Shelf,
@@ -55,6 +50,7 @@ class Images:
         options: HttpOptions,
     ) -> None:
         self._service = service
+        self._intake = intake
         self._keyed = keyed
         self._source = source
         self._shelf = shelf
@@ -62,17 +58,16 @@ class Images:
         self._options = options
 
     async def generate(self, request: Request) -> Response:
-        options = self._options
-        asked = decode_request(await read_body(request, options.max_body_bytes, options.body_s))
-        return await self._generate(request, asked)
+        limit = self._options.max_body_bytes
+        asked, media = await self._intake.read(request, ImageRequest, limit)
+        return await self._generate(request, asked, await self._intake.keep(media))
 
     async def generate_audio(self, request: Request) -> Response:
-        options = self._options
-        asked = decode_audio(await read_body(request, options.max_body_bytes, options.body_s))
+        asked, media = await self._intake.read(request, AudioRequest)
         model = self._service.model()
         if model is not None and model.modality != "audio":
             raise unsupported("model", f"{model.name} makes {model.modality}, and no sounds")
-        return await self._generate(request, asked)
+        return await self._generate(request, asked, await self._intake.keep(media))
 
     async def generate_from(
         self, request: Request, asked: ImageRequest, uploads: Sequence[Upload]

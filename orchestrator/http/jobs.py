@@ -8,16 +8,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from orchestrator.http.base import base_url
-from orchestrator.http.body import read_body
 from orchestrator.http.download import Download
 from orchestrator.http.errors import ApiError, bad_field
 from orchestrator.http.event_stream import EventStream
+from orchestrator.http.intake import Intake
 from orchestrator.http.job_page import list_of, no_result, page_of
 from orchestrator.http.job_previews import JobPreviews
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.pages import json_response
 from orchestrator.http.ports import Jobs, Service
-from orchestrator.http.schema import decode_job
+from orchestrator.http.schema import JobRequest
 from orchestrator.http.submission import Submission
 from orchestrator.jobs.model import Job, JobStatus
 from transfer.errors import MediaError
@@ -34,17 +34,19 @@ class JobDesk:
         service: Service,
         jobs: Jobs,
         submission: Submission,
+        intake: Intake,
         options: HttpOptions,
         leaving: asyncio.Event,
     ) -> None:
         self._jobs, self._submission, self._options = jobs, submission, options
         self._previews = JobPreviews(service, jobs)
+        self._intake = intake
         self._leaving = leaving
 
     async def create(self, request: Request) -> Response:
-        options = self._options
-        asked = decode_job(await read_body(request, options.max_body_bytes, options.body_s))
-        job = await self._submission.submit(request, asked)
+        asked, media = await self._intake.read(request, JobRequest)
+        uploads = await self._intake.keep(media)
+        job = await self._submission.submit(request, asked, uploads=uploads)
         reply = json_response(page_of(job, self._base(request)), 202)
         reply.headers["location"] = f"/v1/jobs/{job.id}"
         return reply

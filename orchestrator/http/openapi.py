@@ -10,7 +10,14 @@ from fastapi.openapi.utils import get_openapi
 
 from orchestrator.http.errors import ErrorReply
 from orchestrator.http.job_page import JobList, JobPage
-from orchestrator.http.pages import Health, InstanceLeaves, ModelList, ModelPage, Ready
+from orchestrator.http.pages import (
+    Health,
+    InstanceLeaves,
+    ModelList,
+    ModelPage,
+    OneModelPage,
+    Ready,
+)
 from orchestrator.http.rpc import RpcReply, RpcRequest
 from orchestrator.http.schema import (
     AudioRequest,
@@ -41,6 +48,7 @@ STRUCTS = (
     JobRequest,
     ModelList,
     ModelPage,
+    OneModelPage,
     Ready,
     RemixRequest,
     RpcReply,

@@ -1,12 +1,14 @@
 """The small pages: health, readiness, the model, the cluster, metrics."""
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from orchestrator.http.errors import ApiError, ErrorBody, not_ready, unhealthy
+from orchestrator.http.model_schema import request_schema
 from orchestrator.http.plan import model_not_found
 from orchestrator.http.ports import Service
 from orchestrator.metrics import Metrics
@@ -18,8 +20,8 @@ class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of `GET /v1/models`: OpenAI's four keys, and what the roles registered.
 
     `fps`: of a video, where a request says nothing; `fps_from`: who says so, as in a job's files.
-    `sample_rate`: of what the model makes to hear, in Hz. `pictures`: the arguments that take
-    pictures which come with a request.
+    `sample_rate`: of what the model makes to hear, in Hz. `pictures`, `films`, `sounds`: the
+    arguments that take media which come with a request.
     """
 
     id: str
@@ -37,6 +39,15 @@ class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
     fps_from: RateFrom | None
     sample_rate: int | None
     pictures: list[str]
+    films: list[str]
+    sounds: list[str]
+
+
+class OneModelPage(ModelPage, frozen=True, kw_only=True):
+    """`GET /v1/models/{id}`. `schema`: JSON Schema, draft 2020-12, of the body of `POST /v1/jobs`,
+    with the pipeline's own arguments: their types, defaults and, where they are known, ranges."""
+
+    schema: dict[str, Any]
 
 
 class ModelList(msgspec.Struct, frozen=True):
@@ -98,7 +109,8 @@ class Pages:
         name, model = request.path_params["name"], self._service.model()
         if model is None or name not in (model.name, "default"):
             raise model_not_found(name, model)
-        return json_response(self._page(model))
+        fields = msgspec.structs.asdict(self._page(model))
+        return json_response(OneModelPage(**fields, schema=request_schema(model)))
 
     async def cluster(self, request: Request) -> Response:
         return json_response(self._service.cluster())
@@ -138,6 +150,8 @@ class Pages:
             fps_from=model.fps_from,
             sample_rate=model.sample_rate,
             pictures=model.pictures,
+            films=model.films,
+            sounds=model.sounds,
         )
 
     def _unknown(self, name: str) -> ApiError:

@@ -11,7 +11,15 @@ import msgspec
 from orchestrator.http.errors import ApiError, bad_field, unsupported
 from orchestrator.http.loras import loras_of
 from orchestrator.http.options import HttpOptions
-from orchestrator.http.schema import MAX_SEED, ImageRequest, JobRequest
+from orchestrator.http.parameters import accept_all
+from orchestrator.http.schema import (
+    MAX_SEED,
+    OWN_FIELDS,
+    SETTABLE,
+    EditRequest,
+    ImageRequest,
+    JobRequest,
+)
 from orchestrator.http.size import check_size, requested_size
 from orchestrator.http.speed import step_cache
 from transfer.actions import Adapter
@@ -27,8 +35,8 @@ ECHOED_QUALITY = {"low", "medium", "high", "xhigh", "max"}  # what the SDK's rep
 
 class Plan(msgspec.Struct, frozen=True):
     """`inputs[i]` has the seed `seed + i`; each is a request of its own. `previews`: how many of
-    each picture are to be streamed, or shown in the job's events. `edit`: it begins with pictures
-    that came with it."""
+    each picture are to be streamed, or shown in the job's events. `edit`: it was asked for as one,
+    and its events are called so."""
 
     inputs: list[Inputs]
     seed: int
@@ -51,11 +59,17 @@ def make_plan(
     model's pipeline does not take."""
     _check_model(request, model)
     _check_stream(request)
+    others = accept_all(request.parameters or {}, model, OWN_FIELDS)
     params = request.pipeline_params()
     output = _output(request, model, _fps_of_file(params, model))
     size = requested_size(request)
     params |= {name: side for name, side in size._asdict().items() if side is not None}
     _check_taken(list(params), model, request)
+    for name in others.keys() & params.keys():
+        raise bad_field(name, f"`{name}` contradicts another field: give one of them")
+    params |= others
+    params |= _sampling_rates(params, model, uploads)
+    _check_needed(params, model, uploads)
     check_size(request, size, model, options)
     cache = step_cache(request, model)
     seed, loras = _seed(request), loras_of(request, adapters or {})
@@ -71,7 +85,7 @@ def make_plan(
         as_url=request.response_format == "url",
         stream=bool(request.stream),
         previews=_previews(request, model),
-        edit=bool(uploads),
+        edit=isinstance(request, EditRequest),
     )
 
 
@@ -143,6 +157,36 @@ def _check_taken(names: list[str], model: ModelInfo, request: ImageRequest) -> N
             field = name if getattr(request, name) is not None else "size"
             message = f"`{field}`: {model.pipeline}, which serves `{model.name}`, takes no `{name}`"
             raise unsupported(field, message)
+
+
+def _sampling_rates(params: Params, model: ModelInfo, uploads: Sequence[Upload]) -> Params:
+    """Of the sounds that came with it, where the pipeline wants to be told: the model's own, to
+    which they are resampled. Raises a 400 for another."""
+    if model.sample_rate is None:
+        return {}
+    found: Params = {}
+    for parameter in model.parameters:
+        sound, ends, _ = parameter.name.partition("_sampling_rate")
+        if not ends or not any(e.kind == "sound" and e.param.startswith(sound) for e in uploads):
+            continue
+        if params.get(parameter.name, model.sample_rate) != model.sample_rate:
+            message = f"sounds are resampled to {model.sample_rate} Hz; leave it out"
+            raise bad_field(parameter.name, f"`{parameter.name}`: {message}")
+        found[parameter.name] = model.sample_rate
+    return found
+
+
+def _check_needed(params: Params, model: ModelInfo, uploads: Sequence[Upload]) -> None:
+    for parameter in model.parameters:
+        needed = parameter.required or parameter.name == "prompt"
+        if needed and parameter.name not in params and parameter.name not in OWN_FIELDS - SETTABLE:
+            raise bad_field(parameter.name, f"`{parameter.name}` is missing", "missing_field")
+    given = {upload.param for upload in uploads}
+    for name in model.needs:
+        if name not in given:
+            kind = model.media()[name]
+            message = f"`{name}` is missing: {model.name} needs a {kind}, as a file of a form"
+            raise bad_field(name, message, "missing_field")
 
 
 def _seed(request: ImageRequest) -> int:

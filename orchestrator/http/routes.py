@@ -18,7 +18,7 @@ from orchestrator.http.openapi import (
     VIDEO_LIST,
     described,
 )
-from orchestrator.http.pages import Health, InstanceLeaves, ModelList, ModelPage, Pages, Ready
+from orchestrator.http.pages import Health, InstanceLeaves, ModelList, OneModelPage, Pages, Ready
 from orchestrator.http.rpc import Rpc, RpcReply, RpcRequest
 from orchestrator.http.schema import (
     AudioRequest,
@@ -54,7 +54,9 @@ def add_images(app: FastAPI, images: Images, edits: Edits, links: Links) -> None
     app.post(
         "/v1/audio/generations",
         summary="Make sounds from a prompt",
-        openapi_extra=described(ImagesReply, request=AudioRequest, parameters=[IDEMPOTENCY_KEY]),
+        openapi_extra=described(
+            ImagesReply, request=AudioRequest, parameters=[IDEMPOTENCY_KEY], form=True
+        ),
     )(images.generate_audio)
     app.get("/v1/media/{id}", summary="A file that a reply links to")(links.fetch)
     app.head("/v1/media/{id}", include_in_schema=False)(links.fetch)
@@ -66,7 +68,7 @@ def add_jobs(app: FastAPI, jobs: JobDesk) -> None:
         status_code=202,
         summary="Make pictures from a prompt, whether the client waits or not",
         openapi_extra=described(
-            JobPage, status=202, request=JobRequest, parameters=[IDEMPOTENCY_KEY]
+            JobPage, status=202, request=JobRequest, parameters=[IDEMPOTENCY_KEY], form=True
         ),
     )(jobs.create)
     app.get(
@@ -131,7 +133,7 @@ def add_pages(app: FastAPI, pages: Pages) -> None:
         app.get(path, summary=summary, openapi_extra=described(reply))(handler)
 
     page("/v1/models", pages.models, ModelList, "The model that is served")
-    page("/v1/models/{name:path}", pages.model, ModelPage, "One model")
+    page("/v1/models/{name:path}", pages.model, OneModelPage, "One model")
     page("/v1/cluster", pages.cluster, ClusterView, "Instances and requests")
     page("/health", pages.health, Health, "Whether the orchestrator runs")
     page("/ready", pages.ready, Ready, "Whether requests can run, and what is missing")

@@ -9,11 +9,11 @@ from starlette.responses import Response
 
 from orchestrator.core.commands import Answers, InstanceAnswer
 from orchestrator.http.body import read_body
+from orchestrator.http.decoding import explain
 from orchestrator.http.errors import ApiError, bad_field, retry_after
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.pages import json_response
 from orchestrator.http.ports import Operator
-from orchestrator.http.schema import explain
 from orchestrator.operator import (
     Conflict,
     NotAlone,

@@ -1,26 +1,23 @@
 """What `POST /v1/images/generations` takes and gives: OpenAI's schema and the fields we add.
 `POST /v1/jobs` takes the same.
 
-The Structs are decoded and checked in one pass; a wrong field becomes a 400 that names it. The
-descriptions end up in /openapi.json. Every optional field may be null, as the SDK sends it.
+The Structs are decoded and checked in one pass (`decoding`). The descriptions end up in
+/openapi.json. Every optional field may be null, as the SDK sends it.
 """
 
-import re
-from collections.abc import Mapping
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from orchestrator.http.errors import ApiError, bad_field
 from orchestrator.service import Timings
-from transfer.messages import Params
+from transfer.messages import Params, Scalar
 
 MAX_PROMPT = 32_000  # characters, as OpenAI allows
 MAX_SEED = 2**63 - 1
 NO_EFFECT = "Accepted, without effect here."
 
-T = TypeVar("T")
+Parameter = Scalar | list[Scalar | list[Scalar]]
 OutputFormat = Literal["png", "jpeg", "webp", "mp4", "zip", "wav", "flac"]
 
 
@@ -53,7 +50,10 @@ class LoraField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/images/generations`."""
 
-    prompt: Annotated[str, Meta(min_length=1, max_length=MAX_PROMPT, description="What to make.")]
+    prompt: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=MAX_PROMPT)] | None,
+        Meta(description="What to make. Needed, unless the pipeline takes none."),
+    ] = None
     model: Annotated[
         str | None,
         Meta(description="The served model's id, or `default`. GET /v1/models tells it."),
@@ -163,8 +163,17 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Meta(description="Seconds of sound, in the words of other pipelines."),
     ] = None
 
+    parameters: Annotated[
+        dict[str, Parameter] | None,
+        Meta(
+            description="Other arguments of the pipeline, by name. They may also stand beside the "
+            "fields here. The model's page lists them."
+        ),
+    ] = None
+
     def pipeline_params(self) -> Params:
-        """The arguments of the pipeline that the request gave (the size not among them)."""
+        """The arguments of the pipeline that the request gave in fields of ours (the size not among
+        them)."""
         given = {name: getattr(self, name) for name in PIPELINE_FIELDS}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -207,7 +216,9 @@ class EditRequest(ImageRequest, frozen=True, kw_only=True, forbid_unknown_fields
     `image` (or `image[]`, up to 16) and `mask`, or JSON. The mask's transparent pixels, or, if it
     has none, its white ones, are those to change."""
 
-    prompt: Annotated[str, Meta(max_length=MAX_PROMPT, description="What to make.")]
+    prompt: Annotated[
+        Annotated[str, Meta(max_length=MAX_PROMPT)] | None, Meta(description="What to make.")
+    ] = None
     images: Annotated[
         Annotated[list[ImageReference], Meta(min_length=1, max_length=16)] | None,
         Meta(description="Of JSON: what to begin with, as data: URLs."),
@@ -248,6 +259,16 @@ PIPELINE_FIELDS = (
     "audio_length_in_s",
     "audio_end_in_s",
 )
+
+
+SETTABLE = frozenset(PIPELINE_FIELDS) | {"height", "width"}
+OWN_FIELDS = frozenset(
+    field.name
+    for kind in (JobRequest, VideoRequest, EditRequest, AudioRequest)
+    for field in msgspec.structs.fields(kind)
+)
+"""An argument of the pipeline that is called like one of these is it if it is `SETTABLE`, and else
+keeps its default."""
 
 
 class InputTokens(msgspec.Struct, frozen=True):
@@ -318,99 +339,3 @@ class ImageCompleted(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
     timings: Timings
     b64_json: str = ""
-
-
-_image_decoder = msgspec.json.Decoder(ImageRequest)
-_job_decoder = msgspec.json.Decoder(JobRequest)
-_video_decoder = msgspec.json.Decoder(VideoRequest)
-_edit_decoder = msgspec.json.Decoder(EditRequest)
-_remix_decoder = msgspec.json.Decoder(RemixRequest)
-_audio_decoder = msgspec.json.Decoder(AudioRequest)
-_JSON_FIELDS = {"loras", "step_cache"}
-_UNKNOWN = re.compile(r"^Object contains unknown field `(.*)`$", re.DOTALL)
-_MISSING = re.compile(r"^Object missing required field `(.*)`$")
-_AT = re.compile(r"^(.*) - at `\$\.(\w+)[^`]*`$", re.DOTALL)
-_CHOICES = {
-    name: msgspec.json.schema(ImageRequest.__annotations__[name])["anyOf"][0]["enum"]
-    for name in (
-        "quality",
-        "response_format",
-        "output_format",
-        "background",
-        "moderation",
-        "style",
-        "priority",
-    )
-} | {"type": ["image", "video", "audio"]}
-
-
-def decode_request(body: bytes) -> ImageRequest:
-    """The request in `body`. Raises a 400 that names the field which is unknown or wrong."""
-    return _decode(_image_decoder, body)
-
-
-def decode_job(body: bytes) -> JobRequest:
-    """As `decode_request`."""
-    return _decode(_job_decoder, body)
-
-
-def decode_video(body: bytes) -> VideoRequest:
-    """As `decode_request`."""
-    return _decode(_video_decoder, body)
-
-
-def decode_edit(body: bytes) -> EditRequest:
-    """As `decode_request`."""
-    return _decode(_edit_decoder, body)
-
-
-def decode_remix(body: bytes) -> RemixRequest:
-    """As `decode_request`."""
-    return _decode(_remix_decoder, body)
-
-
-def decode_audio(body: bytes) -> AudioRequest:
-    """As `decode_request`."""
-    return _decode(_audio_decoder, body)
-
-
-def from_fields(fields: Mapping[str, str], kind: type[T]) -> T:
-    """The request in the fields of a form: texts become numbers and truth values where those are
-    wanted; `loras` and `step_cache` are JSON. Raises a 400 that names the field which is wrong."""
-    told: dict[str, object] = dict(fields)
-    for name in _JSON_FIELDS & fields.keys():
-        try:
-            told[name] = msgspec.json.decode(fields[name])
-        except msgspec.DecodeError as error:
-            raise bad_field(name, f"`{name}` is not JSON: {error}", "invalid_json") from None
-    try:
-        return msgspec.convert(told, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise explain(str(error)) from None
-
-
-def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise explain(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise bad_field(None, f"the body is not JSON: {error}", "invalid_json") from None
-
-
-def explain(message: str) -> ApiError:
-    """A 400 of what msgspec says of a body."""
-    if found := _AT.match(message):  # first: within a field, another one may be unknown, or missing
-        return bad_field(found[2], f"`{found[2]}`: {_expectation(found[1], found[2])}")
-    if found := _UNKNOWN.match(message):
-        name = found[1][:64]
-        return bad_field(name, f"there is no field `{name}`", "unknown_field")
-    if found := _MISSING.match(message):
-        return bad_field(found[1], f"`{found[1]}` is missing", "missing_field")
-    return bad_field(None, f"the body: {message[:200]}")
-
-
-def _expectation(message: str, name: str) -> str:
-    if name in _CHOICES:
-        return "one of " + ", ".join(_CHOICES[name])
-    return message[0].lower() + message[1:200].replace("`", "")

@@ -52,10 +52,17 @@ def _check_pixels(
     asked = size != Size()
     if asked and pixels > options.max_pixels:
         raise _refuse(request, None, f"{pixels} pixels: at most {options.max_pixels} are served")
-    frames = request.num_frames or 1
+    frames = request.num_frames or _frames_otherwise(request) or 1
     if frames * pixels > options.max_video_pixels and (asked or frames > 1):
         message = f"{frames} frames of {pixels} pixels: at most {options.max_video_pixels} in all"
         raise bad_field("num_frames" if frames > 1 else "size", message)
+
+
+def _frames_otherwise(request: ImageRequest) -> int | None:
+    """What older pipelines call them."""
+    given = request.parameters or {}
+    found = next((given[name] for name in ("video_length", "frames") if name in given), None)
+    return found if isinstance(found, int) else None
 
 
 def _off_grid(size: Size, name: str, model: ModelInfo) -> str:

@@ -71,7 +71,7 @@ def asked_of(
     fields = msgspec.structs.asdict(asked)
     given = {name: value for name, value in fields.items() if value is not None}
     return VideoAsked(
-        prompt=asked.prompt,
+        prompt=asked.prompt or "",
         model=model.name,
         size=f"{width}x{height}" if width and height else "auto",
         seconds=length_of(frames, fps) if frames and fps else "0",

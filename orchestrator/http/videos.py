@@ -8,23 +8,17 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orchestrator.http import enclosed
 from orchestrator.http.body import read_body
+from orchestrator.http.decoding import decode
 from orchestrator.http.download import HEADERS, Download
-from orchestrator.http.enclosed import Enclosed, Keeper
 from orchestrator.http.errors import ApiError, bad_field, unsupported
-from orchestrator.http.forms import is_form, read_form
+from orchestrator.http.intake import Intake
 from orchestrator.http.job_page import no_result
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.pages import json_response
-from orchestrator.http.ports import Jobs, Service
+from orchestrator.http.ports import Jobs
 from orchestrator.http.reading import Reading
-from orchestrator.http.schema import (
-    VideoRequest,
-    decode_remix,
-    decode_video,
-    from_fields,
-)
+from orchestrator.http.schema import RemixRequest, VideoRequest
 from orchestrator.http.submission import Submission
 from orchestrator.http.video_page import VideoDeleted, video_of, videos_of
 from orchestrator.jobs.model import Job
@@ -40,43 +34,22 @@ class Videos:
     """The handlers of `/v1/videos`. `jobs` keeps finished ones for `options.job_ttl_s`."""
 
     def __init__(
-        self,
-        service: Service,
-        jobs: Jobs,
-        submission: Submission,
-        keeper: Keeper,
-        options: HttpOptions,
+        self, jobs: Jobs, submission: Submission, intake: Intake, options: HttpOptions
     ) -> None:
-        self._service, self._jobs, self._submission = service, jobs, submission
-        self._keeper, self._options = keeper, options
+        self._jobs, self._submission = jobs, submission
+        self._intake, self._options = intake, options
 
     async def create(self, request: Request) -> Response:
-        asked, pictures = await self._read(request)
-        model = self._service.model()
-        if pictures and model is not None:
-            enclosed.check_taken(pictures, model)
-        uploads = await enclosed.kept(pictures, self._keeper, self._options.max_pixels)
+        asked, media = await self._intake.read(request, VideoRequest)
+        uploads = await self._intake.keep(media)
         return self._page(await self._submission.submit(request, asked, uploads=uploads))
-
-    async def _read(self, request: Request) -> tuple[VideoRequest, list[Enclosed]]:
-        options = self._options
-        if not is_form(request):
-            body = await read_body(request, options.max_upload_bytes, options.body_s)
-            asked = decode_video(body)
-            pictures = enclosed.of_reference("input_reference", asked.input_reference)
-            return msgspec.structs.replace(asked, input_reference=None), pictures
-        form = await read_form(request, options.max_upload_bytes, options.body_s)
-        try:
-            return from_fields(form.fields, VideoRequest), await enclosed.of_form(form)
-        finally:
-            await form.close()
 
     async def remix(self, request: Request) -> Response:
         """Another video, asked for as the first one was, but for the prompt: with its seed, too, so
         that what the prompts share stays alike."""
         options = self._options
         body = await read_body(request, options.max_body_bytes, options.body_s)
-        remix = decode_remix(body)
+        remix = decode(body, RemixRequest)
         job = await self._found(request)
         assert job.described.video is not None
         before = msgspec.json.decode(job.described.video.request, type=VideoRequest)

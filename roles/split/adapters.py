@@ -18,6 +18,7 @@ import xxhash
 from roles.refusals import Unsupported
 from transfer.actions import LoraFile, LoraLoaded, Loras, LoraUnloaded
 from transfer.messages import Lora, Speed
+from transfer.speed import why_fixed
 
 READ_BYTES = 1 << 20
 EXPECTED = ("Already found a `peft_config`", "Adapter .* was active which is now deleted")
@@ -126,6 +127,8 @@ class Adapters:
         if not hasattr(self._pipeline, "load_lora_weights"):
             raise Unsupported(f"diffusers loads no LoRA into a {kind}")
         speed = self._speed
+        if (reason := why_fixed(speed)) is not None:
+            raise Unsupported(f"{reason}, and diffusers' plan has none for adapters")
         if speed is not None and (speed.compile or speed.quantize):
             flag = "--compile" if speed.compile else "--quantize"
             raise Unsupported(f"this denoiser was started with {flag}, which fixes its weights")

@@ -84,7 +84,7 @@ class Given:
             self._generator.set_state(state)
             return module.decode(*positional, **{**named, **generators})
 
-        return self._sparing.decode(name, module, decode)
+        return self._sparing.decode(name, module, decode, (positional, named))
 
     def finish(self) -> None:
         if self._waiting:

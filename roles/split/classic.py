@@ -33,9 +33,9 @@ from roles.split.face import Face, NotHere, StandIn
 from roles.split.fast import Fast
 from roles.split.generation import Generation, Generator
 from roles.split.generators import generators
-from roles.split.outputs import output_type, samples
+from roles.split.outputs import output_type, samples, writes_texts
 from roles.split.preview import Seen, Shadow
-from roles.split.program import BadInput, Call, NoPreview, Unsplittable
+from roles.split.program import Call, NoPreview, Unsplittable
 from roles.split.quirks import ONE_BY_ONE
 from roles.split.randomness import GlobalRandomness
 from roles.split.rates import asked_fps, fps_of, sample_rate
@@ -49,7 +49,8 @@ from roles.split.sleeper import Sleeper
 from roles.split.snapshot import Snapshots
 from roles.split.sparing import Sparing
 from roles.split.surroundings import Surroundings
-from roles.split.view import Pipeline, make_view, schedulers
+from roles.split.tiles import Tiles
+from roles.split.view import Pipeline, make_view, replaced, schedulers
 from transfer.messages import ModelInfo, Speed, StepCache
 from transfer.speed import told
 
@@ -75,7 +76,9 @@ class ClassicProgram:
         self.pipeline = pipeline
         self.device = device
         self.encodings: Encodings | None = None
-        self._signature = inspect.signature(type(pipeline).__call__).parameters
+        self._signature = dict(inspect.signature(type(pipeline).__call__).parameters)
+        if writes_texts(type(pipeline)):
+            del self._signature["output_type"]  # pictures are not asked of it
         self._arguments = inputs.arguments(type(pipeline).__call__)
         self._media = given.media_arguments(type(pipeline).__call__)
         self._modules = {
@@ -96,6 +99,7 @@ class ClassicProgram:
         self.adapters: Adapters | None = self._adapters
         self.sleeper: Sleeper | None = None
         self.exchange: Exchange | None = None
+        self.tiles: Tiles | None = None
         info = describe(pipeline, name, fingerprint, self._arguments, why_not)
         info = msgspec.structs.replace(info, generates=self._generating())
         self.info: ModelInfo = self._fast.describe(info)
@@ -110,9 +114,9 @@ class ClassicProgram:
     def with_parts(self, parts: Mapping[str, Any]) -> "ClassicProgram":
         """The same program with some components in the place of its own."""
         other = copy.copy(self)
-        other.pipeline = copy.copy(self.pipeline)
-        other.pipeline.__dict__.update(parts)
+        other.pipeline = replaced(self.pipeline, parts)
         other._modules = {**self._modules, **parts}
+        other._dtypes = {name: _dtype(module) for name, module in other._real().items()}
         return other
 
     def encode(self, call: Call) -> dict[str, Any]:
@@ -176,7 +180,7 @@ class ClassicProgram:
     def generate(self, call: Call) -> Coroutine:
         params, generator, randomness = self._begin(call)
         cache = self._fast.cache_of(call.inputs)
-        reading, sparing = Reading(params), Sparing(call.request, call.inputs.exact)
+        reading, sparing = Reading(params), Sparing(call.request, call.inputs.exact, self.tiles)
 
         def run(coroutine: Coroutine) -> list[Sample]:
             faces = reading.faces(self.pipeline.components)
@@ -308,7 +312,7 @@ class ClassicProgram:
 
     def _decode(self, call: Call, payload: Any, skip: str) -> list[Sample]:
         params, generator, randomness = self._begin(call)
-        sparing = Sparing(call.request, call.inputs.exact)
+        sparing = Sparing(call.request, call.inputs.exact, self.tiles)
         replay = Replay(payload["kept"], generator)
         decodes = Given(payload["decodes"], generator, sparing)
         zeros = skipping.Zeros(payload.get("forms")) if skip == "zeros" else None
@@ -369,13 +373,7 @@ class ClassicProgram:
     def _begin(self, call: Call) -> tuple[dict[str, Any], torch.Generator, GlobalRandomness]:
         """The request's own arguments and random numbers. Raises BadInput."""
         params = inputs.accept(self._arguments, call.inputs.params)
-        multiple = self.info.size_multiple
-        for side in ("height", "width"):
-            if params.get(side) and params[side] % multiple:
-                words = (
-                    f"{side} must be a multiple of {multiple} with this model, not {params[side]}"
-                )
-                raise BadInput(words, "size")
+        inputs.check_sizes(params, self.info.size_multiple)
         params |= given.accept(self._media, call.media)
         seed = call.inputs.seed
         randomness = GlobalRandomness(seed, self.device)
@@ -445,7 +443,7 @@ def _sparingly(name: str, module: Any, sparing: Sparing) -> Any:
                 generator.set_state(state)
             return module.decode(*args, **kwargs)
 
-        return sparing.decode(name, module, once)
+        return sparing.decode(name, module, once, (args, kwargs))
 
     return decode
 

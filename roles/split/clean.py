@@ -33,7 +33,7 @@ class LastStep:
         self._given: dict[str, Any] = {}
         self._result: torch.Tensor | None = None
         self._arguments = inspect.signature(scheduler.step)
-        scheduler.step = _Watched(scheduler, self._note)
+        scheduler.step = Watched(scheduler, self._note)
 
     @property
     def taken(self) -> bool:
@@ -62,24 +62,27 @@ class LastStep:
         self._result = result[0] if plain else result.prev_sample
 
 
-class _Watched:
-    """A scheduler's `step` that tells of each call. A copy of the scheduler, which some pipelines
-    make for another modality, has its own `step`, and nobody is told."""
+class Watched:
+    """A scheduler's method that tells of each call. A copy of the scheduler, which some pipelines
+    make for another modality, has its own method, and nobody is told."""
 
-    def __init__(self, scheduler: Any, tell: Callable[[Any, Any, Any], None]) -> None:
+    def __init__(
+        self, scheduler: Any, tell: Callable[[Any, Any, Any], None], method: str = "step"
+    ) -> None:
         self._scheduler = scheduler
-        self._step = scheduler.step
+        self._name = method
+        self._method = getattr(scheduler, method)
         self._tell = tell
-        functools.update_wrapper(self, self._step)  # pipelines look at its signature
+        functools.update_wrapper(self, self._method)  # pipelines look at its signature
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        result = self._step(*args, **kwargs)
+        result = self._method(*args, **kwargs)
         self._tell(args, kwargs, result)
         return result
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         copied = memo.get(id(self._scheduler))
-        return self if copied is None else type(copied).step.__get__(copied)
+        return self if copied is None else getattr(type(copied), self._name).__get__(copied)
 
 
 def _predicted(

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import diffusers
 import torch
@@ -25,6 +25,9 @@ from roles.split.folder import ComponentEntry, Folder, weights_in
 from roles.split.program import ModelError
 from roles.split.quantizing import quantization_config
 from roles.split.quirks import poses
+
+if TYPE_CHECKING:
+    from roles.split.tensor import Shares
 
 Part = Literal["encoder", "denoiser", "decoder"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
@@ -49,12 +52,13 @@ def part_of(name: str) -> Part:
 @dataclass(frozen=True)
 class Loader:
     """Loads the components of one folder, real or as stand-ins. `quantize`: what the weights of a
-    denoiser's become (`roles.split.quantizing`)."""
+    denoiser's become (`roles.split.quantizing`). `shares`: which part of them is read."""
 
     folder: Folder
     dtype: DType
     device: torch.device
     quantize: str | None = None
+    shares: "Shares | None" = None
 
     def real(self, entry: ComponentEntry, elsewhere: Path | None = None) -> Any:
         """The component with its weights, or with those of a folder `elsewhere`; or, if it has
@@ -66,7 +70,15 @@ class Loader:
             if not (weights_in(path) if elsewhere else self.folder.weights(entry)):
                 raise FileNotFoundError("there is no safetensors file")
             options = self._options(kind) | self._quantized(kind, entry)
-            return kind.from_pretrained(str(path), **options).to(self.device).eval()
+            with self._shared(kind, entry, path) as part:
+                return kind.from_pretrained(str(path), **options, **part).to(self.device).eval()
+
+    def _shared(
+        self, kind: Any, entry: ComponentEntry, path: Path
+    ) -> contextlib.AbstractContextManager[dict[str, Any]]:
+        if self.shares is None or part_of(entry.name) != "denoiser":
+            return contextlib.nullcontext({})
+        return self.shares.reading(kind, path)
 
     def stand_in(self, entry: ComponentEntry) -> Any:
         """The component without its weights. What is no module has none and is loaded."""

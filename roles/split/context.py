@@ -35,7 +35,7 @@ def divide_tokens(parts: Mapping[str, Any], speed: Speed, world: "World") -> Non
                 "every model"
             )
         try:
-            with _some_device():
+            with some_device():
                 part.enable_parallelism(config=_config(parallel, world.mesh))
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"--parallel {parallel}: {brief(error)}") from error
@@ -78,7 +78,7 @@ def _config(parallel: Parallel, mesh: Any) -> ContextParallelConfig:
 
 
 @contextlib.contextmanager
-def _some_device() -> Iterator[None]:
+def some_device() -> Iterator[None]:
     """diffusers divides by the number of accelerators, for a device that it does not use."""
     count = torch.accelerator.device_count
     torch.accelerator.device_count = lambda: count() or 1

@@ -4,9 +4,12 @@ import ast
 import inspect
 import math
 import textwrap
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
-from roles.split.given import picture_arguments
+from msgspec.structs import replace
+
+from roles.split.given import Kind, media_arguments
 from roles.split.inputs import Argument
 from roles.split.rates import fps_of, frames_step, sample_rate
 from roles.split.view import Pipeline
@@ -25,7 +28,7 @@ def describe(
 ) -> ModelInfo:
     kind = modality(pipeline)
     fps = fps_of(pipeline, arguments) if kind == "video" else None
-    return ModelInfo(
+    info = ModelInfo(
         name=name,
         pipeline=type(pipeline).__name__,
         fingerprint=fingerprint,
@@ -38,9 +41,71 @@ def describe(
         fps=fps and fps.value,
         fps_from=fps and fps.said_by,
         frames_step=frames_step(pipeline),
-        pictures=list(picture_arguments(type(pipeline).__call__)),
         sample_rate=sample_rate(pipeline) if kind != "image" else None,
     )
+    return _with_media(info, type(pipeline).__call__)
+
+
+def describe_modular(
+    pipeline: Pipeline,
+    name: str,
+    fingerprint: str,
+    arguments: dict[str, Argument],
+    call: Callable[..., Any],
+    made: Collection[str],
+    why_not: str | None = None,
+) -> ModelInfo:
+    """`call`: a function with the inputs of its blocks as arguments (`roles.split.declared`);
+    `made`: the names of what they make."""
+    kind = _modality_of(made)
+    fps = fps_of(pipeline, arguments) if kind == "video" else None
+    info = ModelInfo(
+        name=name,
+        pipeline=type(pipeline).__name__,
+        fingerprint=fingerprint,
+        modality=kind,
+        parameters=[argument.describe() for argument in arguments.values()],
+        default_size=_declared_size(pipeline, arguments),
+        size_multiple=size_multiple(pipeline, arguments),
+        splittable=why_not is None,
+        why_not=why_not,
+        fps=fps and fps.value,
+        fps_from=fps and fps.said_by,
+        frames_step=frames_step(pipeline),
+        sample_rate=sample_rate(pipeline) if kind != "image" else None,
+    )
+    return _with_media(info, call)
+
+
+def _with_media(info: ModelInfo, call: Callable[..., Any]) -> ModelInfo:
+    """And the media that it takes, by kind."""
+    found = media_arguments(call)
+
+    def of(kind: Kind) -> list[str]:
+        return [name for name, one in found.items() if one.kind == kind]
+
+    return replace(
+        info,
+        pictures=of("picture"),
+        films=of("film"),
+        sounds=of("sound"),
+        needs=[name for name, one in found.items() if one.required],
+    )
+
+
+def _modality_of(made: Collection[str]) -> Literal["image", "video", "audio"]:
+    for kind in ("video", "image", "audio"):
+        if {kind, f"{kind}s"} & set(made):
+            return kind
+    return "image"
+
+
+def _declared_size(pipeline: Any, arguments: dict[str, Argument]) -> tuple[int, int] | None:
+    """What a modular pipeline says of itself, where its blocks do not."""
+    width, height = (getattr(pipeline, f"default_{side}", None) for side in ("width", "height"))
+    if isinstance(width, int) and isinstance(height, int):
+        return width, height
+    return default_size(pipeline, arguments)
 
 
 def modality(pipeline: Any) -> Literal["image", "video", "audio"]:

@@ -15,23 +15,25 @@ from types import FrameType
 from typing import Any
 
 from diffusers.hooks.hooks import HookRegistry, StateManager
-from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
+from greenlet import getcurrent  # type: ignore[import-untyped]
 
 from roles.split.adapters import Worn
 from roles.split.batching import key_of
 from roles.split.branches import Branches, Outlines
+from roles.split.clean import Watched
 from roles.split.face import Face
 from roles.split.forward import Forward, Outputs
 from roles.split.loop import CALLBACK
 from roles.split.preview import Seen
-from roles.split.program import Cancelled, Checkpoint, NoPreview, TransformerCall
+from roles.split.program import Checkpoint, NoPreview, TransformerCall
 from roles.split.randomness import GlobalRandomness
 from roles.split.snapshot import Snapshots
+from roles.split.standing import Standing
 from roles.split.step_cache import Hooks
 from transfer.messages import StepCache
 
 
-class Coroutine:
+class Coroutine(Standing):
     """A pipeline standing at the door; the `Denoising` of classic pipelines.
 
     `program(self)` runs the pipeline with the faces of `door`, and returns its result. `leave` is
@@ -51,11 +53,10 @@ class Coroutine:
         outlines: Outlines | None = None,
         preview: "Callable[[Seen], Any] | None" = None,
     ) -> None:
-        self.request = request
+        super().__init__(request, lambda: self._whole(program), randomness, leave)
         self.step = 0
         self.steps = steps
         self.pending: tuple[TransformerCall, ...] = ()
-        self.done = False
         self.forwards = 0
         self.seen = Seen()
         self.checkpoint: Checkpoint | None = None
@@ -70,38 +71,14 @@ class Coroutine:
         self.cache = cache
         self._hooks: list[Hooks] = []
         self.worn: Worn | None = None  # set before `start`
-        self._randomness = randomness
-        self._leave = leave
         self._preview = preview
-        self._result: Any = None
-        self._error: BaseException | None = None
-        self._fresh = True
-        self._greenlet = greenlet(lambda: self._whole(program))
         self._branches = Branches(self._forwards, outlines, self._past_the_door)
-
-    def start(self) -> None:
-        assert self._fresh, "started already"
-        self._fresh = False
-        self._switch(self._greenlet.switch)
 
     def resume(self, outputs: Sequence[Any]) -> None:
         assert len(outputs) == len(self.pending) > 0, "one result for each pending forward"
         for call, output in zip(self.pending, outputs, strict=True):
             self.seen.outputs[call.name] = output
         self._switch(self._greenlet.switch, outputs)
-
-    def cancel(self) -> None:
-        if self.done:
-            return
-        if not self._fresh:
-            self._switch(self._greenlet.throw, _Leave)
-        self._end(Cancelled(f"request {self.request} was cancelled"))
-
-    def result(self) -> Any:
-        assert self.done, "still running"
-        if self._error is not None:
-            raise self._error
-        return self._result
 
     def mark(self) -> None:
         if self._silent is not None:
@@ -157,18 +134,13 @@ class Coroutine:
 
     def _count_scheduler_steps(self, view: Any) -> None:
         scheduler = getattr(view, "scheduler", None)
-        if scheduler is None or not hasattr(scheduler, "step"):
-            return
-        original = scheduler.step
+        if scheduler is not None and hasattr(scheduler, "step"):
+            scheduler.step = Watched(scheduler, lambda *_: self.advance(1))
 
-        @functools.wraps(original)  # pipelines look at its signature
-        def step(*args: Any, **kwargs: Any) -> Any:
-            result = original(*args, **kwargs)
-            self._branches.settle()
-            self.step += 1
-            return result
-
-        scheduler.step = step
+    def advance(self, count: int) -> None:
+        """So many steps more are complete."""
+        self._branches.settle()
+        self.step += count
 
     def face(self, name: str, module: Any, cached: bool = False) -> Face:
         """The transformer as the pipeline sees it: calling it waits at the door."""
@@ -183,6 +155,7 @@ class Coroutine:
             finally:
                 contexts.pop()
 
+        @functools.wraps(module.forward)  # modular pipelines look at its signature
         def forward(*args: Any, **kwargs: Any) -> Any:
             context, fields = contexts[-1] if contexts else (None, {})
             number = self.forwards
@@ -238,43 +211,18 @@ class Coroutine:
             self._outputs.note(call.number, output)
         return outputs
 
-    def _wait(self, calls: tuple[TransformerCall, ...]) -> Sequence[Any]:
-        self.pending = calls
-        try:
-            outputs: Sequence[Any] = getcurrent().parent.switch()
-            return outputs
-        finally:
-            self.pending = ()
-
-    def _switch(self, switch: Callable[..., Any], *args: Any) -> None:
-        self._greenlet.parent = getcurrent()
-        try:
-            with self._randomness.in_place():
-                result = switch(*args)
-        except _Leave:
-            return
-        except Exception as error:
-            self._end(error)
-            return
-        if self._greenlet.dead:
-            self._result = result
-            self._end(self._left_behind())
-
     def _left_behind(self) -> Exception | None:
         """The error if the step was never reached from which the request was to go on."""
         if self._forward is None:
             return None
         return RuntimeError(f"the pipeline has no step {self._forward.until} to go on from")
 
-    def _end(self, error: BaseException | None) -> None:
-        if not self.done:
-            self.done, self._error = True, error
-            self._branches.drop()
-            for module in self._caching:
-                forget(module, self.request)
-            for hooks in self._hooks:
-                hooks.forget()
-            self._leave()
+    def _clean_up(self) -> None:
+        self._branches.drop()
+        for module in self._caching:
+            forget(module, self.request)
+        for hooks in self._hooks:
+            hooks.forget()
 
 
 class _Transformer(Face):
@@ -291,10 +239,6 @@ class _Transformer(Face):
         if name not in self.HARMLESS and "_branches" in self.__dict__:
             self._branches.settle()
         return super().__getattr__(name)
-
-
-class _Leave(BaseException):
-    """Thrown into a cancelled pipeline; no `except Exception` of its own catches it."""
 
 
 def _steps_of(view: Any) -> int | None:

@@ -20,6 +20,7 @@ from roles.split.skeleton import stored_buffers
 from roles.split.sleeper import Part, Sleeper, identity
 from transfer.actions import PutWeights, UpdateWeights, WeightsFile, WeightsUpdated
 from transfer.messages import Speed
+from transfer.speed import why_fixed
 
 READ_BYTES = 1 << 20
 CPU = torch.device("cpu")
@@ -110,6 +111,8 @@ class Exchange:
         denoisers = [name for name in names if part_of(name) == "denoiser"]
         if self._speed is None or not denoisers:
             return
+        if (reason := why_fixed(self._speed)) is not None:
+            raise Unsupported(reason)
         if self._speed.quantize:
             raise Unsupported("started with --quantize, which keeps other weights than the files'")
         if self._speed.compile:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from roles.split.folder import INDEX, Folder, folders
+from roles.split.folder import Folder, folders
 from roles.split.program import ModelError
 
 _SAMPLES = 16
@@ -37,7 +37,8 @@ def fingerprint(folder: Folder) -> str:
 
 
 def _contents(folder: Folder) -> Iterator[tuple[str, bytes]]:
-    yield INDEX, _normal(folder.path / INDEX)
+    # without where a modular pipeline was saved: its copies lie elsewhere
+    yield folder.index_name, json.dumps(folder.index, sort_keys=True).encode()
     for component in folders(folder):
         for path in sorted(component.iterdir()):
             name = f"{component.name}/{path.name}"

@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from roles.split import modular_index
+from roles.split.modular_index import MODULAR_INDEX
 from roles.split.program import ModelError
 
 INDEX = "model_index.json"
@@ -36,26 +38,39 @@ class Folder:
     name: str
     fetch: Callable[[str], None] | None = None
 
+    @property
+    def index_name(self) -> str:
+        """The file that names the pipeline and its components. A pipeline that exists in both ways
+        is a classic one."""
+        modular = not (self.path / INDEX).exists() and (self.path / MODULAR_INDEX).exists()
+        return MODULAR_INDEX if modular else INDEX
+
     @cached_property
-    def index(self) -> dict[str, Any]:
-        """The parsed model_index.json. Raises ModelError."""
+    def written(self) -> dict[str, Any]:
+        """The index as it is written. Raises ModelError."""
+        name = self.index_name
         try:
-            index = json.loads((self.path / INDEX).read_text())
+            index = json.loads((self.path / name).read_text())
         except FileNotFoundError:
             raise ModelError(f"{self.name} is no model folder: it has no {INDEX}") from None
         except OSError as error:
             raise ModelError(f"{self.name} cannot be read: {error.strerror}") from error
         except ValueError as error:
-            raise ModelError(f"the {INDEX} of {self.name} is no JSON: {error}") from error
+            raise ModelError(f"the {name} of {self.name} is no JSON: {error}") from error
         if not isinstance(index, dict) or "_class_name" not in index:
-            raise ModelError(f"the {INDEX} of {self.name} names no pipeline (_class_name)")
+            raise ModelError(f"the {name} of {self.name} names no pipeline (_class_name)")
         return index
+
+    @cached_property
+    def index(self) -> dict[str, Any]:
+        """The parsed model_index.json; of a modular pipeline the same things. Raises ModelError."""
+        return modular_index.as_classic(self.written)
 
     @property
     def pipeline(self) -> str:
         """The pipeline class's name. Raises ModelError for one of the folder's own making."""
         name = self.index["_class_name"]
-        if not isinstance(name, str):
+        if not isinstance(name, str) or modular_index.brings_code(self.path):
             raise ModelError(f"{self.name} brings its own pipeline code, which is never run")
         return name
 
@@ -79,16 +94,17 @@ class Folder:
 
     def of(self, entry: ComponentEntry) -> Path:
         """The component's sub-folder. Raises ModelError."""
-        path = self.path / entry.name
+        name = modular_index.subfolder(self.written, entry.name)
+        path = self.path / name
         if not path.is_dir():
-            raise ModelError(f"{self.name} has no folder {entry.name}, which its {INDEX} names")
+            raise ModelError(f"{self.name} has no folder {name}, which its {self.index_name} names")
         return path
 
     def weights(self, entry: ComponentEntry) -> list[Path]:
         """The component's safetensors files, fetched if need be."""
         found = weights_in(self.of(entry))
         if not found and self.fetch is not None:
-            self.fetch(entry.name)
+            self.fetch(modular_index.subfolder(self.written, entry.name))
             found = weights_in(self.of(entry))
         return found
 
@@ -152,5 +168,6 @@ def _is_component(value: Any) -> bool:
 def folders(folder: Folder) -> Iterator[Path]:
     """The sub-folders of the components that exist, in the order of the index."""
     for entry in folder.components:
-        if (folder.path / entry.name).is_dir():
-            yield folder.path / entry.name
+        path = folder.path / modular_index.subfolder(folder.written, entry.name)
+        if path.is_dir():
+            yield path

@@ -14,17 +14,17 @@ what it draws comes from the request's own state of torch's generators.
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from roles.split.carried import Carried, Notes
-from roles.split.program import Cancelled, Checkpoint, NoPreview
+from roles.split.program import Checkpoint, NoPreview
 from roles.split.randomness import GlobalRandomness
 from roles.split.seats import Seats
+from roles.split.standing import Standing
 from roles.split.tokens import CACHE, TokenCall
 
 DEFAULT_TOKENS = 20  # of a model that does not say, as transformers has it
@@ -40,7 +40,7 @@ class Generator:
         self.notes = Notes(module)
 
 
-class Generation:
+class Generation(Standing):
     """A pipeline of the encoder's role; a `Denoising` whose steps are tokens.
 
     `program(self)` runs the pipeline with what `generate_of` gives for its models, and returns its
@@ -56,23 +56,11 @@ class Generation:
         randomness: GlobalRandomness,
         leave: Callable[[], None] = lambda: None,
     ) -> None:
-        self.request = request
+        super().__init__(request, lambda: program(self), randomness, leave)
         self.step = self.steps = 0
         self.pending: tuple[TokenCall, ...] = ()
-        self.done = False
         self.checkpoint: Checkpoint | None = None
-        self._randomness = randomness
-        self._leave = leave
         self._carried = {each.name: Carried(each.notes) for each in generators}
-        self._result: Any = None
-        self._error: BaseException | None = None
-        self._fresh = True
-        self._greenlet = greenlet(lambda: program(self))
-
-    def start(self) -> None:
-        assert self._fresh, "started already"
-        self._fresh = False
-        self._switch(self._greenlet.switch)
 
     def read(self) -> None:
         """Runs the forwards that read a prompt, each alone, until one of a token is waited for."""
@@ -82,19 +70,6 @@ class Generation:
     def resume(self, outputs: Sequence[Any]) -> None:
         assert len(outputs) == len(self.pending) > 0, "one result for each pending forward"
         self._switch(self._greenlet.switch, outputs)
-
-    def cancel(self) -> None:
-        if self.done:
-            return
-        if not self._fresh:
-            self._switch(self._greenlet.throw, _Leave)
-        self._end(Cancelled(f"request {self.request} was cancelled"))
-
-    def result(self) -> Any:
-        assert self.done, "still running"
-        if self._error is not None:
-            raise self._error
-        return self._result
 
     def mark(self) -> None:
         """Nothing comes of it: a text that is half written begins again."""
@@ -114,7 +89,9 @@ class Generation:
                 if places:  # not as transformers' own ways of generating call it
                     return module(*places, **given)
                 used[:] = [given.get(CACHE)]
-                return self._wait(TokenCall(module, generator.name, given, seats, carried))
+                call = TokenCall(module, generator.name, given, seats, carried)
+                (output,) = self._wait((call,))
+                return output
 
             counting = _Counting(self, _most(module, args, kwargs))
             own = [*(kwargs.pop("stopping_criteria", None) or ()), counting]
@@ -131,35 +108,13 @@ class Generation:
 
         return generate
 
-    def _wait(self, call: TokenCall) -> Any:
-        self.pending = (call,)
-        try:
-            (output,) = getcurrent().parent.switch()
-            return output
-        finally:
-            self.pending = ()
-
-    def _switch(self, switch: Callable[..., Any], *args: Any) -> None:
-        self._greenlet.parent = getcurrent()
-        try:
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(self._randomness.in_place())
-                for each in self._carried.values():
-                    stack.enter_context(each.in_place(look=self.step <= 1))
-                result = switch(*args)
-        except _Leave:
-            return
-        except Exception as error:
-            self._end(error)
-            return
-        if self._greenlet.dead:
-            self._result = result
-            self._end(None)
-
-    def _end(self, error: BaseException | None) -> None:
-        if not self.done:
-            self.done, self._error = True, error
-            self._leave()
+    @contextlib.contextmanager
+    def _in_place(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(super()._in_place())
+            for each in self._carried.values():
+                stack.enter_context(each.in_place(look=self.step <= 1))
+            yield
 
 
 class _Counting(StoppingCriteria):
@@ -172,10 +127,6 @@ class _Counting(StoppingCriteria):
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         self._generation.step += 1
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-
-class _Leave(BaseException):
-    """Thrown into a cancelled pipeline; no `except Exception` of its own catches it."""
 
 
 def _most(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:

@@ -101,6 +101,14 @@ def accept(known: Mapping[str, Argument], params: Mapping[str, Any]) -> dict[str
     return given
 
 
+def check_sizes(params: Mapping[str, Any], multiple: int) -> None:
+    """Raises BadInput(param="size") for sides that the model cannot make."""
+    for side in ("height", "width"):
+        if params.get(side) and params[side] % multiple:
+            words = f"{side} must be a multiple of {multiple} with this model, not {params[side]}"
+            raise BadInput(words, "size")
+
+
 def _is_ours(name: str) -> bool:
     return (
         name in _OURS
@@ -117,6 +125,8 @@ def _argument(parameter: inspect.Parameter, hint: Any) -> Argument:
     required = default is parameter.empty or parameter.name == "prompt"
     if hint is None and isinstance(default, _PLAIN):
         hint = type(default)
+    if parameter.name.endswith("sampling_rate"):  # of a sound; annotated as a tensor
+        hint = int
     scalars, items, sequence = _kinds(hint)
     if str in scalars:
         items = set()  # a list of prompts would be several requests

@@ -10,6 +10,7 @@ import torch
 import transformers
 from diffusers import DiffusionPipeline
 
+from roles.split import stages
 from roles.split.attention import set_backend
 from roles.split.classic import ClassicProgram
 from roles.split.compiling import compile_blocks
@@ -20,13 +21,20 @@ from roles.split.face import StandIn
 from roles.split.fingerprint import fingerprint
 from roles.split.folder import Folder, find
 from roles.split.given import media_arguments
+from roles.split.modular import ModularProgram
+from roles.split.modular_loading import is_modular, modular_pipeline
 from roles.split.program import ModelError, Program, Unsplittable
 from roles.split.sleeper import Part, Sleeper
-from roles.split.view import Pipeline
-from transfer.messages import DENOISES, Role, Speed
+from roles.split.tensor import Shares
+from roles.split.tiles import divide_tiles
+from roles.split.view import Pipeline, inner_pipelines
+from transfer.messages import DECODES, DENOISES, Role, Speed
 
 if TYPE_CHECKING:
     from roles.world import World
+
+
+_SEVERAL = "it is made of several pipelines"
 
 
 def load(
@@ -42,8 +50,8 @@ def load(
     `dtype` auto is the dtype of a plain `DiffusionPipeline.from_pretrained(model)`, for each
     component; any other that of `from_pretrained(model, dtype=...)`. `speed`: how a transformer
     that is loaded here is to run; None: as in the plain pipeline. `world`: the ranks with which it
-    divides the tokens of a forward, where `speed.context` says so. Raises ModelError with one
-    sentence for people; Unsplittable if the model runs, but not in these roles.
+    divides the tokens or weights of a forward, where `speed.context` says so, and tiles. Raises
+    ModelError with one sentence for people; Unsplittable if the model runs, but not in these roles.
 
     Turns off gradients in this thread for good: pipelines of several requests take turns here, and
     their own `no_grad` blocks would end in each other's.
@@ -56,6 +64,21 @@ def load(
         raise ModelError(f"{os.fspath(model)} cannot be read: {brief(error)}") from error
 
 
+def outline(folder: Folder, dtype: DType = "auto") -> ClassicProgram | ModularProgram:
+    """The pipeline without any weights, for what can be told from its configs. Raises ModelError.
+
+    A model that cannot be split has one too.
+    """
+    _quiet()
+    device = torch.device("cpu")
+    loader, name, digest = Loader(folder, dtype, device), _name(folder), fingerprint(folder)
+    if is_modular(folder):
+        return ModularProgram(*modular_pipeline(folder, (), loader), name, digest, device)
+    pipeline = _pipeline(folder, (), loader)
+    reason = why_not(folder) or (_SEVERAL if inner_pipelines(pipeline) else None)
+    return ClassicProgram(pipeline, name, digest, device, reason)
+
+
 def _load(
     folder: Folder,
     roles: Collection[Role],
@@ -63,23 +86,87 @@ def _load(
     device: torch.device,
     speed: Speed | None,
     world: "World | None",
-) -> ClassicProgram:
-    reason = why_not(folder)
-    if reason is not None and "monolithic" not in roles:
-        raise Unsplittable(folder.pipeline, reason)
+) -> ClassicProgram | ModularProgram:
     speed = (speed or Speed(dtype)) if DENOISES & set(roles) else None
-    loader = Loader(folder, dtype, device, speed.quantize if speed else None)
-    pipeline = _pipeline(folder, roles, loader)
-    if speed is not None:
-        _prepare(pipeline, speed, device, world)
-    program = ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, reason, speed)
+    loader = Loader(
+        folder,
+        dtype,
+        device,
+        speed.quantize if speed else None,
+        _shares(speed, device, world),
+    )
+    make = _modular if is_modular(folder) else _classic
+    program = make(folder, roles, loader, speed, world)
     program.sleeper = _sleeper(folder, loader, program, speed)
     program.exchange = Exchange(program.sleeper, loader, speed)
+    if world is not None and world.parallel.tiles > 1 and DECODES & set(roles):
+        if isinstance(program, ModularProgram):
+            raise ModelError(f"--parallel tiles: {folder.pipeline} is modular, and decodes whole")
+        program.tiles = divide_tiles(_decoders(program.pipeline), world)
     return program
 
 
+def _decoders(pipeline: Pipeline) -> dict[str, Any]:
+    """What is given latents."""
+    return {
+        name: part
+        for name, part in pipeline.components.items()
+        if part_of(name) == "decoder"
+        and isinstance(part, torch.nn.Module)
+        and not isinstance(part, StandIn)
+        and hasattr(part, "decode")
+    }
+
+
+def _shares(speed: Speed | None, device: torch.device, world: "World | None") -> Shares | None:
+    if speed is None or world is None or world.parallel.tensor == 1:
+        return None
+    return Shares(world.parallel, world.mesh["tensor"], device, speed)
+
+
+def _classic(
+    folder: Folder,
+    roles: Collection[Role],
+    loader: Loader,
+    speed: Speed | None,
+    world: "World | None",
+) -> ClassicProgram:
+    reason = why_not(folder)
+    _check_roles(folder, roles, reason)
+    pipeline = _pipeline(folder, roles, loader)
+    if reason is None and inner_pipelines(pipeline):
+        reason = _SEVERAL
+        _check_roles(folder, roles, reason)
+    _prepare(pipeline, speed, loader.device, world)
+    name, digest = _name(folder), fingerprint(folder)
+    return ClassicProgram(pipeline, name, digest, loader.device, reason, speed)
+
+
+def _modular(
+    folder: Folder,
+    roles: Collection[Role],
+    loader: Loader,
+    speed: Speed | None,
+    world: "World | None",
+) -> ModularProgram:
+    pipeline, divided = modular_pipeline(folder, roles, loader)
+    _check_roles(folder, roles, stages.why_not(divided))
+    _prepare(pipeline, speed, loader.device, world)
+    name, digest = _name(folder), fingerprint(folder)
+    return ModularProgram(pipeline, divided, name, digest, loader.device, speed)
+
+
+def _check_roles(folder: Folder, roles: Collection[Role], reason: str | None) -> None:
+    """Raises Unsplittable if the roles are not the whole, and there is a reason against parts."""
+    if reason is not None and "monolithic" not in roles:
+        raise Unsplittable(folder.pipeline, reason)
+
+
 def _sleeper(
-    folder: Folder, loader: Loader, program: ClassicProgram, speed: Speed | None
+    folder: Folder,
+    loader: Loader,
+    program: ClassicProgram | ModularProgram,
+    speed: Speed | None,
 ) -> Sleeper:
     """Of the modules that are real here, each with how to read it again."""
     parts = {
@@ -91,8 +178,13 @@ def _sleeper(
     return Sleeper(parts, loader.device, program.adapters, speed)
 
 
-def _prepare(pipeline: Pipeline, speed: Speed, device: torch.device, world: "World | None") -> None:
-    """The switches of a transformer that has been loaded. Raises ModelError."""
+def _prepare(
+    pipeline: Pipeline, speed: Speed | None, device: torch.device, world: "World | None"
+) -> None:
+    """The switches of a transformer that has been loaded; without `speed` there is none. Raises
+    ModelError."""
+    if speed is None:
+        return
     parts = {
         name: part
         for name, part in pipeline.components.items()
@@ -102,7 +194,7 @@ def _prepare(pipeline: Pipeline, speed: Speed, device: torch.device, world: "Wor
         set_backend(parts, speed.attention)
     if speed.compile:
         compile_blocks(parts, device)
-    if speed.context is not None and world is not None:
+    if world is not None and world.parallel.tokens > 1:
         divide_tokens(parts, speed, world)
 
 
@@ -112,7 +204,7 @@ def why_not(folder: Folder) -> str | None:
         part_of(entry.name) for entry in folder.components if is_module(component_class(entry))
     }
     if pipeline_class(folder)._load_connected_pipes:
-        return "it is made of several pipelines"
+        return _SEVERAL
     if "denoiser" not in parts:
         return "it has no transformer or UNet"
     if "decoder" not in parts:
@@ -156,14 +248,9 @@ def _real_parts(kind: type[DiffusionPipeline], roles: Collection[Role]) -> set[s
     if "monolithic" in roles:
         return {"encoder", "denoiser", "decoder"}
     real: set[str] = set(roles)
-    if "encoder" in roles and takes_images(kind):
-        real.add("decoder")  # the VAE encodes what the request shows it
+    if "encoder" in roles and media_arguments(kind.__call__):
+        real.add("decoder")  # the VAE encodes the pictures, films and sounds of a request
     return real
-
-
-def takes_images(kind: type[DiffusionPipeline]) -> bool:
-    """Whether a pipeline's requests may bring pictures or films that its VAE encodes."""
-    return any(one.kind != "sound" for one in media_arguments(kind.__call__).values())
 
 
 def _name(folder: Folder) -> str:

@@ -21,6 +21,13 @@ _PLAIN = (bool, int, float, str)
 _MOST_VALUES = 1 << 16  # in a tree of plain values
 
 
+class Made(dict[str, Any]):
+    """What a pipeline made, by name, as the fields of an output."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name)
+
+
 def output_type(pipeline: Any) -> str | None:
     """What pictures and films are asked for as; None where the pipeline decides: what predicts
     numbers, such as depths or embeddings, has a processor that makes no pictures of them, and
@@ -35,6 +42,12 @@ def output_type(pipeline: Any) -> str | None:
 
 class NothingMade(RuntimeError):
     """The pipeline ended well, and returned nothing."""
+
+
+def writes_texts(kind: type) -> bool:
+    """Whether a pipeline class makes texts, of which its `output_type` says in what form."""
+    known = inspect.signature(kind.__call__).parameters.get("output_type")
+    return known is not None and known.default == "text"
 
 
 def samples(output: Any, params: dict[str, Any], fps: Fps, rate: int | None) -> list[Sample]:

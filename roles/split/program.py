@@ -70,8 +70,9 @@ class NoPreview(Exception):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One attempt at one request, as every role sees it. `media`: pictures (Pillow, RGB; a mask L)
-    that came with it, by the pipeline's argument; only where the pipeline begins."""
+    """One attempt at one request, as every role sees it. `media` that came with it, by the
+    pipeline's argument: pictures (Pillow, RGB; a mask L), films (a list of such frames each) and
+    sounds (tensors, `[channels, samples]` in float32); only where the pipeline begins."""
 
     request: str
     inputs: Inputs

@@ -43,9 +43,10 @@ class Reading:
     def _face(self, name: str, shared: Any) -> Face:
         reader = copy.copy(shared)  # pipelines set its padding side and padding token
 
-        def call(text: Any = None, *args: Any, **kwargs: Any) -> Any:
-            given = (text, *args) if text is not None else args
-            return self._note(name, text, reader, given, kwargs)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            # as it was given: the first argument of a processor is its pictures
+            text = kwargs.get("text", args[0] if args else None)
+            return self._note(name, text, reader, args, kwargs)
 
         def template(conversation: Any, *args: Any, **kwargs: Any) -> Any:
             given = (conversation, *args)

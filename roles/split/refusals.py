@@ -11,7 +11,7 @@ from roles.split.program import BadInput
 
 _HOME = Path(diffusers.__file__).parent
 # where diffusers checks what it is asked for; an error of a model's own code is no bad input
-_CHECKING = (_HOME / "pipelines", _HOME / "schedulers")
+_CHECKING = tuple(_HOME / name for name in ("pipelines", "modular_pipelines", "schedulers"))
 _SIDES = {"height", "width"}
 
 

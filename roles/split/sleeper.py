@@ -14,6 +14,7 @@ from roles.refusals import Unsupported
 from roles.split.adapters import Adapters
 from transfer.actions import Slept, Woken
 from transfer.messages import Speed
+from transfer.speed import why_fixed
 
 Identity = tuple[tuple[str, int, int, int], ...]  # path, inode, bytes, modified ns
 
@@ -94,6 +95,8 @@ class Sleeper:
     # ------------------------------------------------------------ how
 
     def _check_supported(self, level: int) -> None:
+        if (reason := why_fixed(self._speed)) is not None:
+            raise Unsupported(reason)
         if self._speed is not None and self._speed.quantize:
             raise Unsupported("started with --quantize, whose weights cannot be moved")
         if self._speed is not None and self._speed.compile and level == 2:

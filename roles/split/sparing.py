@@ -8,10 +8,14 @@ done when the decoding has failed otherwise, it is said, and it is never done to
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from roles.split.together import free_memory, is_out_of_memory
 from transfer.messages import DecodedIn
+
+if TYPE_CHECKING:
+    from roles.split.tiles import Tiles
 
 log = logging.getLogger(__name__)
 
@@ -23,19 +27,24 @@ class NoRoom(RuntimeError):
 
 
 class Sparing:
-    """Decodes one request's results. `way`: what was needed for want of memory, if anything."""
+    """Decodes one request's results. `way`: what was needed for want of memory, if anything; or
+    tiles, because `tiles` divides them among ranks, which an exact request's never are."""
 
-    def __init__(self, request: str, exact: bool) -> None:
+    def __init__(self, request: str, exact: bool, tiles: "Tiles | None" = None) -> None:
         self.way: DecodedIn = None
         self._request = request
         self._exact = exact
+        self._tiles = None if exact else tiles
 
-    def decode(self, name: str, module: Any, decode: Callable[[], Any]) -> Any:
-        """What `decode` gives, which computes with `module`; it may be called several times.
+    def decode(self, name: str, module: Any, decode: Callable[[], Any], given: Any = None) -> Any:
+        """What `decode` gives, which computes with `module` and the arguments `given`; it may be
+        called several times.
 
         Raises NoRoom, and whatever else `decode` raises. The module's switches are afterwards as
         they were.
         """
+        if self._tiles is not None and self._tiles.divides(module):
+            decode = partial(self._divided, self._tiles, module, decode, given)
         made, result, reason = _tried(decode)
         if made:
             return result
@@ -46,7 +55,7 @@ class Sparing:
             )
         with contextlib.ExitStack() as switches:
             for way in SWITCHES:
-                if not switches.enter_context(_switched(module, SWITCHES[way])):
+                if not switches.enter_context(switched(module, SWITCHES[way])):
                     continue
                 made, result, reason = _tried(decode)
                 if made:
@@ -56,6 +65,11 @@ class Sparing:
             f"there is not enough memory to decode with {name}, not even in tiles ({reason}); "
             "ask for a smaller size, or give the decoder more"
         )
+
+    def _divided(self, tiles: "Tiles", module: Any, decode: Callable[[], Any], given: Any) -> Any:
+        result, in_tiles = tiles.decode(module, decode, given)
+        self.way = "tiles" if in_tiles else self.way
+        return result
 
     def _say(self, name: str, way: DecodedIn) -> None:
         self.way = "tiles" if self.way == "tiles" else way
@@ -75,7 +89,7 @@ def _tried(decode: Callable[[], Any]) -> tuple[bool, Any, str]:
 
 
 @contextlib.contextmanager
-def _switched(module: Any, switch: str) -> Iterator[bool]:
+def switched(module: Any, switch: str) -> Iterator[bool]:
     """Turns a switch of a decoder on within the block. False: it has none, or it is on already."""
     enable = getattr(module, f"enable_{switch}", None)
     if enable is None or getattr(module, f"use_{switch}", None) is not False:

@@ -1,113 +1,77 @@
 """What holds of one case: its pipeline built, saved, loaded by role, run, and compared."""
 
+import io
 import tempfile
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from contextlib import redirect_stderr
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import diffusers
 import torch
-from PIL import Image
+import transformers
 
-from roles.split.given import MediaArgument, media_arguments
-from roles.split.loading import load
-from roles.split.program import Call, Unsplittable
 from tests.conformance.case import Case
-from tests.support.splitting import Arrays, arrays, drive, same, through_roles
-from transfer.messages import Inputs
+from tests.conformance.checks import batch, lora, ranks, resume, split
+from tests.conformance.reasons import reason_of
+from tests.conformance.subject import Subject
+from tests.conformance.verdict import Batch, Judged, Lora, Ranks, Resume, Split, Verdict
 
-ROLES = ("encoder", "denoiser", "decoder")
-SEED = 11
+Check = Callable[[Subject], Any]
+CHECKS: dict[str, tuple[str, Check, type[Any]]] = {
+    "split": ("split", split.check, Split),
+    "half": ("split", partial(split.check, dtype="bfloat16"), Split),
+    "batch": ("batch", batch.check, Batch),
+    "resume": ("resume", resume.check, Resume),
+    "ranks": ("ranks", ranks.check, Ranks),
+    "lora": ("lora", lora.check, Lora),
+}
+"""By the field of the verdict: the name on the command line, the check, and its finding."""
+NAMES = tuple(dict.fromkeys(name for name, _, _ in CHECKS.values()))
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """`exact`: the plain pipeline's bits came out. `how`: "split" or, where the model cannot be
-    split, "monolithic". `why`: the reason of whatever does not hold."""
-
-    exact: bool
-    how: str = "split"
-    why: str = ""
-
-
-def judge(case: Case, dtype: str = "float32") -> Verdict:
-    """Builds and runs it; never raises for what the pipeline or a role does."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "model"
-        torch.manual_seed(0)
-        pipeline = case.build()
-        assert type(pipeline).__name__ == case.pipeline
-        kind = type(pipeline)
-        pipeline.save_pretrained(folder)
-        known = plain(kind, folder, case.arguments(), dtype)
+def judge(case: Case, checks: Collection[str] = NAMES) -> Judged:
+    """Never raises for what the pipeline or a role does."""
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+    verdict = Verdict(case.pipeline, case.workflow, case.quirk)
+    heard = io.StringIO()
+    with redirect_stderr(heard), tempfile.TemporaryDirectory() as scratch:
         try:
-            return _split(kind, case, folder, dtype, known)
-        except Unsplittable as error:
-            return _whole(kind, case, folder, dtype, known, error.reason)
-        except Exception:
-            return Verdict(False, why=traceback.format_exc())
+            subject = Subject(case, Path(scratch) / "model")
+        except Exception as error:
+            traceback.print_exc()
+            verdict.split = Split("no", f"it is not built: {reason_of(error)}")
+        else:
+            for field, (name, check, kind) in CHECKS.items():
+                if name in checks:
+                    setattr(verdict, field, _found(subject, check, kind))
+    return Judged(verdict, heard.getvalue())
 
 
-def plain(kind: Any, folder: Path, arguments: Mapping[str, Any], dtype: str) -> Arrays:
-    """What a diffusers user gets: all pictures, frames and sounds."""
-    pipeline = kind.from_pretrained(folder, dtype=getattr(torch, dtype))
-    pipeline.set_progress_bar_config(disable=True)
-    output = pipeline(**arguments, generator=torch.Generator("cpu").manual_seed(SEED))
-    found: Arrays = []
-    for name in output.keys():  # noqa: SIM118 (a BaseOutput iterates over its values)
-        found += list(_arrays(output[name]))
-    return found
-
-
-def _arrays(value: Any) -> Any:
-    """All arrays in what a pipeline gave, in order."""
-    if isinstance(value, torch.Tensor):
-        yield value.float().cpu().numpy()
-    elif isinstance(value, (Image.Image, np.ndarray)):
-        yield np.asarray(value)
-    elif isinstance(value, (list, tuple)):
-        for one in value:
-            yield from _arrays(one)
-
-
-def call(kind: Any, arguments: Mapping[str, Any]) -> Call:
-    """The request to a pipeline of that class: media apart from plain values."""
-    known = media_arguments(kind.__call__)
-    media = {n: _several(known[n], value) for n, value in arguments.items() if n in known}
-    params = {name: value for name, value in arguments.items() if name not in known}
-    return Call("r", Inputs(params=params, seed=SEED), media)
-
-
-def _several(argument: MediaArgument, value: Any) -> list[Any]:
-    return list(value) if argument.kind == "picture" and isinstance(value, list) else [value]
-
-
-def _split(kind: Any, case: Case, folder: Path, dtype: str, known: Arrays) -> Verdict:
-    programs = [load(folder, (role,), dtype) for role in ROLES]
-    made = arrays(through_roles(*programs, call(kind, case.arguments())))
-    return Verdict(same(made, known), why=difference(made, known))
-
-
-def _whole(kind: Any, case: Case, folder: Path, dtype: str, known: Arrays, reason: str) -> Verdict:
+def _found(subject: Subject, check: Check, kind: type[Any]) -> Any:
+    """What a check found; what it raised is a failure of the case."""
     try:
-        program = load(folder, ("monolithic",), dtype)
-        made = arrays(drive(program.generate(call(kind, case.arguments()))))
-    except Exception:
-        return Verdict(False, "monolithic", f"{reason}\n{traceback.format_exc()}")
-    return Verdict(same(made, known), "monolithic", difference(made, known) or reason)
+        if kind is not Split:
+            _prepare(subject)
+        return check(subject)
+    except _NotSplit as reason:
+        return kind("none", str(reason))
+    except Exception as error:
+        traceback.print_exc()
+        return kind("no", reason_of(error))
 
 
-def difference(made: Arrays, known: Arrays) -> str:
-    """Empty if they are the same, bit for bit."""
-    if same(made, known):
-        return ""
-    shapes = [each.shape for each in made], [each.shape for each in known]
-    if shapes[0] != shapes[1]:
-        return f"shapes {shapes[0]} for {shapes[1]}"
-    apart = max(
-        float(np.abs(a.astype(float) - b.astype(float)).max())
-        for a, b in zip(made, known, strict=True)
-    )
-    return f"the largest difference is {apart:g}"
+class _NotSplit(Exception):
+    """There is nothing to ask of a request that does not come through its roles."""
+
+
+def _prepare(subject: Subject) -> None:
+    try:
+        subject.passage()
+    except Exception as error:
+        raise _NotSplit("its roles do not run") from error

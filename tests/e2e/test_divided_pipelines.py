@@ -12,11 +12,14 @@ from tests.support.ranks import Case, run_cases
 PIPELINES = "tests.support.divided_pipelines:"
 BATCHES = ["sdxl", "sd15", "zimage"]
 BRANCHES = ["flux", "qwenimage", "wan"]
-NAMES = [*BATCHES, *BRANCHES]
+PLANNED = ["flux", "qwenimage_even", "flux2_klein"]
+NAMES = [*BATCHES, *BRANCHES, *PLANNED[1:]]
 DIVIDED = [
-    *[("guidance", 2, name) for name in NAMES],
+    *[("guidance", 2, name) for name in (*BATCHES, *BRANCHES)],
     *[("ulysses", 2, name) for name in BRANCHES],
     *[("guidance=2,ulysses=2", 4, name) for name in BRANCHES],
+    *[("tensor", 2, name) for name in PLANNED],
+    ("guidance=2,tensor=2", 4, "flux"),
 ]
 ROUNDING = 1e-5
 
@@ -32,10 +35,13 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[Any, ...], list
     for parallel, ranks, name in DIVIDED:
         cases[parallel, name] = (f"{PIPELINES}compare", parallel, ranks, [name, folder])
     cases["exact",] = (f"{PIPELINES}compare", "guidance", 2, ["sdxl", folder, True])
+    cases["sharded",] = (f"{PIPELINES}sharded", "tensor", 2, ["flux", folder])
     for parallel, ranks, name in (
         ("ulysses", 2, "sdxl"),
         ("ulysses", 4, "flux"),
         ("ring", 2, "flux"),
+        ("tensor", 2, "wan"),
+        ("tensor", 2, "qwenimage"),
     ):
         cases["refused", parallel, name] = (f"{PIPELINES}refused", parallel, ranks, [name, folder])
     found = run_cases(list(cases.values()), ["tests.support.divided_pipelines"])
@@ -87,12 +93,23 @@ def test_a_request_that_is_to_be_exact_is_whole_in_each_rank(
         assert [samples for samples, _ in rank["forwards"]] == [2, 2, 2]
 
 
+def test_weights_are_read_in_parts_and_stay_as_they_are(
+    told: dict[tuple[Any, ...], list[Any]],
+) -> None:
+    for rank in told["sharded",]:
+        assert rank.pop("share") < 0.8  # the tiny one has much that is not divided
+        for what, reason in rank.items():
+            assert reason.startswith("started with --parallel tensor=2: each rank has a part"), what
+
+
 @pytest.mark.parametrize(
     ("parallel", "name", "reason"),
     [
         ("ulysses", "sdxl", "diffusers has no plan to divide the tokens of UNet2DConditionModel"),
         ("ulysses", "flux", "FluxTransformer2DModel has 2 attention heads, too few for ulysses=4"),
         ("ring", "flux", "ring needs --attention-backend flash, "),
+        ("tensor", "wan", "diffusers has no plan to divide the weights of WanTransformer3DModel"),
+        ("tensor", "qwenimage", "has 3 attention heads, which tensor=2 does not divide"),
     ],
 )
 def test_what_cannot_be_divided_is_refused_with_what_can(

@@ -106,6 +106,17 @@ def test_flags_arrive_in_the_units_of_the_options(model: str, tmp_path: Path) ->
         (["--disagg-role", "encoder", "--http", "x:1"], 2, "--http is no flag of --disagg-role en"),
         (["--disagg-role", "orchestrator", "--ranks", "2"], 2, "--ranks is no flag of"),
         (["--disagg-role", "decoder", "--parallel", "ring"], 2, "--parallel is no flag of"),
+        (["--disagg-role", "encoder", "--parallel", "tiles"], 2, "--parallel is no flag of"),
+        (
+            ["--disagg-role", "denoiser", "--ranks", "2", "--parallel", "tiles"],
+            2,
+            "tiles are divided where pictures are decoded, not in --disagg-role denoiser",
+        ),
+        (
+            ["--disagg-role", "decoder", "--ranks", "2", "--parallel", "tiles=3"],
+            2,
+            "--parallel tiles=3: tiles=3 is for 3 ranks, not 2",
+        ),
         (
             ["--disagg-role", "denoiser", "--ranks", "2", "--parallel", "ulysses=4"],
             2,
@@ -135,6 +146,24 @@ def test_a_file_may_hold_flags_of_several_roles(tmp_path: Path, model: str) -> N
     flags = parsed("--disagg-role", "decoder", "--config", str(file))
     assert role_options(("decoder",), flags).orchestrator == "tcp://head:1"
     assert orchestrator_options(flags).http == "127.0.0.1:9000"
+
+
+@pytest.mark.parametrize(
+    ("role", "parallel", "joins"),
+    [
+        ("encoder", None, False),
+        ("denoiser", "guidance=2", True),
+        ("decoder", "tiles", True),
+        ("monolithic", "guidance=2,tiles", True),
+    ],
+)
+def test_each_role_takes_of_parallel_what_concerns_it(
+    tmp_path: Path, model: str, role: str, parallel: str | None, joins: bool
+) -> None:
+    file = tmp_path / "all.yaml"
+    file.write_text(f"model: {model}\nranks: 2\nparallel: guidance=2,tiles\n")
+    options = role_options((role,), parsed("--disagg-role", role, "--config", str(file)))
+    assert (options.parallel, options.joins) == (parallel, joins)
 
 
 def hosts(model: str, *words: str) -> RoleOptions:

@@ -69,15 +69,15 @@ def test_cores_are_divided_among_those_that_compute(
 
 def test_one_that_is_alone_has_all_cores(cores: Cores) -> None:
     cores.work()
-    assert cores.threads(exact=False) == 8
+    assert cores.threads(alone=False) == 8
 
 
 def test_each_that_computes_takes_its_share(file: str, cores: Cores) -> None:
     with ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(computing(file))
-        assert cores.threads(exact=False) == 2
-    assert cores.threads(exact=False) == 8
+        assert cores.threads(alone=False) == 2
+    assert cores.threads(alone=False) == 8
 
 
 def test_who_rests_gives_its_cores(file: str, cores: Cores) -> None:
@@ -86,44 +86,44 @@ def test_who_rests_gives_its_cores(file: str, cores: Cores) -> None:
         assert other.stdout
         print("rest", file=other.stdin, flush=True)
         assert other.stdout.readline() == "idle\n"
-        assert cores.threads(exact=False) == 8
+        assert cores.threads(alone=False) == 8
 
 
 def test_it_tells_when_the_number_has_become_another(file: str, cores: Cores) -> None:
-    assert cores.threads(exact=False) == 8
+    assert cores.threads(alone=False) == 8
     with computing(file):
         assert cores.changed()
-        assert cores.threads(exact=False) == 4
+        assert cores.threads(alone=False) == 4
         assert not cores.changed()
     assert cores.changed()
 
 
 def test_one_that_was_killed_computes_no_more(file: str, cores: Cores) -> None:
     with computing(file) as other:
-        assert cores.threads(exact=False) == 4
+        assert cores.threads(alone=False) == 4
         other.kill()
         other.wait()
-        assert cores.threads(exact=False) == 8
+        assert cores.threads(alone=False) == 8
 
 
 def test_what_is_exact_keeps_to_its_own(file: str, cores: Cores) -> None:
-    assert cores.threads(exact=True) == 1
+    assert cores.threads(alone=True) == 1
     assert not cores.changed()  # whoever comes and goes
     with computing(file):
         assert not cores.changed()
 
 
 def test_costs_are_told_apart_by_threads(file: str, cores: Cores) -> None:
-    assert cores.threads(exact=True) == 1
+    assert cores.threads(alone=True) == 1
     assert cores.label("form:values") == "form:values"
-    assert cores.threads(exact=False) == 8
+    assert cores.threads(alone=False) == 8
     assert cores.label("form:values") == "8xform:values"
 
 
 def test_who_shares_with_nobody_has_its_own() -> None:
     cores = OwnCores(3)
     cores.work()
-    assert (cores.threads(exact=False), cores.threads(exact=True)) == (3, 3)
+    assert (cores.threads(alone=False), cores.threads(alone=True)) == (3, 3)
     cores.rest()
     assert not cores.changed()
     assert cores.label("form:values") == "form:values"

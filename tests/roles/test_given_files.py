@@ -3,19 +3,26 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, cast
 
+import numpy as np
 import pytest
+import torch
 
 from roles.calls import InputFile
-from roles.enclosed import pictures_of
+from roles.enclosed import media_of, read
 from roles.given import GivenFiles
+from roles.parallel import Parallel
+from roles.slots import Slots
 from roles.split.program import BadInput
+from roles.world import World
 from tests.support.descriptors import held_open
+from tests.support.media_files import RATE, film, frames, tone, wav
 from tests.transfer.test_pictures import RED, saved
 from transfer.errors import MediaError, PayloadError
 from transfer.media import MediaServer
-from transfer.messages import Upload
+from transfer.messages import MediaKind, Upload
 
 
 class Store:
@@ -112,23 +119,88 @@ def in_memory(upload: Upload, data: bytes) -> InputFile:
     return InputFile(upload, os.getpid(), fd)
 
 
+def given_to(files: list[InputFile], sample_rate: int | None = None) -> dict[str, list[Any]]:
+    return media_of([(file.upload, read(file)) for file in files], sample_rate)
+
+
 def test_the_rank_makes_pictures_of_them(store: Store) -> None:
     data = saved(RED)
     first, second = (in_memory(store.upload(data), data) for _ in range(2))
-    found = pictures_of([first, second])
+    found = given_to([first, second])
     assert [picture.size for picture in found["image"]] == [(8, 6), (8, 6)]
     os.ftruncate(second.fd, 10)
     with pytest.raises(PayloadError, match="hash"):
-        pictures_of([first, second])
+        given_to([first, second])
     for file in (first, second):
         os.close(file.fd)
     with pytest.raises(PayloadError):
-        pictures_of([first])
+        given_to([first])
 
 
 def test_what_is_no_picture_is_the_request_s_fault(store: Store) -> None:
     file = in_memory(store.upload(b"text"), b"text")
     with pytest.raises(BadInput, match="no picture") as caught:
-        pictures_of([file])
+        given_to([file])
     assert caught.value.param == "image"
     os.close(file.fd)
+
+
+@pytest.mark.parametrize("rate", [None, 44_100])
+def test_the_rank_makes_films_and_sounds_of_them(rate: int | None) -> None:
+    sent = {"video": film(frames()), "mask_video": film(frames(3)), "audio": wav()}
+    kinds: dict[str, MediaKind] = {"video": "film", "mask_video": "film", "audio": "sound"}
+    files = [
+        in_memory(Upload(name, sha(data), len(data), "mask" in name, kinds[name]), data)
+        for name, data in sent.items()
+    ]
+    found = given_to(files, rate)
+    (video,), (mask,), (audio,) = (found[name] for name in sent)
+    assert [(frame.mode, frame.size) for frame in video] == [("RGB", (32, 16))] * 5
+    assert all(np.array_equal(a, b) for a, b in zip(video, frames(), strict=True))
+    assert [frame.mode for frame in mask] == ["L"] * 3
+    assert (audio.dtype, audio.shape) == (torch.float32, (2, (rate or RATE) // 4))
+    if rate is None:
+        assert np.allclose(audio, tone(), atol=1e-4)
+    for file in files:
+        os.close(file.fd)
+
+
+@pytest.mark.parametrize("kind", ["film", "sound"])
+def test_what_is_none_is_the_request_s_fault(kind: MediaKind) -> None:
+    file = in_memory(Upload("video", sha(b"#EXTM3U"), 7, kind=kind), b"#EXTM3U")
+    with pytest.raises(BadInput, match=f"video: it is no {kind} of") as caught:
+        given_to([file])
+    assert caught.value.param == "video"
+    os.close(file.fd)
+
+
+class TwoHosts:
+    """Rank 0 sends, and rank 1, on another host, gets it: a world without a network."""
+
+    def __init__(self, rank: int, sent: list[bytes]) -> None:
+        self.rank, self.here, self.parallel, self.sent = rank, 1, Parallel(guidance=2), sent
+
+    def spread(self, nbytes: int, segments: Sequence[memoryview] | None) -> list[memoryview]:
+        if self.rank == 0:
+            self.sent.append(b"".join(segments) if segments is not None else bytes(nbytes))
+            return list(segments or [])
+        return [memoryview(self.sent.pop(0))]
+
+
+def test_ranks_on_other_hosts_get_files_from_the_first() -> None:
+    data, sent = saved(RED), list[bytes]()
+    file = in_memory(Upload("image", sha(data), len(data)), data)
+    first, second = (Slots(None, cast(World, TwoHosts(rank, sent))) for rank in range(2))
+    elsewhere = InputFile(file.upload, pid=1 << 30, fd=file.fd)  # no process of this host
+    assert first.file(file) == data
+    assert second.file(elsewhere) == data
+    os.ftruncate(file.fd, 10)  # what the first cannot read no rank has, and none waits for it
+    for slots, wanted in ((first, file), (second, elsewhere)):
+        with pytest.raises(PayloadError, match="hash"):
+            slots.file(wanted)
+    assert not sent
+    os.close(file.fd)
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

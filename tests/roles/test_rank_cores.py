@@ -38,7 +38,7 @@ def cores(file: str) -> Iterator[Cores]:
 async def becomes(cores: Cores, threads: int) -> None:
     """What another process does cannot be waited for as an event; it is looked for."""
     async with asyncio.timeout(SOON_S):
-        while cores.threads(exact=False) != threads:
+        while cores.threads(alone=False) != threads:
             await asyncio.sleep(0.01)
 
 
@@ -82,7 +82,7 @@ async def test_others_have_the_cores_of_a_rank_until_it_computes_and_after(
         await ranks.start()
         try:
             assert (await ranks.call(Load("fine", ["encoder"], "auto"), SOON_S)).ok
-            assert cores.threads(exact=False) == 4  # it has the model, and nothing to do
+            assert cores.threads(alone=False) == 4  # it has the model, and nothing to do
             assert (await ranks.call(begin, SOON_S)).ok
             running = asyncio.create_task(ranks.call(run, SOON_S))
             await becomes(cores, 2)

@@ -7,6 +7,7 @@ import pytest
 
 from roles.introduction import advertised, ready_line, this_host
 from roles.options import RoleOptions
+from transfer.messages import Role
 
 
 def options(**settings: object) -> RoleOptions:
@@ -28,6 +29,23 @@ def test_threads_are_the_usable_cores_divided_by_the_ranks() -> None:
     assert options().thread_count() == cores
     assert options(ranks=cores + 1).thread_count() == 1
     assert options(threads=7).thread_count() == 7
+
+
+@pytest.mark.parametrize(
+    ("roles", "parallel", "joins"),
+    [
+        (("denoiser",), None, True),
+        (("monolithic",), "guidance=2,tiles", True),
+        (("encoder", "decoder"), "tiles", True),
+        (("decoder",), None, False),
+        (("encoder",), None, False),
+    ],
+)
+def test_ranks_are_joined_where_they_divide_something(
+    roles: tuple[Role, ...], parallel: str | None, joins: bool
+) -> None:
+    assert options(roles=roles, parallel=parallel, ranks=2).joins is joins
+    assert not options(roles=roles, parallel=None, ranks=1).joins
 
 
 def test_each_rank_has_a_device() -> None:

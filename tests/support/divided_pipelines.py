@@ -1,22 +1,27 @@
 """What the ranks of `tests.support.ranks` do with tiny random pipelines, loaded as by a role."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor
 
+from roles.refusals import Unsupported
 from roles.split.batching import key_of, tensors
 from roles.split.loading import load
 from roles.split.program import Call, Denoising
 from roles.stepping import Stepper
 from roles.world import World
 from tests.support import pipelines
+from transfer.actions import UpdateWeights
 from transfer.messages import Inputs, Speed
 
 PARAMS: dict[str, dict[str, Any]] = {
     **pipelines.PARAMS,
     "flux": {**pipelines.PARAMS["flux"], "negative_prompt": "blurry", "true_cfg_scale": 2.0},
+    "qwenimage_even": pipelines.PARAMS["qwenimage"],
 }
 
 
@@ -110,3 +115,31 @@ def _watch(transformer: Any, forwards: list[list[int]]) -> None:
     for module in transformer.modules():
         if isinstance(module, torch.nn.Linear):
             module.register_forward_pre_hook(computes)
+
+
+def sharded(world: World, name: str, folder: str) -> dict[str, Any]:
+    """What of the weights a rank has, and why they stay as they are."""
+    program = _loaded(world, name, folder)
+    (transformer,) = program.of_part("denoiser").values()
+    whole = sum(each.numel() for each in transformer.parameters())
+    mine = sum(_local(each).numel() for each in transformer.parameters())
+    other = UpdateWeights(str(Path(folder) / name), components=["transformer"])
+    tries = {
+        "sleep": lambda: program.sleeper.sleep(1),
+        "drop": lambda: program.sleeper.sleep(2),
+        "update": lambda: program.exchange.update(other),
+        "lora": lambda: program.adapters.load("style", folder),
+    }
+    return {"share": mine / whole, **{what: _refusal(each) for what, each in tries.items()}}
+
+
+def _local(parameter: torch.Tensor) -> torch.Tensor:
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter
+
+
+def _refusal(change: Callable[[], Any]) -> str:
+    try:
+        change()
+    except Unsupported as reason:
+        return str(reason)
+    return "done"

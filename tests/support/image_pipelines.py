@@ -104,7 +104,12 @@ def flux2_klein() -> DiffusionPipeline:
     )
 
 
-def qwenimage() -> DiffusionPipeline:
+def qwenimage_even() -> DiffusionPipeline:
+    """With as many attention heads as two ranks can share."""
+    return qwenimage(heads=4)
+
+
+def qwenimage(heads: int = 3) -> DiffusionPipeline:
     vae = AutoencoderKLQwenImage(
         base_dim=8,
         z_dim=4,
@@ -120,7 +125,7 @@ def qwenimage() -> DiffusionPipeline:
         out_channels=4,
         num_layers=2,
         attention_head_dim=16,
-        num_attention_heads=3,
+        num_attention_heads=heads,
         joint_attention_dim=16,
         axes_dims_rope=(8, 4, 4),
     )

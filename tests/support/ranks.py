@@ -47,10 +47,12 @@ def main(cases: Sequence[Case], imports: Sequence[str]) -> None:
     for name, parallel, ranks, arguments in cases:
         module, _, function = name.partition(":")
         work = getattr(importlib.import_module(module), function)
-        print(json.dumps(_case(work, parallel, ranks, arguments)), flush=True)
+        print(json.dumps(fork_ranks(work, parallel, ranks, arguments)), flush=True)
 
 
-def _case(work: Callable[..., Any], parallel: str, ranks: int, arguments: list[Any]) -> list[Any]:
+def fork_ranks(
+    work: Callable[..., Any], parallel: str, ranks: int, arguments: list[Any]
+) -> list[Any]:
     meeting = Meeting()
     children = [
         _forked(work, parallel, ranks, rank, meeting.fd, arguments) for rank in range(ranks)

@@ -1,1 +1,1 @@
-"""What several families' tiny pipelines are made of."""
+"""Parts that the tiny pipelines of several modules in `families` share."""

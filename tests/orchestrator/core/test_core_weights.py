@@ -4,6 +4,7 @@ import pytest
 
 from orchestrator.core.commands import Answers, Command
 from orchestrator.core.events import AskInstances, Tick
+from orchestrator.core.view import WeightsView
 from tests.support.bench import Bench, Scripted
 from transfer.actions import (
     PutWeights,
@@ -84,6 +85,17 @@ def test_all_that_compute_with_it_get_it(bench: Bench, four: Four) -> None:
     assert (answer.undone, [x.ok for x in answer.instances.values()]) == (None, [True, True])
     assert bench.machine.books.weights == {"net": NET}
     assert all(leader.seen.state == "ready" for leader in four)
+
+
+def test_people_see_who_has_which_weights(bench: Bench, four: Four) -> None:
+    update(bench, "d0", "d1")
+    does(four[2])
+    does(four[3])
+    roles = bench.machine.view().roles
+    for instance in roles["denoiser"]:
+        assert instance.weights == [WeightsView("net", "d1", "/new/net")]
+        assert [(rank.rank, rank.host) for rank in instance.ranks] == [(0, instance.host)]
+    assert roles["encoder"][0].weights == []
 
 
 def test_who_shares_a_component_gets_it_too(bench: Bench, four: Four) -> None:

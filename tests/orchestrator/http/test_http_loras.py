@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from orchestrator.http import HttpOptions
+from orchestrator.http.decoding import decode
 from orchestrator.http.errors import ApiError
 from orchestrator.http.plan import make_plan
-from orchestrator.http.schema import decode_request
+from orchestrator.http.schema import ImageRequest
 from tests.support.front_door import MODEL, Door
 from transfer.actions import Adapter
 from transfer.messages import Lora
@@ -21,7 +22,7 @@ LOADED = {
 
 
 def worn(**fields: Any) -> list[Lora]:
-    request = decode_request(json.dumps({"prompt": "a star", **fields}).encode())
+    request = decode(json.dumps({"prompt": "a star", **fields}).encode(), ImageRequest)
     return make_plan(request, MODEL, HttpOptions(), LOADED).inputs[0].loras
 
 

@@ -5,10 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from orchestrator.http.decoding import decode
 from orchestrator.http.errors import ApiError
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.plan import make_plan
-from orchestrator.http.schema import decode_request
+from orchestrator.http.schema import ImageRequest
 from orchestrator.http.speed import speed_header
 from tests.support.front_door import MODEL
 from transfer.messages import ModelInfo, Speed, StepCache
@@ -20,7 +21,7 @@ FIRST_BLOCK = StepCache("first_block", threshold=0.05)
 
 def asked(model: ModelInfo = FAST, **fields: Any) -> StepCache | None:
     body = msgspec.json.encode({"prompt": "a", **fields})
-    (inputs,) = make_plan(decode_request(body), model, HttpOptions()).inputs
+    (inputs,) = make_plan(decode(body, ImageRequest), model, HttpOptions()).inputs
     return inputs.step_cache
 
 

@@ -1,39 +1,50 @@
-"""A request's own view of a pipeline, and of those that it runs."""
+"""Views of a pipeline: its own schedulers and faces, in the pipelines that it is made of too."""
+
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
 
-from roles.split.face import Face
-from roles.split.view import make_view
+from roles.split.outputs import writes_texts
+from roles.split.view import inner_pipelines, make_view
 
 
-class Inner(DiffusionPipeline):
-    def __init__(self, prior: torch.nn.Module, scheduler: DDIMScheduler) -> None:
+class Part(DiffusionPipeline):  # type: ignore[misc]
+    def __init__(self, denoiser: Any, timesteps: Any) -> None:
         super().__init__()
-        self.register_modules(prior=prior, scheduler=scheduler)
+        self.register_modules(denoiser=denoiser, timesteps=timesteps)
 
 
-class Outer(DiffusionPipeline):
-    """As the combined pipelines of diffusers: it runs another pipeline, with its own components."""
+class Whole(DiffusionPipeline):  # type: ignore[misc]
+    """Has a pipeline of its own components, which that one calls otherwise."""
 
-    def __init__(self, prior_prior: torch.nn.Module, prior_scheduler: DDIMScheduler) -> None:
+    def __init__(self, unet: Any, scheduler: Any) -> None:
         super().__init__()
-        self.register_modules(prior_prior=prior_prior, prior_scheduler=prior_scheduler)
-        self.prior_pipe = Inner(prior_prior, prior_scheduler)
+        self.register_modules(unet=unet, scheduler=scheduler)
+        self.part = Part(unet, scheduler)
+
+    def __call__(self, prompt: str, output_type: str = "text") -> None: ...
 
 
-def test_a_pipeline_that_is_run_by_another_one_sees_the_same_faces():
-    whole = Outer(torch.nn.Linear(1, 1), DDIMScheduler())
-    face = Face(whole.prior_prior)
-    view = make_view(whole, {"prior_prior": face})
-    assert view.prior_pipe.__dict__["prior"] is view.__dict__["prior_prior"] is face
-    assert view.prior_pipe.scheduler is view.prior_scheduler
-    assert view.prior_pipe.scheduler is not whole.prior_scheduler
-    assert whole.prior_pipe.prior is whole.prior_prior
+def test_a_pipeline_inside_of_a_view_sees_the_same_faces_and_schedulers() -> None:
+    whole = Whole(torch.nn.Linear(1, 1), DDIMScheduler())
+    real, shared = whole.unet, whole.scheduler
+    face = object()
+    view = make_view(whole, {"unet": face, "encode_prompt": face})
+    assert view.unet is view.part.denoiser is face
+    assert view.scheduler is view.part.timesteps
+    assert view.scheduler is not shared
+    assert whole.part.denoiser is real
+    assert whole.part.timesteps is shared
+    assert "encode_prompt" not in vars(view.part)
 
 
-def test_requests_have_each_their_own():
-    whole = Outer(torch.nn.Linear(1, 1), DDIMScheduler())
-    one, other = make_view(whole, {}), make_view(whole, {})
-    assert one.prior_pipe is not other.prior_pipe
-    assert one.prior_pipe.scheduler is not other.prior_pipe.scheduler
+def test_pipelines_inside_are_found() -> None:
+    whole = Whole(torch.nn.Linear(1, 1), DDIMScheduler())
+    assert inner_pipelines(whole) == {"part": whole.part}
+    assert inner_pipelines(whole.part) == {}
+
+
+def test_a_pipeline_whose_output_is_text_by_default_writes() -> None:
+    assert writes_texts(Whole)
+    assert not writes_texts(Part)

@@ -1,0 +1,122 @@
+"""What clients send: a body or a form, with the media in it, and arguments of the pipeline that no
+field of ours is for."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from orchestrator.http import enclosed
+from orchestrator.http.body import read_body
+from orchestrator.http.decoding import Field, decode_open, from_fields, names_of, unknown
+from orchestrator.http.enclosed import Enclosed, Keeper
+from orchestrator.http.errors import not_ready
+from orchestrator.http.forms import is_form, read_form
+from orchestrator.http.options import HttpOptions
+from orchestrator.http.parameters import from_text
+from orchestrator.http.ports import Service
+from orchestrator.http.schema import EditRequest, ImageRequest, Parameter, VideoRequest
+from transfer.messages import ModelInfo, Upload
+from transfer.threads import in_thread
+
+LARGE = 1 << 20  # bytes of a body that is decoded beside the event loop
+AT_ONCE = 2  # requests whose media are decoded; a film may take seconds
+
+T = TypeVar("T", bound=ImageRequest)
+
+
+class Intake:
+    """`read` a request, `keep` its media: what the doors of pictures, videos, sounds and jobs have
+    in common."""
+
+    def __init__(self, service: Service, keeper: Keeper, options: HttpOptions) -> None:
+        self._service, self._keeper, self._options = service, keeper, options
+        self._decoding = asyncio.Semaphore(AT_ONCE)
+
+    async def read(
+        self, request: Request, kind: type[T], limit: int | None = None
+    ) -> tuple[T, list[Enclosed]]:
+        """At most `limit` bytes. The media are no part of the request any more. Raises `ApiError`:
+        400 for a field that is wrong, 503 for one that only a model could know while there is
+        none."""
+        options = self._options
+        limit = options.max_upload_bytes if limit is None else limit
+        if is_form(request):
+            return await self._read_form(request, kind, limit)
+        body = await read_body(request, limit, options.body_s)
+        if len(body) > LARGE:
+            return await in_thread(self._parse, body, kind)
+        return self._parse(body, kind)
+
+    async def keep(self, media: list[Enclosed]) -> list[Upload]:
+        """What roles can read. Raises `ApiError`."""
+        if not media:
+            return []
+        found = enclosed.named(media, self._model())
+        async with self._decoding:
+            return await enclosed.kept(found, self._keeper, self._options)
+
+    def _parse(self, body: bytes, kind: type[T]) -> tuple[T, list[Enclosed]]:
+        asked, others = decode_open(body, kind)
+        media = enclosed.of_references(asked)
+        parameters, more = self._sorted(others)
+        return _with(_bare(asked), parameters), media + more
+
+    async def _read_form(
+        self, request: Request, kind: type[T], limit: int
+    ) -> tuple[T, list[Enclosed]]:
+        form = await read_form(request, limit, self._options.body_s)
+        try:
+            names = names_of(kind)
+            fields = {name: text for name, text in form.fields.items() if name in names}
+            others = {name: text for name, text in form.fields.items() if name not in names}
+            asked = from_fields(fields, kind)
+            parameters, more = self._sorted(self._understood(others) if others else {})
+            return _with(asked, parameters), more + await enclosed.of_form(form)
+        finally:
+            await form.close()
+
+    def _understood(self, texts: Mapping[str, str]) -> dict[str, Field]:
+        known = {each.name: each for each in self._model().parameters}
+        return {
+            name: from_text(known[name], text) if name in known else text
+            for name, text in texts.items()
+        }
+
+    def _sorted(self, others: Mapping[str, Field]) -> tuple[dict[str, Parameter], list[Enclosed]]:
+        """Arguments with plain values, to be checked when the request is planned; and media."""
+        parameters: dict[str, Parameter] = {}
+        media: list[Enclosed] = []
+        taken = self._model().media() if others else {}
+        for name, value in others.items():
+            if name in taken:
+                media += enclosed.of_field(name, value) if value is not None else []
+                continue
+            try:
+                parameters[name] = msgspec.convert(value, Parameter)
+            except msgspec.ValidationError:
+                raise unknown(name) from None
+        return parameters, media
+
+    def _model(self) -> ModelInfo:
+        model = self._service.model()
+        if model is None:
+            raise not_ready(self._service.missing())
+        return model
+
+
+def _with(asked: T, parameters: dict[str, Parameter]) -> T:
+    if not parameters:
+        return asked
+    return msgspec.structs.replace(asked, parameters={**(asked.parameters or {}), **parameters})
+
+
+def _bare(asked: T) -> T:
+    """Without what is kept apart, so that a retry with the same media is the same request."""
+    if isinstance(asked, EditRequest):
+        return msgspec.structs.replace(asked, images=None, mask=None)
+    if isinstance(asked, VideoRequest):
+        return msgspec.structs.replace(asked, input_reference=None)
+    return asked

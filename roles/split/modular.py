@@ -1,0 +1,277 @@
+"""The modular pipelines of diffusers as a `Program`: their declared blocks, a stage for each role.
+
+- `encode` runs the blocks before `denoise`.
+- `denoise` runs that block, one forward at a time.
+- `decode` runs those after it.
+
+What crosses is the state that the blocks downstream declare as their inputs (`roles.split.stages`).
+Every run happens on a view of its own (`roles.split.view`) with guiders of its own
+(`roles.split.guiders`), and copies of the blocks that tell how far a loop is
+(`roles.split.rounds`). Nothing here knows a model family.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from diffusers.modular_pipelines.modular_pipeline import PipelineState
+
+from roles.samples import Sample
+from roles.split import given, inputs, stages, warming
+from roles.split.adapters import Adapters
+from roles.split.branches import Outlines
+from roles.split.components import Part, part_of
+from roles.split.declared import call_of, outputs_of
+from roles.split.describe import describe_modular
+from roles.split.door import Coroutine
+from roles.split.encodings import Encodings
+from roles.split.exchange import Exchange
+from roles.split.face import StandIn
+from roles.split.fast import Fast
+from roles.split.generation import Generation
+from roles.split.guiders import Guiders
+from roles.split.outputs import Made, samples
+from roles.split.program import Call, Unsplittable
+from roles.split.randomness import GlobalRandomness
+from roles.split.rates import asked_fps, fps_of, sample_rate
+from roles.split.reading import Reading
+from roles.split.refusals import bad_input
+from roles.split.rounds import Rounds
+from roles.split.sleeper import Sleeper
+from roles.split.stages import Stage
+from roles.split.view import Pipeline, make_view
+from transfer.messages import ModelInfo, Speed
+from transfer.speed import told
+
+NO_CHECKPOINTS = "its blocks keep the state of their loop to themselves"
+
+
+class ModularProgram:
+    """A modular pipeline with the weights of some roles, shared by all requests; see
+    `program.Program`.
+
+    `pipeline` holds real modules for what the roles' stages compute with and stand-ins for the
+    rest. `speed`: how its transformer was prepared (`roles.split.fast`).
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        divided: Mapping[Part, Stage],
+        name: str,
+        fingerprint: str,
+        device: torch.device,
+        speed: Speed | None = None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.device = device
+        self.encodings: Encodings | None = None
+        self._stages = dict(divided)
+        call = call_of(pipeline._blocks)
+        own = inputs.arguments(call)
+        self._guiders = Guiders(pipeline.components, {one.name for one in pipeline._blocks.inputs})
+        self._arguments = own | self._guiders.arguments
+        self._media = given.media_arguments(call)
+        self._inputs = {one.name for one in pipeline._blocks.inputs}
+        self._modules = {
+            name: part
+            for name, part in pipeline.components.items()
+            if isinstance(part, torch.nn.Module | StandIn)
+        }
+        self._dtypes = {name: _dtype(module) for name, module in self._real().items()}
+        self._outlines = Outlines()
+        self._fast = Fast(pipeline, self.of_part("denoiser"), speed)
+        real = {n: m for n, m in self._real().items() if part_of(n) == "denoiser"}
+        self._adapters = Adapters(pipeline, real, speed)
+        self.adapters: Adapters | None = self._adapters
+        self.sleeper: Sleeper | None = None
+        self.exchange: Exchange | None = None
+        reason = stages.why_not(divided)
+        made = outputs_of(pipeline._blocks)
+        info = describe_modular(pipeline, name, fingerprint, self._arguments, call, made, reason)
+        self.info: ModelInfo = self._fast.describe(info)
+
+    # ------------------------------------------------------------ the roles
+
+    def warm(self, ran: Callable[[int, int], None] | None = None) -> None:
+        warming.warm(self, ran)
+
+    def with_parts(self, parts: Mapping[str, Any]) -> "ModularProgram":
+        """The same program with some components in the place of its own."""
+        other = copy.copy(self)
+        other.pipeline = copy.copy(self.pipeline)
+        other.pipeline.__dict__.update(parts)
+        other._modules = {**self._modules, **parts}
+        other._dtypes = {name: _dtype(module) for name, module in other._real().items()}
+        return other
+
+    def encode(self, call: Call) -> dict[str, Any]:
+        params, generator, randomness = self._begin(call)
+        state = self._first_state(call, params, generator)
+        reading = Reading(params)
+        faces = reading.faces(self.pipeline.components) | self._guiders.own(params)
+        view = make_view(self.pipeline, faces)
+        try:
+            with randomness.in_place():
+                self._run("encoder", view, state)
+        except Exception as error:
+            raise bad_input(error, params) or error from None
+        finally:
+            self._settle()
+        reading.check()
+        return stages.kept(state, self._later("encoder"))
+
+    def encoding(self, call: Call) -> Generation:
+        raise NotImplementedError("info.generates is empty")
+
+    def denoise(self, call: Call, payload: Any) -> Coroutine:
+        params, generator, randomness = self._begin(call)
+        speed = told(self.info.speed, call.inputs.step_cache)
+
+        def run(coroutine: Coroutine) -> dict[str, Any]:
+            state = stages.restored(payload, generator)
+            view = self._denoising_view(coroutine, params)
+            try:
+                self._run("denoiser", view, state, coroutine)
+            except Exception as error:
+                raise (_early(coroutine, error, params) or error) from None
+            made = stages.kept(state, self._later("denoiser"))
+            return made | {"speed": speed} if speed else made
+
+        return self._coroutine(call, params, run, randomness)
+
+    def decode(self, call: Call, payload: Any) -> list[Sample]:
+        params, generator, randomness = self._begin(call)
+        state = stages.restored(payload, generator)
+        view = make_view(self.pipeline, dict(self._guiders.own(params)))
+        try:
+            with randomness.in_place():
+                self._run("decoder", view, state)
+        finally:
+            self._settle()
+        return self._samples(call, state, params)
+
+    def generate(self, call: Call) -> Coroutine:
+        params, generator, randomness = self._begin(call)
+        reading = Reading(params)
+
+        def run(coroutine: Coroutine) -> list[Sample]:
+            state = self._first_state(call, params, generator)
+            view = self._denoising_view(coroutine, params, reading)
+            try:
+                for part in self._stages:
+                    self._run(part, view, state, coroutine)
+            except Exception as error:
+                raise (_early(coroutine, error, params) or error) from None
+            return self._samples(call, state, params)
+
+        return self._coroutine(call, params, run, randomness)
+
+    # ------------------------------------------------------------ their parts
+
+    def _run(
+        self, part: Part, view: Any, state: PipelineState, coroutine: Coroutine | None = None
+    ) -> None:
+        """Runs the stage of one role: the state has afterwards what its blocks wrote."""
+        stage = self._stages.get(part)
+        if stage is None:
+            raise Unsplittable(self.info.pipeline, self.info.why_not or f"it has no {part}")
+        Rounds(stage.blocks, view, coroutine).run(state)
+
+    def _denoising_view(
+        self, coroutine: Coroutine, params: dict[str, Any], reading: Reading | None = None
+    ) -> Any:
+        """The view of a request whose transformers wait at the door."""
+        faces: dict[str, Any] = reading.faces(self.pipeline.components) if reading else {}
+        cache = coroutine.cache
+        for name, module in self._at_the_door().items():
+            faces[name] = coroutine.face(name, module, self._fast.caches(name, cache))
+        view = make_view(self.pipeline, faces | self._guiders.own(params))
+        coroutine.watch(view, reading.check if reading else lambda: None)
+        return view
+
+    def _at_the_door(self) -> dict[str, Any]:
+        """The real modules whose forwards are waited for: denoisers, and what is no decoder and
+        computes in the loop."""
+        stage = self._stages.get("denoiser")
+        looped = stage.looped if stage else frozenset()
+        return {
+            name: module
+            for name, module in self._real().items()
+            if part_of(name) == "denoiser" or (part_of(name) == "encoder" and name in looped)
+        }
+
+    def _coroutine(
+        self,
+        call: Call,
+        params: dict[str, Any],
+        run: Callable[[Coroutine], Any],
+        randomness: GlobalRandomness,
+    ) -> Coroutine:
+        outlines = None if call.inputs.exact else self._outlines
+        cache = self._fast.cache_of(call.inputs)
+        known = self._arguments.get("num_inference_steps")
+        steps = params.get("num_inference_steps") or (known.default if known else None) or 0
+        made = Coroutine(call.request, steps, run, randomness, self._settle, cache, outlines)
+        made.worn = self._adapters.worn(call.inputs.loras)
+        return made
+
+    def _later(self, part: Part) -> list[Stage]:
+        order = stages.PARTS
+        return [self._stages[p] for p in order[order.index(part) + 1 :] if p in self._stages]
+
+    # ------------------------------------------------------------ arguments and results
+
+    def _begin(self, call: Call) -> tuple[dict[str, Any], torch.Generator, GlobalRandomness]:
+        """The request's own arguments and random numbers. Raises BadInput."""
+        params = inputs.accept(self._arguments, call.inputs.params)
+        inputs.check_sizes(params, self.info.size_multiple)
+        seed = call.inputs.seed
+        randomness = GlobalRandomness(seed, self.device)
+        return params, torch.Generator("cpu").manual_seed(seed), randomness
+
+    def _first_state(
+        self, call: Call, params: Mapping[str, Any], generator: torch.Generator
+    ) -> PipelineState:
+        ours: dict[str, Any] = {"generator": generator}
+        if self.info.modality != "audio":
+            ours["output_type"] = "pil"
+        media = given.accept(self._media, call.media)
+        all_given = {**params, **media, **ours}
+        return stages.begin(
+            self.pipeline._blocks, {k: v for k, v in all_given.items() if k in self._inputs}
+        )
+
+    def _samples(self, call: Call, state: PipelineState, params: dict[str, Any]) -> list[Sample]:
+        last = list(self._stages.values())[-1]
+        names = [name for name in outputs_of(last.blocks) if name in state.values]
+        made = Made({name: state.get(name) for name in names})
+        usual = fps_of(self.pipeline, self._arguments)
+        fps = asked_fps(params, call.inputs.output.fps, usual)
+        rate = made.get("sampling_rate") or sample_rate(self.pipeline)
+        return samples(made, params, fps, rate)
+
+    # ------------------------------------------------------------ the shared modules
+
+    def _real(self) -> dict[str, Any]:
+        return {n: m for n, m in self._modules.items() if not isinstance(m, StandIn)}
+
+    def of_part(self, part: str) -> dict[str, Any]:
+        """The modules and stand-ins of one of encoder, denoiser, decoder, by component name."""
+        return {name: m for name, m in self._modules.items() if part_of(name) == part}
+
+    def _settle(self) -> None:
+        """Undoes casts that a failed pipeline left on shared modules (some decode in float32)."""
+        for name, module in self._real().items():
+            if _dtype(module) != self._dtypes[name]:
+                module.to(self._dtypes[name])
+
+
+def _early(coroutine: Coroutine, error: Exception, params: Mapping[str, Any]) -> Exception | None:
+    """The BadInput that stands for an error before the first forward."""
+    return bad_input(error, params) if coroutine.forwards == 0 else None
+
+
+def _dtype(module: Any) -> torch.dtype | None:
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)

@@ -1,0 +1,78 @@
+"""Whether an adapter that a role loads gives the bits of the plain pipeline with the same one."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model_state_dict
+
+from tests.conformance import modular, plain
+from tests.conformance.checks.split import difference
+from tests.conformance.subject import SEED, Subject
+from tests.conformance.verdict import Lora
+from tests.support.splitting import arrays, same
+from transfer import messages
+
+NAME = "painted"
+USUAL = {"to_q", "to_k", "to_v"}
+OTHERWISE = 4  # as many of the other layers' names, where a model calls its own differently
+
+
+def check(subject: Subject) -> Lora:
+    """One for the denoisers only: text encoders get none from us."""
+    if modular.is_modular(subject.kind):
+        return Lora("none", "adapters of modular pipelines are not judged yet")
+    if not hasattr(subject.kind, "load_lora_weights"):
+        return Lora("none", "diffusers loads no LoRA into this class")
+    subject.passage()
+    place = subject.folder.parent / "adapter"
+    parts = random_adapter(subject, place)
+    if not parts:
+        return Lora("none", "its LoRA loader has nothing for what denoises")
+    pipeline = plain.load(subject.kind, subject.folder, "float32")
+    pipeline.load_lora_weights(place, adapter_name=NAME)
+    known = plain.made_by(pipeline, subject.case.arguments(), SEED)
+    if same(known, subject.plain("float32")):
+        return Lora("none", "the adapter changes nothing in the plain pipeline", parts)
+    program = subject.program(subject.looping)
+    assert program.adapters is not None
+    program.adapters.load(NAME, str(place))
+    try:
+        call = subject.call(loras=[messages.Lora(NAME)])
+        whole = subject.looping == "monolithic"
+        made = arrays(subject.through(call, whole=whole).samples)
+    finally:
+        program.adapters.unload(NAME)
+    apart = difference(made, known)
+    return Lora("no" if apart else "yes", apart, parts)
+
+
+def random_adapter(subject: Subject, place: Path) -> list[str]:
+    """Saves one, large enough to be seen, as diffusers saves it; the components that it is for."""
+    pipeline = plain.load(subject.kind, subject.folder, "float32")
+    takes = inspect.signature(subject.kind.save_lora_weights).parameters
+    layers = {}
+    for name, part in pipeline.components.items():
+        argument = f"{name}_lora_layers"
+        if argument in takes and not name.startswith("text_encoder") and part is not None:
+            layers[argument] = _layers(part)
+    if layers:
+        subject.kind.save_lora_weights(place, **layers)
+    return sorted(argument.removesuffix("_lora_layers") for argument in layers)
+
+
+def _layers(module: Any) -> dict[str, torch.Tensor]:
+    module.add_adapter(LoraConfig(r=4, lora_alpha=8, target_modules=_targets(module)))
+    generator = torch.Generator().manual_seed(3)
+    state = get_peft_model_state_dict(module, adapter_name="default")
+    return {key: torch.randn(value.shape, generator=generator) / 2 for key, value in state.items()}
+
+
+def _targets(module: Any) -> list[str]:
+    """The names of its linear layers in blocks: those of attention, as they are usually called, or
+    some of what there is."""
+    linear = [name for name, each in module.named_modules() if isinstance(each, torch.nn.Linear)]
+    leaves = {name.rpartition(".")[2] for name in linear if any(map(str.isdigit, name))}
+    leaves = {leaf for leaf in leaves if not leaf.isdigit()}
+    return sorted(leaves & USUAL) or sorted(leaves)[:OTHERWISE]

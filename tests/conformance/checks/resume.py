@@ -1,0 +1,29 @@
+"""Whether a request goes on from its middle step in another program, to the same bits."""
+
+from tests.conformance.reasons import brief
+from tests.conformance.subject import Subject, crossed
+from tests.conformance.verdict import Resume
+from tests.support.portable import checkpoint_at, equal, run_to_end
+
+
+def check(subject: Subject) -> Resume:
+    passage = subject.passage()
+    if passage.unsplittable:
+        return Resume("none", "what runs whole begins anew")
+    call = subject.call()
+    left = subject.program("denoiser").denoise(call, passage.records)
+    left.start()
+    middle = max(1, left.steps // 2)
+    checkpoint = checkpoint_at(left, middle)
+    at = f"{middle} of {left.steps}"
+    left.cancel()
+    if checkpoint is None:
+        return Resume("none", "its loop has no step to stop at")
+    if checkpoint.payload is None:
+        return Resume("none", brief((checkpoint.why_not or "").partition(": ")[2]))
+    again = subject.fresh("denoiser").denoise(call, crossed(checkpoint.payload)[0])
+    again.start()
+    run_to_end(again)
+    if equal(again.result(), passage.result):
+        return Resume("yes", at=at)
+    return Resume("no", "it goes on to other bits", at)
