@@ -80,7 +80,7 @@ class ClassicProgram:
         if writes_texts(type(pipeline)):
             del self._signature["output_type"]  # pictures are not asked of it
         self._arguments = inputs.arguments(type(pipeline).__call__)
-        self._media = given.media_arguments(type(pipeline).__call__)
+        self.media = given.media_arguments(type(pipeline).__call__)
         self._modules = {
             name: part
             for name, part in pipeline.components.items()
@@ -374,7 +374,7 @@ class ClassicProgram:
         """The request's own arguments and random numbers. Raises BadInput."""
         params = inputs.accept(self._arguments, call.inputs.params)
         inputs.check_sizes(params, self.info.size_multiple)
-        params |= given.accept(self._media, call.media)
+        params |= given.accept(self.media, call.media)
         seed = call.inputs.seed
         randomness = GlobalRandomness(seed, self.device)
         return params, torch.Generator("cpu").manual_seed(seed), randomness

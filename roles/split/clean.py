@@ -69,11 +69,12 @@ class Watched:
     def __init__(
         self, scheduler: Any, tell: Callable[[Any, Any, Any], None], method: str = "step"
     ) -> None:
+        original = getattr(scheduler, method)
+        functools.update_wrapper(self, original)  # pipelines look at its signature
         self._scheduler = scheduler
         self._name = method
-        self._method = getattr(scheduler, method)
+        self._method = original
         self._tell = tell
-        functools.update_wrapper(self, self._method)  # pipelines look at its signature
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         result = self._method(*args, **kwargs)

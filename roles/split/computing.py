@@ -42,11 +42,11 @@ def declared(block: Any) -> set[str]:
 
 def computed(block: Any) -> set[str]:
     """Those of them that are called, or handed on to somebody who may call them."""
-    return {name for leaf in leaves(block) for name in declared(leaf) & _computed_by(type(leaf))}
+    return {name for leaf in leaves(block) for name in declared(leaf) & _computed_by(type(leaf))}  # type: ignore[arg-type]
 
 
 @functools.cache
-def _computed_by(kind: type) -> frozenset[str]:
+def _computed_by(kind: Any) -> frozenset[str]:
     """The attributes of the pipeline that a class of blocks computes with. What shows no source is
     believed to compute with everything that it declares."""
     own = [base for base in kind.__mro__ if "__call__" in vars(base) or base is kind]

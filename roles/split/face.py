@@ -5,6 +5,7 @@ as the component (isinstance, config, dtype, sub-modules) and answer chosen meth
 face belongs to one request; the component behind it is shared and stays as it is.
 """
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -94,7 +95,7 @@ class StandIn(Face):
         device: torch.device,
         answers: dict[str, Answer] | None = None,
     ) -> None:
-        refusals = {method: _refuse(name, method) for method in COMPUTE}
+        refusals = {method: _refuse(name, method, component) for method in COMPUTE}
         super().__init__(component, refusals | (answers or {}))
         self.__dict__.update(_name=name, device=device)
 
@@ -159,7 +160,8 @@ class Watched(Face):
         return lambda *args, **kwargs: self._compute(name, method, args, kwargs)
 
 
-def _refuse(name: str, method: str) -> Answer:
+def _refuse(name: str, method: str, component: Any) -> Answer:
+    @functools.wraps(getattr(component, method, object))  # pipelines look at its signature
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise NotHere(f"the pipeline wants {name}.{method}, whose weights are not in this role")
 

@@ -9,6 +9,7 @@ takes `audio_guidance_scale`.
 import copy
 import inspect
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from diffusers.guiders.guider_utils import BaseGuidance
@@ -38,6 +39,12 @@ class Guiders:
     def arguments(self) -> dict[str, Argument]:
         """What a request may give, by its name."""
         return {name: argument for name, (_, _, argument) in self._known.items()}
+
+    @property
+    def adjusting(self) -> bool:
+        """Whether one of them changes the model for some of its forwards."""
+        kinds = (type(guider) for guider in self._shared.values())
+        return any(kind.prepare_models is not BaseGuidance.prepare_models for kind in kinds)
 
     def own(self, params: Mapping[str, Any]) -> dict[str, BaseGuidance]:
         """The request's own guiders, by component. Takes of `params` what is theirs. Raises
@@ -70,7 +77,8 @@ def _arguments(component: str, guider: BaseGuidance) -> Iterator[tuple[str, str,
     before, _, after = component.partition(_GUIDER)
     for setting, argument in inputs.arguments(_made_with(guider)).items():
         name = setting if "guidance" in setting or "scale" in setting else f"guidance_{setting}"
-        yield f"{before}{name}{after}", setting, argument
+        name = f"{before}{name}{after}"
+        yield name, setting, replace(argument, name=name)
 
 
 def _made_with(guider: BaseGuidance) -> Any:

@@ -72,7 +72,7 @@ class ModularProgram:
         own = inputs.arguments(call)
         self._guiders = Guiders(pipeline.components, {one.name for one in pipeline._blocks.inputs})
         self._arguments = own | self._guiders.arguments
-        self._media = given.media_arguments(call)
+        self.media = given.media_arguments(call)
         self._inputs = {one.name for one in pipeline._blocks.inputs}
         self._modules = {
             name: part
@@ -192,13 +192,16 @@ class ModularProgram:
         return view
 
     def _at_the_door(self) -> dict[str, Any]:
-        """The real modules whose forwards are waited for: denoisers, and what is no decoder and
-        computes in the loop."""
+        """The modules whose forwards are waited for: denoisers, and what is no decoder and
+        computes in the loop. None if a guider changes them for some forwards: nobody else's may
+        come in between."""
+        if self._guiders.adjusting:
+            return {}
         stage = self._stages.get("denoiser")
         looped = stage.looped if stage else frozenset()
         return {
             name: module
-            for name, module in self._real().items()
+            for name, module in self._modules.items()
             if part_of(name) == "denoiser" or (part_of(name) == "encoder" and name in looped)
         }
 
@@ -237,7 +240,7 @@ class ModularProgram:
         ours: dict[str, Any] = {"generator": generator}
         if self.info.modality != "audio":
             ours["output_type"] = "pil"
-        media = given.accept(self._media, call.media)
+        media = given.accept(self.media, call.media)
         all_given = {**params, **media, **ours}
         return stages.begin(
             self.pipeline._blocks, {k: v for k, v in all_given.items() if k in self._inputs}

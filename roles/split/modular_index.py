@@ -30,14 +30,15 @@ def _entry(value: list[Any]) -> list[Any]:
     library, kind, loading = value
     if not loading.get("pretrained_model_name_or_path"):
         return [None, None]
-    hint = loading.get("type_hint") or [None, None]
-    return [library or hint[0], kind or hint[1]]
+    hinted_library, hinted_kind = loading.get("type_hint") or (None, None)
+    return [library or hinted_library, kind or hinted_kind]
 
 
 def subfolder(index: Mapping[str, Any], name: str) -> str:
     """The sub-folder of the component of that name."""
     value = index.get(name)
-    return (is_loading(value) and value[2].get("subfolder")) or name
+    found = value[2].get("subfolder") if isinstance(value, list) and is_loading(value) else None
+    return found or name
 
 
 def brings_code(path: Path) -> bool:

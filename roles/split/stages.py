@@ -1,12 +1,12 @@
 """A modular pipeline's blocks as the stages of the roles, and what crosses between them.
 
 Diffusers' modular pipelines all have the same top level: blocks that encode, one that is called
-`denoise`, one that decodes. Where none has that name, it is those that call a transformer, or
-another component that is called like a denoiser.
+`denoise`, one that decodes. Where none has that name, it is those that call a component which is
+named like a denoiser, or else those with a loop.
 """
 
 import copy
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -45,13 +45,8 @@ class Stage:
         """What has to be real here. Of the other roles' components only those that it computes
         with; of its own, and those that are nobody's, all."""
         known, used = declared(self.blocks), computed(self.blocks)
-        foreign: dict[Part, Collection[Part]] = {
-            "encoder": ("denoiser",),
-            "denoiser": ("decoder",),
-            "decoder": ("denoiser",),
-        }
-        away = foreign[self.part]
-        return frozenset(name for name in known if name in used or part_of(name) not in away)
+        foreign: Part = "decoder" if self.part == "denoiser" else "denoiser"
+        return frozenset(name for name in known if name in used or part_of(name) != foreign)
 
     @cached_property
     def looped(self) -> frozenset[str]:
@@ -77,18 +72,18 @@ def divide(blocks: Blocks) -> dict[Part, Stage]:
 def _top(blocks: Blocks) -> Mapping[str, Blocks]:
     while len(blocks.sub_blocks) == 1 and not is_loop(blocks):
         (blocks,) = blocks.sub_blocks.values()
-    return blocks.sub_blocks or {"": blocks}  # type: ignore[no-any-return]
+    return blocks.sub_blocks or {"": blocks}
 
 
 def _denoising(top: Mapping[str, Blocks]) -> range:
     """The places of the blocks that denoise."""
-    named = [i for i, name in enumerate(top) if name.split(".")[0] == DENOISE]
-    places = named or [i for i, block in enumerate(top.values()) if _calls_a_denoiser(block)]
-    return range(places[0], places[-1] + 1) if places else range(len(top), len(top))
-
-
-def _calls_a_denoiser(block: Blocks) -> bool:
-    return any(part_of(name) == "denoiser" for name in computed(block))
+    named = [name.split(".")[0] == DENOISE for name in top]
+    calling = [any(part_of(x) == "denoiser" for x in computed(b)) for b in top.values()]
+    looping = [any(map(is_loop, leaves(block))) for block in top.values()]
+    for found in (named, calling, looping):
+        if places := [index for index, it in enumerate(found) if it]:
+            return range(places[0], places[-1] + 1)
+    return range(len(top), len(top))
 
 
 def _part(index: int, denoising: range) -> Part:

@@ -18,10 +18,9 @@ from roles.parallel import Parallel
 from roles.split import context, step_cache
 from roles.split.classic import ClassicProgram
 from roles.split.components import DType, brief, component_class, is_module, part_of
-from roles.split.declared import call_of
 from roles.split.face import StandIn
 from roles.split.folder import ComponentEntry, Folder, find
-from roles.split.given import MediaArgument, media_arguments
+from roles.split.given import MediaArgument
 from roles.split.imagined import Imagined
 from roles.split.loading import outline
 from roles.split.modular import ModularProgram
@@ -90,7 +89,7 @@ def survey(model: str | os.PathLike[str], dtype: DType = "auto") -> Survey:
         info=program.info,
         dtype=dtype,
         components=[_component(folder, entry, pipeline) for entry in _modules(folder)],
-        media=[_media(name, one) for name, one in _media_of(program).items()],
+        media=[_media(name, one) for name, one in program.media.items()],
         request=request,
         crossings=_crossings(program, request) if program.info.splittable else [],
         lora=_no_lora(pipeline, denoisers),
@@ -114,12 +113,6 @@ def _component(folder: Folder, entry: ComponentEntry, pipeline: Any) -> Componen
 
 def _media(name: str, one: MediaArgument) -> Media:
     return Media(name, one.kind, one.required, one.several)
-
-
-def _media_of(program: ClassicProgram | ModularProgram) -> dict[str, MediaArgument]:
-    pipeline = program.pipeline
-    modular = isinstance(program, ModularProgram)
-    return media_arguments(call_of(pipeline._blocks) if modular else type(pipeline).__call__)
 
 
 def _no_lora(pipeline: Any, denoisers: Mapping[str, Any]) -> str | None:
@@ -167,30 +160,34 @@ def _crossings(program: ClassicProgram | ModularProgram, params: Params) -> list
         call = Call("survey", Inputs(params, 0), pictures(program))
         everywhere = program.with_parts(_imagined(program))
         records = everywhere.encode(call)
-        _note(found[0], records, [*_names(records.get("kept")), *records.get("media", ())])
-        result = _denoised(everywhere, call, records)
-        _note(found[1], result, [f"{name}.decode" for name in _names(result.get("decodes"))])
+        _note(found[0], records)
+        _note(found[1], _denoised(everywhere, call, records))
     except Exception as error:
         missing = next(each for each in found if each.nbytes is None)
         missing.why_not = f"it cannot be told without weights: {brief(error)}"
     return found
 
 
-def _note(crossing: Crossing, payload: Mapping[str, Any], names: list[str]) -> None:
-    """`names`: of a classic payload; a modular one has values, by name."""
-    crossing.names = list(dict.fromkeys(names)) or sorted(payload.get("values", ()))
+def _note(crossing: Crossing, payload: Any) -> None:
+    crossing.names = list(dict.fromkeys(_names(payload)))
     crossing.nbytes = pack(payload).nbytes
 
 
-def _names(entries: Any) -> list[str]:
-    return [entry[0] for entry in entries or ()]
+def _names(payload: Any) -> list[str]:
+    """What a payload is made of: of a modular pipeline the names of its state; else the methods
+    whose results it has, and what is to be decoded."""
+    if "values" in payload:
+        return sorted(payload["values"])
+    if "decodes" in payload:
+        return [f"{entry[0]}.decode" for entry in payload["decodes"]]
+    return [*(entry[0] for entry in payload["kept"]), *payload.get("media", ())]
 
 
 def pictures(program: ClassicProgram | ModularProgram) -> dict[str, list[Any]]:
     """Media that the pipeline does not go without: gray, of the size that it makes."""
     width, height = default_size(program.info)
     found: dict[str, list[Any]] = {}
-    for name, one in _media_of(program).items():
+    for name, one in program.media.items():
         if not (one.required or name in ("image", "video")):
             continue
         if one.kind == "sound":

@@ -1,6 +1,7 @@
 """What is different of a modular case: how it is made, what goes in, and what the plain pipeline
 makes of it."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from diffusers import ModularPipeline
 
 from roles.split.declared import call_of, outputs_of
 from roles.split.stages import divide
+from tests.conformance.case import Case
 
 GUIDANCE = "guidance_scale"  # which the plain pipeline takes as a guider
 MADE = ("images", "videos", "audio", "audios", "sound", "action")
@@ -28,16 +30,34 @@ def pipeline(name: str, **components: Any) -> ModularPipeline:
 
 
 def of_classic(name: str, build: Callable[[], Any], **others: Any) -> Callable[[], ModularPipeline]:
-    """A builder of the modular pipeline that has the components of a classic one."""
+    """A builder of the modular pipeline that has the components and settings of a classic one."""
 
     def make() -> ModularPipeline:
-        components = {k: v for k, v in build().components.items() if v is not None}
+        classic = build()
+        parts = {k: v for k, v in classic.components.items() if v is not None}
         made = getattr(diffusers, name)()
-        known = {*made._component_specs, *made._config_specs}
-        made.update_components(**{k: v for k, v in (components | others).items() if k in known})
+        settings = {k: v for k, v in classic.config.items() if k in made._config_specs}
+        parts = {k: v for k, v in parts.items() if k in made._component_specs}
+        made.update_components(**(settings | parts | others))
         return made
 
     return make
+
+
+def of_case(
+    name: str, classic: Case, changed: Mapping[str, Any], others: Mapping[str, Any]
+) -> Case:
+    """The modular form of a classic case: its parts, but for the `others`, and what it is asked for
+    as far as both know it, but for what is `changed`."""
+    known = {
+        p.name
+        for p in inspect.signature(call_signature(getattr(diffusers, name))).parameters.values()
+    }
+
+    def arguments() -> Mapping[str, Any]:
+        return {k: v for k, v in classic.arguments().items() if k in known} | dict(changed)
+
+    return Case(name, classic.workflow, of_classic(name, classic.build, **others), arguments)
 
 
 def save(made: Any, folder: Path) -> None:

@@ -1,66 +1,103 @@
-"""Modular pipelines of families that have a classic form too, from the parts of that."""
+"""Modular pipelines of families that have a classic form too: its parts, and its requests."""
 
-from functools import partial
+from tests.conformance.families import (
+    flux,
+    flux2,
+    hunyuan_video,
+    krea2,
+    ltx,
+    ltx2,
+    qwenimage,
+    stable_diffusion_3,
+    stable_diffusion_xl,
+    wan,
+    wan_like,
+    z_image,
+)
+from tests.conformance.modular import of_case
 
-import numpy as np
-from PIL import Image
+_FAMILIES = (
+    flux,
+    flux2,
+    hunyuan_video,
+    krea2,
+    ltx,
+    ltx2,
+    qwenimage,
+    stable_diffusion_3,
+    stable_diffusion_xl,
+    wan,
+    wan_like,
+    z_image,
+)
+_CLASSIC = {case.name: case for family in _FAMILIES for case in family.CASES}
 
-from tests.conformance.case import Case
-from tests.conformance.modular import of_classic
-from tests.support import image_pipelines, video_pipelines
+# (modular class without its ending, classic case)
+_FORMS = [
+    ("ErnieImage", "ErnieImagePipeline/text-to-image"),
+    ("Flux", "FluxPipeline/text-to-image"),
+    ("Flux", "FluxImg2ImgPipeline/image-to-image"),
+    ("FluxKontext", "FluxKontextPipeline/edit"),
+    ("FluxKontext", "FluxKontextPipeline/text-to-image"),
+    ("Flux2", "Flux2Pipeline/text-to-image"),
+    ("Flux2", "Flux2Pipeline/edit"),
+    ("Flux2Klein", "Flux2KleinPipeline/text-to-image"),
+    ("Flux2Klein", "Flux2KleinPipeline/edit"),
+    ("Flux2KleinBase", "Flux2KleinPipeline/text-to-image"),
+    ("Flux2KleinBase", "Flux2KleinPipeline/edit"),
+    ("Helios", "HeliosPipeline/text-to-video"),
+    ("Helios", "HeliosPipeline/image-to-video"),
+    ("Helios", "HeliosPipeline/video-to-video"),
+    ("HeliosPyramid", "HeliosPyramidPipeline/text-to-video"),
+    ("HeliosPyramid", "HeliosPyramidPipeline/image-to-video"),
+    ("HeliosPyramidDistilled", "HeliosPyramidPipeline/text-to-video,-distilled"),
+    ("HunyuanVideo15", "HunyuanVideo15Pipeline/text-to-video"),
+    ("HunyuanVideo15", "HunyuanVideo15ImageToVideoPipeline/image-to-video"),
+    ("Ideogram4", "Ideogram4Pipeline/text-to-image"),
+    ("LTX", "LTXPipeline/text-to-video"),
+    ("LTX", "LTXImageToVideoPipeline/image-to-video"),
+    ("LTX2", "LTX2Pipeline/text-to-video-with-sound"),
+    ("LTX2", "LTX2ImageToVideoPipeline/image-to-video"),
+    ("QwenImage", "QwenImagePipeline/text-to-image"),
+    ("QwenImage", "QwenImageImg2ImgPipeline/image-to-image"),
+    ("QwenImage", "QwenImageInpaintPipeline/inpainting"),
+    ("QwenImage", "QwenImageControlNetPipeline/control-image"),
+    ("QwenImage21", "QwenImage21Pipeline/text-to-image"),
+    ("QwenImage21", "QwenImage21Pipeline/edit"),
+    ("QwenImage21Turbo", "QwenImage21Pipeline/text-to-image"),
+    ("QwenImageEdit", "QwenImageEditPipeline/edit"),
+    ("QwenImageEdit", "QwenImageEditInpaintPipeline/inpainting"),
+    ("QwenImageEditPlus", "QwenImageEditPlusPipeline/edit-with-one-picture"),
+    ("QwenImageEditPlus", "QwenImageEditPlusPipeline/edit-with-two-pictures"),
+    ("QwenImageLayered", "QwenImageLayeredPipeline/image-to-layers"),
+    ("StableDiffusion3", "StableDiffusion3Pipeline/text-to-image"),
+    ("StableDiffusion3", "StableDiffusion3Img2ImgPipeline/image-to-image"),
+    ("StableDiffusionXL", "StableDiffusionXLPipeline/text-to-image"),
+    ("StableDiffusionXL", "StableDiffusionXLImg2ImgPipeline/image-to-image"),
+    ("StableDiffusionXL", "StableDiffusionXLInpaintPipeline/inpainting-with-a-text-model"),
+    ("Wan", "WanPipeline/text-to-video"),
+    ("Wan22", "WanPipeline/text-to-video,-two-transformers"),
+    ("WanImage2Video", "WanImageToVideoPipeline/image-to-video"),
+    ("WanImage2Video", "WanImageToVideoPipeline/first-and-last-frame-to-video"),
+    ("Wan22Image2Video", "WanImageToVideoPipeline/image-to-video,-two-transformers"),
+    ("Wan22Vace", "WanVACEPipeline/text-to-video"),
+    ("Wan22Vace", "WanVACEPipeline/video-and-mask-to-video"),
+    ("ZImage", "ZImagePipeline/text-to-image"),
+    ("ZImage", "ZImageImg2ImgPipeline/image-to-image"),
+]
 
-RNG = np.random.default_rng(0)
-PICTURE = Image.fromarray(RNG.integers(0, 256, (32, 32, 3), np.uint8))
-TEXT = {"prompt": "a red circle", "height": 32, "width": 32, "num_inference_steps": 3}
-NEGATIVE = {**TEXT, "negative_prompt": "blurry"}
-FILM = {**NEGATIVE, "num_frames": 9, "max_sequence_length": 32}
-
-
-def _case(pipeline, workflow, build, arguments):  # type: ignore[no-untyped-def]
-    return Case(pipeline, workflow, of_classic(pipeline, build), partial(dict, arguments))
-
+# by class: what is asked for otherwise. Flux2 reads more of the words around a prompt; Ideogram4
+# has a scale for each step.
+_CHANGED = {
+    "Flux2": {"max_sequence_length": 512},
+    "Ideogram4": {"guidance_schedule": [4.0, 3.0, 2.0]},
+}
+# by class: settings of its own
+_SETTINGS = {"Flux2KleinBase": {"is_distilled": False}}
 
 CASES = [
-    _case(
-        "FluxModularPipeline",
-        "text to image",
-        image_pipelines.flux,
-        {**TEXT, "max_sequence_length": 32},
-    ),
-    _case(
-        "Flux2KleinModularPipeline",
-        "text to image",
-        image_pipelines.flux2_klein,
-        {**TEXT, "max_sequence_length": 64},
-    ),
-    _case("QwenImageModularPipeline", "text to image", image_pipelines.qwenimage, NEGATIVE),
-    _case("StableDiffusionXLModularPipeline", "text to image", image_pipelines.sdxl, NEGATIVE),
-    _case(
-        "StableDiffusion3ModularPipeline",
-        "text to image",
-        image_pipelines.sd3,
-        {**NEGATIVE, "max_sequence_length": 32},
-    ),
-    _case("ZImageModularPipeline", "text to image", image_pipelines.zimage, TEXT),
-    _case(
-        "ZImageModularPipeline",
-        "text to image, guided",
-        image_pipelines.zimage,
-        {**NEGATIVE, "guidance_scale": 3.0},
-    ),
-    _case(
-        "ZImageModularPipeline",
-        "image to image",
-        image_pipelines.zimage,
-        {**TEXT, "image": PICTURE, "strength": 0.7},
-    ),
-    _case("WanModularPipeline", "text to video", video_pipelines.wan, FILM),
-    _case("Wan22ModularPipeline", "text to video", video_pipelines.wan22, FILM),
-    _case("LTXModularPipeline", "text to video", video_pipelines.ltx, {**FILM, "frame_rate": 24}),
-    _case(
-        "LTX2ModularPipeline",
-        "text to video",
-        video_pipelines.ltx2,
-        {**FILM, "num_frames": 5, "frame_rate": 25.0},
-    ),
+    of_case(
+        f"{name}ModularPipeline", _CLASSIC[case], _CHANGED.get(name, {}), _SETTINGS.get(name, {})
+    )
+    for name, case in _FORMS
 ]

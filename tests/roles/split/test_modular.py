@@ -1,0 +1,207 @@
+"""Pipelines that exist as blocks only: divided, described, and exact as roles. What they are tried
+with is one that diffusers does not have."""
+
+import json
+import shutil
+
+import diffusers
+import numpy as np
+import pytest
+
+from roles.split.computing import computed, declared
+from roles.split.fingerprint import fingerprint
+from roles.split.folder import find
+from roles.split.loading import load
+from roles.split.program import BadInput, Cancelled, ModelError, Unsplittable
+from roles.split.stages import divide
+from tests.conformance.modular import plain
+from tests.support import made_up
+from tests.support.splitting import arrays, call, cross, drive, same, through_roles
+
+ASKED = {"prompt": "a red dream", "negative_prompt": "blue", "num_inference_steps": 3}
+
+
+@pytest.fixture(scope="module")
+def dream(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        made_up.introduce(patch)
+        yield made_up.build(tmp_path_factory.mktemp("models") / "dream")
+
+
+@pytest.fixture(scope="module")
+def programs(dream):
+    return {role: load(dream, (role,)) for role in ("encoder", "denoiser", "decoder", "monolithic")}
+
+
+def roles(programs):
+    return programs["encoder"], programs["denoiser"], programs["decoder"]
+
+
+def whole(folder, arguments, seed):
+    (pictures,) = plain(folder, arguments, "float32", seed)
+    return [np.asarray(picture) for picture in pictures]
+
+
+def test_a_pipeline_of_a_later_diffusers_is_served_as_it_is(dream, programs):
+    made = through_roles(*roles(programs), call(ASKED, seed=5))
+    assert same(arrays(made), whole(dream, ASKED, 5))
+
+
+def test_monolithic_gives_the_same(dream, programs):
+    made = drive(programs["monolithic"].generate(call(ASKED, seed=5)))
+    assert same(arrays(made), whole(dream, ASKED, 5))
+
+
+def test_guidance_goes_to_the_guider_of_its_request_alone(dream, programs):
+    asked = [call(ASKED | {"guidance_scale": scale}, 5, f"r{scale}") for scale in (1.0, 2.0, 6.0)]
+    encoder, denoiser, decoder = roles(programs)
+    running = [denoiser.denoise(each, cross(encoder.encode(each))) for each in asked]
+    for each in running:
+        each.start()
+    branches = [len(each.pending) for each in running]
+    while not all(each.done for each in running):
+        for each in running:
+            each.resume([it.run() for it in each.pending])
+    assert branches == [1, 2, 2]
+    for request, each in zip(asked, running, strict=True):
+        made = arrays(decoder.decode(request, cross(each.result())))
+        assert same(made, whole(dream, request.inputs.params, 5))
+
+
+def test_roles_hold_their_own_weights_only(programs):
+    held = {role: set(program.sleeper.parts) for role, program in programs.items()}
+    assert held == {
+        "encoder": {"reader"},
+        "denoiser": {"dreamer"},
+        "decoder": {"vae"},
+        "monolithic": {"reader", "dreamer", "vae"},
+    }
+
+
+def test_what_crosses_is_what_later_blocks_read(programs):
+    encoder, denoiser, _ = roles(programs)
+    payload = encoder.encode(call(ASKED))
+    assert payload["groups"] == {"dreams": ["text", "negative_text"]}
+    assert {"text", "negative_text", "generator", "output_type"} <= payload["values"].keys()
+    assert not {"prompt", "negative_prompt"} & payload["values"].keys()
+    made = drive(denoiser.denoise(call(ASKED), cross(payload)))
+    assert made["values"].keys() == {"latents", "output_type"}
+
+
+def test_steps_are_counted_and_a_request_can_be_cancelled(programs):
+    encoder, denoiser, _ = roles(programs)
+    denoising = denoiser.denoise(call(ASKED), encoder.encode(call(ASKED)))
+    denoising.start()
+    told = []
+    while not denoising.done:
+        told.append((denoising.step, denoising.steps))
+        denoising.resume([it.run() for it in denoising.pending])
+    assert told == [(0, 3), (1, 3), (2, 3)]
+    assert (denoising.step, denoising.steps) == (3, 3)
+    other = denoiser.denoise(call(ASKED), encoder.encode(call(ASKED)))
+    other.start()
+    other.cancel()
+    with pytest.raises(Cancelled):
+        other.result()
+
+
+def test_a_checkpoint_says_why_there_is_none(programs):
+    encoder, denoiser, _ = roles(programs)
+    denoising = denoiser.denoise(call(ASKED), encoder.encode(call(ASKED)))
+    denoising.start()
+    denoising.mark()
+    assert denoising.checkpoint.payload is None
+    assert "DreamModularPipeline" in denoising.checkpoint.why_not
+
+
+def test_the_description_has_the_inputs_of_the_blocks_and_of_the_guider(programs):
+    info = programs["denoiser"].info
+    known = {p.name: (p.type, p.required, p.default) for p in info.parameters}
+    assert known["prompt"] == ("str", True, None)
+    assert known["negative_prompt"] == ("str", False, None)
+    assert known["num_inference_steps"] == ("int", False, 4)
+    assert known["wildness"] == ("float", False, 1.0)
+    assert known["guidance_scale"] == ("float", False, 2.0)
+    assert known["guidance_start"] == ("float", False, 0.0)
+    assert not {"latents", "generator"} & known.keys()
+    assert (info.pipeline, info.modality) == ("DreamModularPipeline", "image")
+    assert (info.splittable, info.default_size, info.size_multiple) == (True, (32, 32), 8)
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"prompt": "x", "wildness": "very"}, "wildness"),
+        ({"wildness": 2.0}, "prompt"),
+        ({"prompt": "x", "tameness": 1.0}, "tameness"),
+        ({"prompt": "x", "height": 33}, "size"),
+        ({"prompt": "x", "guidance_start": 2.0}, "guidance_start"),
+    ],
+)
+def test_bad_input_is_named(programs, given, param):
+    with pytest.raises(BadInput) as caught:
+        programs["encoder"].encode(call(given))
+    assert caught.value.param == param
+
+
+def test_every_copy_of_a_folder_has_the_same_fingerprint(dream, tmp_path, programs):
+    copy = tmp_path / "copy"
+    shutil.copytree(dream, copy)
+    path = copy / "modular_model_index.json"
+    index = json.loads(path.read_text())
+    index["dreamer"][2]["pretrained_model_name_or_path"] = "somebody/dream"
+    path.write_text(json.dumps(index))
+    served = programs["decoder"].info.fingerprint
+    assert fingerprint(find(copy)) == fingerprint(find(dream)) == served
+    index["_blocks_class_name"] = "OtherBlocks"
+    path.write_text(json.dumps(index))
+    assert fingerprint(find(copy)) != fingerprint(find(dream))
+
+
+def test_code_of_a_folder_is_never_run(dream, tmp_path):
+    (tmp_path / "modular_model_index.json").write_bytes(
+        (dream / "modular_model_index.json").read_bytes()
+    )
+    (tmp_path / "modular_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="its own pipeline code"):
+        load(tmp_path, ("denoiser",))
+
+
+def test_a_pipeline_without_a_stage_is_served_whole(dream, tmp_path, monkeypatch):
+    class DreamBlocks(made_up.SequentialPipelineBlocks):
+        model_name = "dream"
+        block_classes = (made_up.DreamRead, DreamAll)
+        block_names = ("read", "denoise")
+
+    monkeypatch.setattr(diffusers, "DreamBlocks", DreamBlocks)
+    with pytest.raises(Unsplittable, match="nothing comes after"):
+        load(dream, ("denoiser",))
+    made = drive(load(dream, ("monolithic",)).generate(call(ASKED, seed=5)))
+    assert same(arrays(made), whole(dream, ASKED, 5))
+
+
+class DreamAll(made_up.SequentialPipelineBlocks):
+    model_name = "dream"
+    block_classes = (made_up.DreamImagine, made_up.DreamPaint)
+    block_names = ("imagine", "paint")
+
+
+def test_which_components_a_block_computes_with_is_read_from_its_source():
+    prepare = made_up.DreamPrepare()
+    assert declared(prepare) == {"scheduler", "vae"}
+    assert computed(prepare) == {"scheduler"}
+    assert computed(made_up.DreamPaint()) == {"vae", "image_processor"}
+    assert computed(made_up.DreamBlocks()) >= {"reader", "dreamer", "vae"}
+
+
+def test_a_block_that_is_called_denoise_is_the_denoisers():
+    blocks = made_up.SequentialPipelineBlocks.from_blocks_dict(
+        {"text": made_up.DreamRead(), "denoise": made_up.DreamImagine(), "x": made_up.DreamPaint()}
+    )
+    divided = divide(blocks)
+    assert {part: list(stage.blocks.sub_blocks) for part, stage in divided.items()} == {
+        "encoder": ["text"],
+        "denoiser": ["denoise"],
+        "decoder": ["x"],
+    }
+    assert divided["denoiser"].components == {"dreamer", "scheduler", "guider"}
