@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from roles.split.describe import modality
@@ -31,7 +32,14 @@ def made_by(pipeline: Any, arguments: Mapping[str, Any], seed: int) -> Arrays:
         given.setdefault("output_type", shown)
     torch.manual_seed(seed)  # some draw from the global generator
     output = pipeline(**given)
-    return arrays([output[name] for name in output.keys()])  # noqa: SIM118
+    return arrays([_shown(name, output[name]) for name in output.keys()])  # noqa: SIM118
+
+
+def _shown(name: str, value: Any) -> Any:
+    """Some give numbers between 0 and 1 for pictures, whatever they are asked for."""
+    if name == "images" and isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return VaeImageProcessor.numpy_to_pil(value)
+    return value
 
 
 def arrays(value: Any) -> Arrays:
