@@ -94,7 +94,7 @@ class Given:
 def decodes_several_times(pipeline: Any, decoders: list[Any]) -> bool:
     """Whether a pipeline class may call `decode` more than once for one sample."""
     named = inspect.signature(type(pipeline).__call__).parameters
-    return "decode_chunk_size" in named or len(decoders) > 1
+    return bool(named.keys() & {"decode_chunk_size", "batch_size"}) or len(decoders) > 1
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:

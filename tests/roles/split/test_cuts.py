@@ -10,7 +10,7 @@ from diffusers import (
 )
 
 from roles.split import skipping
-from roles.split.boundary import Boundary
+from roles.split.boundary import Boundary, decodes_several_times
 from roles.split.components import part_of
 from roles.split.face import NotHere
 from roles.split.forward import Outputs
@@ -44,6 +44,18 @@ def test_what_is_called_images_is_a_list_even_of_one():
     arguments = media_arguments(StableCascadePriorPipeline.__call__)
     assert arguments["images"].several
     assert not media_arguments(StableDiffusionImg2ImgPipeline.__call__)["image"].several
+
+
+def test_what_decodes_in_batches_is_led_on_after_the_first():
+    class Batches:
+        def __call__(self, image, batch_size=1): ...
+
+    class Once:
+        def __call__(self, prompt): ...
+
+    assert decodes_several_times(Batches(), ["vae"])
+    assert not decodes_several_times(Once(), ["vae"])
+    assert decodes_several_times(Once(), ["vae", "vocoder"])
 
 
 def test_a_pipeline_that_encodes_after_its_denoiser_is_for_monolithic(program):
