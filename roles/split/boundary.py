@@ -111,7 +111,7 @@ class Given:
 def decodes_several_times(kind: type[Any], decoders: Collection[str]) -> bool:
     """Whether a pipeline class may call `decode` of its decoders more than once for one sample."""
     named = inspect.signature(kind.__call__).parameters
-    if "decode_chunk_size" in named or len(decoders) > 1:
+    if named.keys() & {"decode_chunk_size", "batch_size"} or len(decoders) > 1:
         return True
     return not _decoded_again(kind).isdisjoint(decoders)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from roles.split.describe import modality
@@ -38,8 +39,11 @@ def made_by(pipeline: Any, arguments: Mapping[str, Any], seed: int) -> Arrays:
 
 
 def _read(name: str, value: Any) -> Iterator[Any]:
-    """The arrays of one field. Of sounds, which come in many shapes, each is `[channels, samples]`;
+    """The arrays of one field. Some give numbers between 0 and 1 for pictures, whatever they are
+    asked for; of sounds, which come in many shapes, each is `[channels, samples]`;
     films of numbers are frames of bytes, as nobody can look at anything else."""
+    if name == "images" and isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        value = VaeImageProcessor.numpy_to_pil(value)
     for array in _arrays(value):
         if name in SOUNDS:
             each = array if array.ndim > 1 else array[None]
