@@ -9,12 +9,14 @@ import contextlib
 import copy
 import inspect
 import math
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from roles.split.given import media_arguments
 from roles.split.program import BadInput
 from transfer.messages import Parameter
 
@@ -28,6 +30,9 @@ _OURS = {
     "output_type",
     "return_dict",
 }
+# Files of this host, which a request may not name: what it brings along is media (`given`).
+_FILES = {"fonts"}
+_FILES_BY_ENDING = ("path", "paths", "file", "files", "filename", "folder", "dir", "url", "urls")
 _OURS_BY_ENDING = ("_per_prompt", "_embeds", "_mask", "_kwargs", "_tensor_inputs")
 _PLAIN = (str, bool, int, float)
 _AT_LEAST_ONE = {"height", "width", "num_frames", "num_inference_steps"}
@@ -79,10 +84,11 @@ class Argument:
 
 def arguments(call: Callable[..., Any]) -> dict[str, Argument]:
     """The arguments of a pipeline's `__call__` that a request may give."""
-    hints = _hints(call)
+    hints, media = _hints(call), media_arguments(call)
     found = {}
     for name, parameter in inspect.signature(call).parameters.items():
-        if not _is_ours(name) and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+        closed = _is_ours(name) or name in media or _is_file(name, hints.get(name))
+        if not closed and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
             argument = _argument(parameter, hints.get(name))
             if argument.scalars or argument.items:
                 found[name] = argument
@@ -118,6 +124,15 @@ def _is_ours(name: str) -> bool:
         or name.startswith("callback_on")
         or name.endswith(_OURS_BY_ENDING)
     )
+
+
+def _is_file(name: str, hint: Any) -> bool:
+    ends = name.split("_")[-1] in _FILES_BY_ENDING
+    return ends or name in _FILES or any(_is_path(option) for option in _options(hint))
+
+
+def _is_path(option: Any) -> bool:
+    return isinstance(option, type) and issubclass(option, os.PathLike)
 
 
 def _argument(parameter: inspect.Parameter, hint: Any) -> Argument:

@@ -1,6 +1,7 @@
 """Which arguments of a pipeline's `__call__` are a request's to give."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,3 +96,26 @@ def test_a_list_of_nothing_in_particular_is_of_what_its_default_has():
 
 def test_a_wrong_annotation_is_known():
     assert "initial_audio_sampling_rate" in arguments(half_known)
+
+
+def opening_call(
+    self,
+    prompt: str,
+    image: Image.Image | str | Path,
+    fonts: list[str] | None = None,
+    style: str | Path | None = None,
+    depth_path: str | None = None,
+    weights_file: str = "",
+    video_url: str | None = None,
+    lyrics: str = "",
+) -> None: ...
+
+
+def test_t16_no_argument_that_names_a_file_is_a_request_s_to_give():
+    """T16. Some pipelines open what they are given by name: fonts, pictures, whatever is a path."""
+    known = arguments(opening_call)
+    assert list(known) == ["prompt", "lyrics"]
+    for name in ("image", "fonts", "style", "depth_path", "weights_file", "video_url"):
+        with pytest.raises(BadInput) as caught:
+            accept(known, {"prompt": "a", name: "/etc/passwd"})
+        assert caught.value.param == name

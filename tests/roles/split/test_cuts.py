@@ -53,9 +53,9 @@ def test_what_decodes_in_batches_is_led_on_after_the_first():
     class Once:
         def __call__(self, prompt): ...
 
-    assert decodes_several_times(Batches(), ["vae"])
-    assert not decodes_several_times(Once(), ["vae"])
-    assert decodes_several_times(Once(), ["vae", "vocoder"])
+    assert decodes_several_times(Batches, ["vae"])
+    assert not decodes_several_times(Once, ["vae"])
+    assert decodes_several_times(Once, ["vae", "vocoder"])
 
 
 def test_a_pipeline_that_encodes_after_its_denoiser_is_for_monolithic(program):
