@@ -86,7 +86,7 @@ _FORMS = [
     ("ZImage", "ZImageImg2ImgPipeline/image-to-image"),
 ]
 
-# by class: what is asked for otherwise. Flux2 reads more of the words around a prompt; Ideogram4 has
+# by class: what is asked for otherwise. Flux2 reads more words around a prompt; Ideogram4 has
 # a scale for each step.
 _CHANGED = {
     "Flux2": {"max_sequence_length": 512},
