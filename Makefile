@@ -15,12 +15,14 @@ STRICT := transfer orchestrator roles launch/cli $(wildcard launch/*.py)
 # No test runs the benchmarks: this notices, before hours of them, what they call that has changed.
 LENIENT := --check-untyped-defs --follow-imports=silent --disable-error-code=arg-type --disable-error-code=operator
 
-.PHONY: help demo test chaos simulate leaks lint bench clean
+.PHONY: help demo test chaos conformance nightly simulate leaks lint bench clean
 
 help: ## what can be made
 	@echo 'make demo [PROMPT="…"]  a picture from a prompt, through all three roles, into demo.png'
 	@echo 'make test               every test but the long ones'
 	@echo 'make chaos              faults among real processes, at every place: some minutes'
+	@echo 'make conformance        every pipeline of diffusers, tiny, through the roles: docs/models.md'
+	@echo 'make nightly            conformance, faults and simulations: what is too long for every change'
 	@echo 'make simulate SEEDS=100000 ENGINES=10000   the core and the jobs under random faults, then'
 	@echo '                        the core with real leaders, for a night'
 	@echo 'make leaks REQUESTS=20000    so many requests among random kills, and what is left of them'
@@ -44,6 +46,12 @@ chaos: $(READY)
 simulate: $(READY)
 	@$(PYTHON_IN) -m tests.simulation --seeds $(SEEDS)
 	@$(PYTHON_IN) -m tests.simulation --engines --seeds $(ENGINES)
+
+conformance: $(READY)
+	@$(PYTHON_IN) -m tests.conformance --write
+
+nightly: conformance chaos
+	@$(MAKE) --no-print-directory simulate SEEDS=100000 ENGINES=10000
 
 leaks: $(READY)
 	@$(PYTHON_IN) -m tests.support.leak_hunt --requests $(REQUESTS)

@@ -1,6 +1,7 @@
 """What clients send: a body or a form, with the media in it, and arguments of the pipeline that no
 field of ours is for."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from transfer.messages import ModelInfo, Upload
 from transfer.threads import in_thread
 
 LARGE = 1 << 20  # bytes of a body that is decoded beside the event loop
+AT_ONCE = 2  # requests whose media are decoded; a film may take seconds
 
 T = TypeVar("T", bound=ImageRequest)
 
@@ -31,6 +33,7 @@ class Intake:
 
     def __init__(self, service: Service, keeper: Keeper, options: HttpOptions) -> None:
         self._service, self._keeper, self._options = service, keeper, options
+        self._decoding = asyncio.Semaphore(AT_ONCE)
 
     async def read(
         self, request: Request, kind: type[T], limit: int | None = None
@@ -52,7 +55,8 @@ class Intake:
         if not media:
             return []
         found = enclosed.named(media, self._model())
-        return await enclosed.kept(found, self._keeper, self._options)
+        async with self._decoding:
+            return await enclosed.kept(found, self._keeper, self._options)
 
     def _parse(self, body: bytes, kind: type[T]) -> tuple[T, list[Enclosed]]:
         asked, others = decode_open(body, kind)

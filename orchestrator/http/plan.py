@@ -35,8 +35,8 @@ ECHOED_QUALITY = {"low", "medium", "high", "xhigh", "max"}  # what the SDK's rep
 
 class Plan(msgspec.Struct, frozen=True):
     """`inputs[i]` has the seed `seed + i`; each is a request of its own. `previews`: how many of
-    each picture are to be streamed, or shown in the job's events. `edit`: it begins with pictures
-    that came with it."""
+    each picture are to be streamed, or shown in the job's events. `edit`: it was asked for as one,
+    and its events are called so."""
 
     inputs: list[Inputs]
     seed: int
@@ -68,6 +68,7 @@ def make_plan(
     for name in others.keys() & params.keys():
         raise bad_field(name, f"`{name}` contradicts another field: give one of them")
     params |= others
+    params |= _sampling_rates(params, model, uploads)
     _check_needed(params, model, uploads)
     check_size(request, size, model, options)
     cache = step_cache(request, model)
@@ -156,6 +157,23 @@ def _check_taken(names: list[str], model: ModelInfo, request: ImageRequest) -> N
             field = name if getattr(request, name) is not None else "size"
             message = f"`{field}`: {model.pipeline}, which serves `{model.name}`, takes no `{name}`"
             raise unsupported(field, message)
+
+
+def _sampling_rates(params: Params, model: ModelInfo, uploads: Sequence[Upload]) -> Params:
+    """Of the sounds that came with it, where the pipeline wants to be told: the model's own, to
+    which they are resampled. Raises a 400 for another."""
+    if model.sample_rate is None:
+        return {}
+    found: Params = {}
+    for parameter in model.parameters:
+        sound, ends, _ = parameter.name.partition("_sampling_rate")
+        if not ends or not any(e.kind == "sound" and e.param.startswith(sound) for e in uploads):
+            continue
+        if params.get(parameter.name, model.sample_rate) != model.sample_rate:
+            message = f"sounds are resampled to {model.sample_rate} Hz; leave it out"
+            raise bad_field(parameter.name, f"`{parameter.name}`: {message}")
+        found[parameter.name] = model.sample_rate
+    return found
 
 
 def _check_needed(params: Params, model: ModelInfo, uploads: Sequence[Upload]) -> None:

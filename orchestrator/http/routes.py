@@ -54,7 +54,9 @@ def add_images(app: FastAPI, images: Images, edits: Edits, links: Links) -> None
     app.post(
         "/v1/audio/generations",
         summary="Make sounds from a prompt",
-        openapi_extra=described(ImagesReply, request=AudioRequest, parameters=[IDEMPOTENCY_KEY]),
+        openapi_extra=described(
+            ImagesReply, request=AudioRequest, parameters=[IDEMPOTENCY_KEY], form=True
+        ),
     )(images.generate_audio)
     app.get("/v1/media/{id}", summary="A file that a reply links to")(links.fetch)
     app.head("/v1/media/{id}", include_in_schema=False)(links.fetch)
@@ -66,7 +68,7 @@ def add_jobs(app: FastAPI, jobs: JobDesk) -> None:
         status_code=202,
         summary="Make pictures from a prompt, whether the client waits or not",
         openapi_extra=described(
-            JobPage, status=202, request=JobRequest, parameters=[IDEMPOTENCY_KEY]
+            JobPage, status=202, request=JobRequest, parameters=[IDEMPOTENCY_KEY], form=True
         ),
     )(jobs.create)
     app.get(

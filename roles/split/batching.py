@@ -84,10 +84,28 @@ def split(output: Any, counts: Sequence[int]) -> list[Any]:
         return [like(output, {k: v[i] for k, v in parts.items()}) for i in range(len(counts))]
     if type(output) is tuple:
         return list(zip(*(split(item, counts) for item in output), strict=True))
-    if type(output) is list and len(output) == sum(counts):
-        ends = [sum(counts[: i + 1]) for i in range(len(counts))]
-        return [output[end - count : end] for end, count in zip(ends, counts, strict=True)]
+    if type(output) is list and output:
+        if not is_list_of_tensors(output, sum(counts)):
+            ends = [sum(counts[: i + 1]) for i in range(len(counts))]
+            return [output[end - count : end] for end, count in zip(ends, counts, strict=True)]
+        return list(map(list, zip(*(split(item, counts) for item in output), strict=True)))
     raise Unmergeable(f"a result with a {type(output).__name__} that does not count the samples")
+
+
+def is_list_of_tensors(output: list[Any], samples: int) -> bool:
+    """Whether a list in a result is of tensors that each count the samples, as the residuals of a
+    ControlNet; otherwise it has an entry for each sample. Raises `Unmergeable` if it is neither.
+
+    Where it could be both, tensors of different shapes are no samples: those are of one shape.
+    """
+    counting = all(
+        isinstance(each, torch.Tensor) and each.ndim and len(each) == samples for each in output
+    )
+    if len(output) == samples:
+        return counting and len({each.shape for each in output}) > 1
+    if not counting:
+        raise Unmergeable("a result with a list that does not count the samples")
+    return True
 
 
 class Form:

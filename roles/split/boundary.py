@@ -5,6 +5,7 @@ left to do but to decode them. The random generator's state goes with them.
 """
 
 import inspect
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -39,7 +40,11 @@ class Boundary:
         self._hollow: dict[str, Any] = {}
 
     def take(self, name: str, face: StandIn, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The `decode` of a decoder's stand-in."""
+        """The `decode` of a decoder's stand-in. Raises Unsplittable for what was computed with a
+        stand-in, and is nothing but a shape."""
+        if not self._hollow and any(value.is_meta for value in _tensors([*args, *kwargs.values()])):
+            reason = f"it computes with {name} between its denoiser and decoding"
+            raise Unsplittable(self._pipeline, reason)
         self.decodes.append((name, _own(args), _own(kwargs), self._generator.get_state()))
         if not self._several:
             raise Reached
@@ -58,8 +63,14 @@ class Given:
 
     def __init__(self, decodes: list[Decode], generator: torch.Generator, sparing: Sparing) -> None:
         self._waiting = list(decodes)
+        self._given = len(decodes)
         self._generator = generator
         self._sparing = sparing
+
+    @property
+    def begun(self) -> bool:
+        """Whether the pipeline has come to where it decodes."""
+        return self._given > len(self._waiting)
 
     def decode(self, name: str, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The `decode` of a decoder's face: the real one, on what the denoiser made."""
@@ -84,6 +95,14 @@ def decodes_several_times(pipeline: Any, decoders: list[Any]) -> bool:
     """Whether a pipeline class may call `decode` more than once for one sample."""
     named = inspect.signature(type(pipeline).__call__).parameters
     return "decode_chunk_size" in named or len(decoders) > 1
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
 
 
 def _own(values: Any) -> Any:

@@ -29,11 +29,11 @@ from roles.split.describe import describe
 from roles.split.door import Coroutine
 from roles.split.encodings import Encodings
 from roles.split.exchange import Exchange
-from roles.split.face import Face, StandIn
+from roles.split.face import Face, NotHere, StandIn
 from roles.split.fast import Fast
 from roles.split.generation import Generation, Generator
 from roles.split.generators import generators
-from roles.split.outputs import samples
+from roles.split.outputs import output_type, samples, writes_texts
 from roles.split.preview import Seen, Shadow
 from roles.split.program import Call, NoPreview, Unsplittable
 from roles.split.quirks import ONE_BY_ONE
@@ -44,12 +44,13 @@ from roles.split.recollection import Recollection
 from roles.split.recording import Recorder, own_methods
 from roles.split.refusals import bad_input
 from roles.split.replay import Replay, hollow
+from roles.split.skipping import NotSkipped
 from roles.split.sleeper import Sleeper
 from roles.split.snapshot import Snapshots
 from roles.split.sparing import Sparing
 from roles.split.surroundings import Surroundings
 from roles.split.tiles import Tiles
-from roles.split.view import Pipeline, make_view, schedulers
+from roles.split.view import Pipeline, make_view, replaced, schedulers
 from transfer.messages import ModelInfo, Speed, StepCache
 from transfer.speed import told
 
@@ -75,7 +76,9 @@ class ClassicProgram:
         self.pipeline = pipeline
         self.device = device
         self.encodings: Encodings | None = None
-        self._signature = inspect.signature(type(pipeline).__call__).parameters
+        self._signature = dict(inspect.signature(type(pipeline).__call__).parameters)
+        if writes_texts(type(pipeline)):
+            del self._signature["output_type"]  # pictures are not asked of it
         self._arguments = inputs.arguments(type(pipeline).__call__)
         self.media = given.media_arguments(type(pipeline).__call__)
         self._modules = {
@@ -111,8 +114,7 @@ class ClassicProgram:
     def with_parts(self, parts: Mapping[str, Any]) -> "ClassicProgram":
         """The same program with some components in the place of its own."""
         other = copy.copy(self)
-        other.pipeline = copy.copy(self.pipeline)
-        other.pipeline.__dict__.update(parts)
+        other.pipeline = replaced(self.pipeline, parts)
         other._modules = {**self._modules, **parts}
         other._dtypes = {name: _dtype(module) for name, module in other._real().items()}
         return other
@@ -156,6 +158,7 @@ class ClassicProgram:
             coroutine.watch(view, boundary.check_forward)
             self._run_to(boundary, view, params | self._extras(generator, coroutine))
             made = {"decodes": boundary.decodes, "kept": kept, **given.carried(call)}
+            made["forms"] = coroutine.forms
             return made | {"speed": speed} if speed else made
 
         def preview(seen: Seen) -> dict[str, Any]:
@@ -169,12 +172,10 @@ class ClassicProgram:
         call = given.with_media(call, payload)
         try:
             return self._decode(call, payload, self._skip)
-        except UnboundLocalError:
-            if self._skip == "zeros":
-                raise
-            # what follows the loop reads a variable of the loop's body
+        except NotSkipped:
+            made = self._decode(call, payload, "zeros")
             self._skip = "zeros"
-            return self._decode(call, payload, self._skip)
+            return made
 
     def generate(self, call: Call) -> Coroutine:
         params, generator, randomness = self._begin(call)
@@ -280,8 +281,11 @@ class ClassicProgram:
             return self._stand_in(name, module, stops)
         if isinstance(module, StandIn) or not hasattr(module, "encode"):
             return self._stand_in(name, module, {"decode": _reached})
-        encode = recorder.watch_latents(name, module.encode)
-        return Face(module, {"encode": encode, "decode": _reached})
+        answers: dict[str, Any] = {"encode": recorder.watch_latents(name, "encode", module.encode)}
+        for part, child in module.named_children():
+            kept = recorder.watch_latents(name, part, child)
+            answers[part] = Face(child, {"__call__": kept, "forward": kept})
+        return Face(module, answers | {"decode": _reached})
 
     def _denoiser_face(
         self, name: str, module: Any, door: Coroutine | Shadow, replay: Replay, boundary: Boundary
@@ -296,11 +300,11 @@ class ClassicProgram:
         return face
 
     def _decoder_face(
-        self, name: str, module: Any, replay: Replay, decodes: Given, skip: str
+        self, name: str, module: Any, replay: Replay, decodes: Given, zeros: skipping.Zeros | None
     ) -> Face:
         answers = replay.of(name)
-        if part_of(name) == "denoiser" and skip == "zeros":
-            return self._stand_in(name, module, {"__call__": skipping.zeros})
+        if part_of(name) == "denoiser" and zeros is not None:
+            return self._stand_in(name, module, {"__call__": zeros})
         if part_of(name) != "decoder":
             return self._stand_in(name, module, answers)
         decode = {"decode": lambda *args, **kw: decodes.decode(name, module, args, kw)}
@@ -311,8 +315,9 @@ class ClassicProgram:
         sparing = Sparing(call.request, call.inputs.exact, self.tiles)
         replay = Replay(payload["kept"], generator)
         decodes = Given(payload["decodes"], generator, sparing)
+        zeros = skipping.Zeros(payload.get("forms")) if skip == "zeros" else None
         faces = {
-            name: self._decoder_face(name, module, replay, decodes, skip)
+            name: self._decoder_face(name, module, replay, decodes, zeros)
             for name, module in self._modules.items()
         }
         view = self._replaying(make_view(self.pipeline, faces), replay)
@@ -325,6 +330,10 @@ class ClassicProgram:
         try:
             with randomness.in_place():
                 output = view(**params, **self._extras(generator))
+        except Exception as error:
+            if skip != "zeros" and (not decodes.begun or isinstance(error, UnboundLocalError)):
+                raise NotSkipped from error
+            raise
         finally:
             self._settle()
         decodes.finish()
@@ -338,6 +347,10 @@ class ClassicProgram:
             view(**arguments)
         except Reached:
             pass
+        except NotHere as error:
+            if not boundary.decodes:
+                reason = "it encodes once its denoiser has begun"
+                raise Unsplittable(self.info.pipeline, reason) from error
         except Exception:
             if not boundary.decodes:
                 raise
@@ -371,8 +384,8 @@ class ClassicProgram:
     ) -> dict[str, Any]:
         """The arguments that are ours, as far as the pipeline has them."""
         extras: dict[str, Any] = {"generator": generator}
-        if self.info.modality != "audio":
-            extras["output_type"] = "pil"
+        if self.info.modality != "audio" and (shown := output_type(self.pipeline)):
+            extras["output_type"] = shown
         if coroutine is not None:
             extras["callback_on_step_end"] = coroutine.count
         return {name: value for name, value in extras.items() if name in self._signature}

@@ -37,8 +37,8 @@ _DECODER = re.compile(
     r"vae|vqgan|movq|vqvae|vq_model|vocoder|safety_checker|sound_tokenizer|latent_upsampler"
 )
 _DENOISER = re.compile(
-    r"(unconditional_)?transformer|unet|controlnet|dit|denoiser|motion_adapter|adapter|bridge"
-    r"|(prior|decoder|language_model)$"
+    r"(unconditional_)?transformer|(\w+_)?unet|controlnet|dit|denoiser|motion_adapter|bridge"
+    r"|(prior_)?(prior|decoder|language_model)$"
 )
 
 
@@ -71,7 +71,7 @@ class Loader:
                 raise FileNotFoundError("there is no safetensors file")
             options = self._options(kind) | self._quantized(kind, entry)
             with self._shared(kind, entry, path) as part:
-                return kind.from_pretrained(path, **options, **part).to(self.device).eval()
+                return kind.from_pretrained(str(path), **options, **part).to(self.device).eval()
 
     def _shared(
         self, kind: Any, entry: ComponentEntry, path: Path
@@ -123,6 +123,9 @@ class Loader:
             if dtype == torch.float16:
                 keep += _kept(kind, "_keep_in_fp32_modules")
             return skeleton.build(lambda: kind(config), dtype, keep)
+        if not hasattr(kind, "load_config"):  # several of a kind, each in a folder of its own
+            several = kind.from_pretrained(str(path), **self._options(kind))
+            return skeleton.hollow_copy(several).eval()
         config = kind.load_config(path)
         dtype = torch.float32 if self.dtype == "auto" else getattr(torch, self.dtype)
         keep = _kept(kind, "_keep_in_fp32_modules")

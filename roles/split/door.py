@@ -90,6 +90,11 @@ class Coroutine(Standing):
             raise NoPreview("there are none of a whole pipeline")
         return self._preview(self.seen)
 
+    @property
+    def forms(self) -> dict[str, Any]:
+        """The forms of what its forwards gave so far, as plain values."""
+        return self._outputs.tree()
+
     def keep(self, snapshots: Snapshots, forward: Forward | None) -> None:
         """Called before `start`: what takes the checkpoints, and what is passed over first."""
         self._snapshots = snapshots

@@ -99,6 +99,13 @@ class StandIn(Face):
         super().__init__(component, refusals | (answers or {}))
         self.__dict__.update(_name=name, device=device)
 
+    def __getattr__(self, name: str) -> Any:
+        value = super().__getattr__(name)
+        if isinstance(value, torch.nn.Module) and not hasattr(value, "__getitem__"):
+            # some computations with weights on the meta device give memory that nobody wrote to
+            return StandIn(f"{self._name}.{name}", value, self.device)
+        return value
+
     def for_request(self, answers: dict[str, Answer]) -> "StandIn":
         """A request's own stand-in of the same component."""
         return type(self)(self._name, self._component, self.device, answers)

@@ -28,6 +28,8 @@ _OTHERWISE = {
     "prompt",
     "padding",
 }
+# Sounds that are `[channels, samples]` in all pipelines that call them so; the others are a batch.
+_ALONE = {"src_audio", "reference_audio"}
 _PLAIN = ("bool", "int", "float", "str")
 
 
@@ -50,9 +52,14 @@ def media_arguments(call: Callable[..., Any]) -> dict[str, MediaArgument]:
     found = {}
     for name, parameter in named.items():
         if kind := _kind(parameter, films):
-            several = kind != "film" and _annotation(parameter).lower().startswith("list[")
+            several = kind != "film" and _several(name, _annotation(parameter).lower())
             found[name] = MediaArgument(kind, parameter.default is parameter.empty, several)
     return found
+
+
+def _several(name: str, annotation: str) -> bool:
+    """A list, or, of what is called `images`, that or a single one: a list of one is both."""
+    return annotation.startswith("list[") or (name.endswith("images") and "list[" in annotation)
 
 
 def _kind(parameter: inspect.Parameter, films: bool) -> Kind | None:
@@ -94,15 +101,18 @@ def carried(call: Call) -> dict[str, Any]:
 
 
 def accept(known: Mapping[str, MediaArgument], media: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments: a picture, a sound or the frames of a film, or the list of several.
-    Raises BadInput that names the field."""
+    """The keyword arguments: a picture, a sound (a batch of one where the pipeline wants one) or
+    the frames of a film, or the list of several. Raises BadInput that names the field."""
     for name in media:
         if name not in known:
             raise BadInput(f"this model takes no {name}", name)
     for name, one in known.items():
         if one.required and not media.get(name):
             raise BadInput(f"{name} is missing", name)
-    return {
-        name: list(value) if len(value) > 1 or known[name].several else value[0]
-        for name, value in media.items()
-    }
+    return {name: _argument(name, known[name], value) for name, value in media.items()}
+
+
+def _argument(name: str, known: MediaArgument, media: Any) -> Any:
+    if known.kind == "sound" and name not in _ALONE:
+        media = [each[None] if each.ndim == 2 else each for each in media]
+    return list(media) if len(media) > 1 or known.several else media[0]

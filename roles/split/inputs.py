@@ -125,6 +125,8 @@ def _argument(parameter: inspect.Parameter, hint: Any) -> Argument:
     required = default is parameter.empty or parameter.name == "prompt"
     if hint is None and isinstance(default, _PLAIN):
         hint = type(default)
+    if parameter.name.endswith("sampling_rate"):  # of a sound; annotated as a tensor
+        hint = int
     scalars, items, sequence = _kinds(hint)
     if str in scalars:
         items = set()  # a list of prompts would be several requests

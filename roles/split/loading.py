@@ -1,6 +1,5 @@
 """A model folder, or a hub id, to a `Program` for some roles."""
 
-import inspect
 import os
 from collections.abc import Collection
 from functools import partial
@@ -21,17 +20,21 @@ from roles.split.exchange import Exchange
 from roles.split.face import StandIn
 from roles.split.fingerprint import fingerprint
 from roles.split.folder import Folder, find
+from roles.split.given import media_arguments
 from roles.split.modular import ModularProgram
 from roles.split.modular_loading import is_modular, modular_pipeline
 from roles.split.program import ModelError, Program, Unsplittable
 from roles.split.sleeper import Part, Sleeper
 from roles.split.tensor import Shares
 from roles.split.tiles import divide_tiles
-from roles.split.view import Pipeline
+from roles.split.view import Pipeline, inner_pipelines
 from transfer.messages import DECODES, DENOISES, Role, Speed
 
 if TYPE_CHECKING:
     from roles.world import World
+
+
+_SEVERAL = "it is made of several pipelines"
 
 
 def load(
@@ -68,12 +71,12 @@ def outline(folder: Folder, dtype: DType = "auto") -> ClassicProgram | ModularPr
     """
     _quiet()
     device = torch.device("cpu")
-    loader = Loader(folder, dtype, device)
+    loader, name, digest = Loader(folder, dtype, device), _name(folder), fingerprint(folder)
     if is_modular(folder):
-        pipeline, divided = modular_pipeline(folder, (), loader)
-        return ModularProgram(pipeline, divided, _name(folder), fingerprint(folder), device)
+        return ModularProgram(*modular_pipeline(folder, (), loader), name, digest, device)
     pipeline = _pipeline(folder, (), loader)
-    return ClassicProgram(pipeline, _name(folder), fingerprint(folder), device, why_not(folder))
+    reason = why_not(folder) or (_SEVERAL if inner_pipelines(pipeline) else None)
+    return ClassicProgram(pipeline, name, digest, device, reason)
 
 
 def _load(
@@ -131,6 +134,9 @@ def _classic(
     reason = why_not(folder)
     _check_roles(folder, roles, reason)
     pipeline = _pipeline(folder, roles, loader)
+    if reason is None and inner_pipelines(pipeline):
+        reason = _SEVERAL
+        _check_roles(folder, roles, reason)
     _prepare(pipeline, speed, loader.device, world)
     name, digest = _name(folder), fingerprint(folder)
     return ClassicProgram(pipeline, name, digest, loader.device, reason, speed)
@@ -198,7 +204,7 @@ def why_not(folder: Folder) -> str | None:
         part_of(entry.name) for entry in folder.components if is_module(component_class(entry))
     }
     if pipeline_class(folder)._load_connected_pipes:
-        return "it is made of several pipelines"
+        return _SEVERAL
     if "denoiser" not in parts:
         return "it has no transformer or UNet"
     if "decoder" not in parts:
@@ -242,15 +248,9 @@ def _real_parts(kind: type[DiffusionPipeline], roles: Collection[Role]) -> set[s
     if "monolithic" in roles:
         return {"encoder", "denoiser", "decoder"}
     real: set[str] = set(roles)
-    if "encoder" in roles and takes_images(kind):
-        real.add("decoder")  # the VAE encodes what the request shows it
+    if "encoder" in roles and media_arguments(kind.__call__):
+        real.add("decoder")  # the VAE encodes the pictures, films and sounds of a request
     return real
-
-
-def takes_images(kind: type[DiffusionPipeline]) -> bool:
-    """Whether a pipeline's requests may bring pictures that its VAE encodes."""
-    named = inspect.signature(kind.__call__).parameters
-    return bool(named.keys() & {"image", "images", "video", "mask_image", "control_image"})
 
 
 def _name(folder: Folder) -> str:

@@ -103,6 +103,7 @@ class ModularProgram:
         other.pipeline = copy.copy(self.pipeline)
         other.pipeline.__dict__.update(parts)
         other._modules = {**self._modules, **parts}
+        other._dtypes = {name: _dtype(module) for name, module in other._real().items()}
         return other
 
     def encode(self, call: Call) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A pipeline's output as samples: what its fields are called says what they are."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,8 +28,26 @@ class Made(dict[str, Any]):
         return self.get(name)
 
 
+def output_type(pipeline: Any) -> str | None:
+    """What pictures and films are asked for as; None where the pipeline decides: what predicts
+    numbers, such as depths or embeddings, has a processor that makes no pictures of them, and
+    refuses to."""
+    known = inspect.signature(type(pipeline).__call__).parameters.get("output_type")
+    processor = getattr(pipeline, "image_processor", None)
+    numbers = processor is not None and not hasattr(processor, "numpy_to_pil")
+    if known is None or (known.default != "pil" and numbers):
+        return None
+    return "pil"
+
+
 class NothingMade(RuntimeError):
     """The pipeline ended well, and returned nothing."""
+
+
+def writes_texts(kind: type) -> bool:
+    """Whether a pipeline class makes texts, of which its `output_type` says in what form."""
+    known = inspect.signature(kind.__call__).parameters.get("output_type")
+    return known is not None and known.default == "text"
 
 
 def samples(output: Any, params: dict[str, Any], fps: Fps, rate: int | None) -> list[Sample]:

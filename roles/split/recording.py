@@ -15,6 +15,7 @@ from diffusers import DiffusionPipeline
 
 from roles.split.face import Watched
 from roles.split.recollection import Recollection
+from roles.split.replay import own
 
 # (method or component.method, what it returned, the generator's state afterwards if it drew)
 Kept = tuple[str, Any, torch.Tensor | None]
@@ -46,11 +47,12 @@ class Recorder:
 
         return Watched(encoder, compute, generate)
 
-    def watch_latents(self, name: str, encode: Any) -> Any:
-        """The `encode` of a VAE."""
+    def watch_latents(self, name: str, part: str, encode: Any) -> Any:
+        """The `encode` of a VAE, or one of its modules that a pipeline calls by itself, such as the
+        quantizer."""
 
         def keep(*args: Any, **kwargs: Any) -> Any:
-            return self._component(f"{name}.encode", encode, args, kwargs)
+            return self._component(f"{name}.{part}", encode, args, kwargs)
 
         return keep
 
@@ -64,7 +66,7 @@ class Recorder:
             sought = self._memory.seek_method(name, args, kwargs)
             if sought.found:
                 self.kept.append((name, sought.value, None))
-                return sought.value
+                return own(sought.value)
             before, state = len(self.kept), self._generator.get_state()
             self._method, self._computed = name, False
             try:
@@ -76,8 +78,9 @@ class Recorder:
                 return result
             # what happened inside is contained in the result
             draws = self._draws_since(state)
-            self.kept[before:] = [(name, result, draws)]
-            sought.computed(result, draws is not None)
+            kept = own(result)
+            self.kept[before:] = [(name, kept, draws)]
+            sought.computed(kept, draws is not None)
             return result
 
         return keep
@@ -85,11 +88,13 @@ class Recorder:
     def _component(self, name: str, function: Any, args: Any, kwargs: Any) -> Any:
         """A component's own method, and what it gave."""
         sought = self._memory.seek(name, args, kwargs)
-        result = sought.value
-        if not sought.found:
-            result = function(*args, **kwargs)
-            sought.computed(result, drew=False)  # it was given no generator, or has no key
-        self.kept.append((name, result, None))
+        if sought.found:
+            self.kept.append((name, sought.value, None))
+            return own(sought.value)
+        result = function(*args, **kwargs)
+        kept = own(result)
+        sought.computed(kept, drew=False)  # it was given no generator, or has no key
+        self.kept.append((name, kept, None))
         return result
 
     def _draws_since(self, state: torch.Tensor) -> torch.Tensor | None:

@@ -4,13 +4,15 @@ import copy
 import functools
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from roles.split.face import NotHere
-from roles.split.recording import Kept
 from transfer.record import Record
+
+if TYPE_CHECKING:
+    from roles.split.recording import Kept
 
 
 class Replay:
@@ -20,7 +22,7 @@ class Replay:
     for a component's face.
     """
 
-    def __init__(self, kept: list[Kept], generator: torch.Generator) -> None:
+    def __init__(self, kept: "list[Kept]", generator: torch.Generator) -> None:
         self._generator = generator
         self._waiting: dict[str, deque[tuple[Any, torch.Tensor | None]]] = {}
         for name, value, draws in kept:
@@ -51,7 +53,12 @@ class Replay:
         value, draws = waiting.popleft()
         if draws is not None:
             self._generator.set_state(draws)
-        return value
+        return own(value)
+
+
+def own(value: Any) -> Any:
+    """The same tensors in lists and dicts of its own, for pipelines change theirs in place."""
+    return mapped(value, lambda tensor: tensor)
 
 
 def hollow(value: Any) -> Any:

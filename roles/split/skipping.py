@@ -2,8 +2,8 @@
 
 `interrupt`: loop bodies begin with `if self.interrupt: continue`, the property says yes.
 `empty`: where a class has no such property, the timestep scheduler has no timesteps.
-`zeros`: where the code after the loop needs what the loop defined, the loop runs with a transformer
-that gives zeros.
+`zeros`: where the code before the loop reads the timesteps, or the code after it what the loop
+defined, the loop runs with a transformer that gives zeros.
 """
 
 import functools
@@ -12,7 +12,14 @@ from typing import Any, Literal
 
 import torch
 
+from roles.split.forward import Outputs
 from transfer.record import Record
+
+
+class NotSkipped(RuntimeError):
+    """The loop was left out, and the pipeline cannot do without it: what is before it reads the
+    timesteps, or what is after it a variable of its body. `zeros` is the way then."""
+
 
 Skip = Literal["interrupt", "empty", "zeros"]
 
@@ -41,6 +48,22 @@ def empty_schedule(scheduler: Any) -> None:
         scheduler.timesteps = scheduler.timesteps[:0]
 
     scheduler.set_timesteps = set_timesteps
+
+
+class Zeros:
+    """The forwards of one request that compute nothing: zeros of the forms that the denoiser's
+    outputs had (`forward.Outputs.tree`), in their order, or of the latents' shape."""
+
+    def __init__(self, forms: dict[str, Any] | None) -> None:
+        self._outputs = Outputs.of(forms) if forms else Outputs()
+        self._number = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._number += 1
+        try:
+            return self._outputs.zeros(self._number - 1)
+        except LookupError:
+            return zeros(*args, **kwargs)
 
 
 def zeros(*args: Any, **kwargs: Any) -> Record:

@@ -157,35 +157,31 @@ def _value(parameter: Parameter) -> Any:
 def _crossings(program: ClassicProgram | ModularProgram, params: Params) -> list[Crossing]:
     found = [Crossing("encoder", "denoiser", []), Crossing("denoiser", "decoder", [])]
     try:
-        call = Call("survey", Inputs(params, 0), _pictures(program))
+        call = Call("survey", Inputs(params, 0), pictures(program))
         everywhere = program.with_parts(_imagined(program))
         records = everywhere.encode(call)
-        _note(found[0], records)
-        _note(found[1], _denoised(everywhere, call, records))
+        _note(found[0], records, [*_names(records.get("kept")), *records.get("media", ())])
+        result = _denoised(everywhere, call, records)
+        _note(found[1], result, [f"{name}.decode" for name in _names(result.get("decodes"))])
     except Exception as error:
         missing = next(each for each in found if each.nbytes is None)
         missing.why_not = f"it cannot be told without weights: {brief(error)}"
     return found
 
 
-def _note(crossing: Crossing, payload: Any) -> None:
-    crossing.names = list(dict.fromkeys(_names(payload)))
+def _note(crossing: Crossing, payload: Mapping[str, Any], names: list[str]) -> None:
+    """`names`: of a classic payload; a modular one has values, by name."""
+    crossing.names = list(dict.fromkeys(names)) or sorted(payload.get("values", ()))
     crossing.nbytes = pack(payload).nbytes
 
 
-def _names(payload: Any) -> list[str]:
-    """What a payload is made of: of a modular pipeline the names of its state; else the methods
-    whose results it has, and what is to be decoded."""
-    if "values" in payload:
-        return sorted(payload["values"])
-    if "decodes" in payload:
-        return [f"{entry[0]}.decode" for entry in payload["decodes"]]
-    return [*(entry[0] for entry in payload["kept"]), *payload.get("media", ())]
+def _names(entries: Any) -> list[str]:
+    return [entry[0] for entry in entries or ()]
 
 
-def _pictures(program: ClassicProgram | ModularProgram) -> dict[str, list[Any]]:
+def pictures(program: ClassicProgram | ModularProgram) -> dict[str, list[Any]]:
     """Media that the pipeline does not go without: gray, of the size that it makes."""
-    width, height = program.info.default_size or (PICTURE, PICTURE)
+    width, height = default_size(program.info)
     found: dict[str, list[Any]] = {}
     for name, one in program.media.items():
         if not (one.required or name in ("image", "video")):
@@ -198,24 +194,27 @@ def _pictures(program: ClassicProgram | ModularProgram) -> dict[str, list[Any]]:
     return found
 
 
+def default_size(info: ModelInfo) -> tuple[int, int]:
+    """(width, height) of the pictures that come with a request."""
+    return info.default_size or (PICTURE, PICTURE)
+
+
 def _imagined(program: ClassicProgram | ModularProgram) -> dict[str, Any]:
-    """Encoders and decoders that say zeros of the right shapes."""
-    parts = program.of_part("encoder") | program.of_part("decoder")
-    return {name: Imagined(_skeleton(part), program.device) for name, part in parts.items()}
+    """All modules, saying zeros of the right shapes."""
+    parts = [program.of_part(part) for part in ("encoder", "denoiser", "decoder")]
+    return {
+        name: Imagined(_skeleton(module), program.device)
+        for modules in parts
+        for name, module in modules.items()
+    }
 
 
 def _denoised(program: Program, call: Call, records: Any) -> Any:
     """What a denoiser gives whose transformer says zeros."""
-    modules: dict[int, Any] = {}
     denoising = program.denoise(call, records)
     denoising.start()
     while not denoising.done:
-        outputs = []
-        for each in denoising.pending:
-            if id(each.module) not in modules:
-                modules[id(each.module)] = Imagined(_skeleton(each.module), program.device)
-            outputs.append(modules[id(each.module)](*each.args, **each.kwargs))
-        denoising.resume(outputs)
+        denoising.resume([each.run() for each in denoising.pending])
     return denoising.result()
 
 

@@ -6,19 +6,37 @@ request's state on self: no two requests ever run on one view.
 """
 
 import copy
+from collections.abc import Mapping
 from typing import Any
+
+from diffusers import DiffusionPipeline
 
 Pipeline = Any  # diffusers.DiffusionPipeline, whose methods are not typed
 
 
 def make_view(pipeline: Pipeline, faces: dict[str, Any]) -> Pipeline:
     """A copy that sees `faces` by component or method name, and deep copies of what has state."""
-    view = copy.copy(pipeline)
     own = {name: copy.deepcopy(part) for name, part in stateful(pipeline)}
+    return replaced(pipeline, own | faces)
+
+
+def replaced(pipeline: Pipeline, parts: Mapping[str, Any]) -> Pipeline:
+    """A copy that sees `parts` by component or method name, and so do copies of the pipelines that
+    it is made of, where they have the same components."""
+    instead = {id(part): parts[n] for n, part in pipeline.components.items() if n in parts}
+    copied = copy.copy(pipeline)
     # past __setattr__, which would write the faces' class names into the shared config
-    view.__dict__.update(own | faces)
-    view.__dict__["_progress_bar_config"] = {"disable": True}
-    return view
+    copied.__dict__.update(parts)
+    for name, inner in inner_pipelines(pipeline).items():
+        shared = {n: instead[id(p)] for n, p in inner.components.items() if id(p) in instead}
+        copied.__dict__[name] = replaced(inner, shared)
+    copied.__dict__["_progress_bar_config"] = {"disable": True}
+    return copied
+
+
+def inner_pipelines(pipeline: Pipeline) -> dict[str, Pipeline]:
+    """The pipelines that a pipeline has made of its components, by attribute."""
+    return {name: v for name, v in vars(pipeline).items() if isinstance(v, DiffusionPipeline)}
 
 
 def schedulers(pipeline: Pipeline) -> list[tuple[str, Any]]:

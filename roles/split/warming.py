@@ -3,7 +3,8 @@ cannot run here is found.
 
 The transformer's arguments are those that the pipeline itself gives it. A role without text
 encoders makes up what they would say: it runs their skeletons on the meta device, which gives the
-shapes, and takes zeros.
+shapes, and takes zeros; and so of a VAE that is to encode the picture which a request needs, and
+which is made up too.
 """
 
 import logging
@@ -15,8 +16,9 @@ import torch
 
 from roles.split.batching import key_of, merge
 from roles.split.components import brief
-from roles.split.face import StandIn
-from roles.split.imagined import hollow, saying_zeros
+from roles.split.face import Face, StandIn
+from roles.split.imagined import Imagined, hollow, saying_zeros
+from roles.split.made_up import Made, media_for
 from roles.split.program import Call, Denoising, ModelError, TransformerCall
 from transfer.messages import Inputs, ModelInfo, Params
 from transfer.speed import told
@@ -33,6 +35,12 @@ def warm(program: Any, ran: Callable[[int, int], None] | None = None) -> None:
     """
     forms: set[str] = set()
     requests = list(_inputs(program.info))
+    try:
+        media = _needed(program, requests[0])
+    except Exception as error:
+        log.warning("no warm-up: a request cannot be made up (%s)", brief(error))
+        log.debug("the reason", exc_info=True)
+        return
 
     def passed(count: int) -> None:
         if ran is not None:
@@ -41,7 +49,7 @@ def warm(program: Any, ran: Callable[[int, int], None] | None = None) -> None:
     passed(0)
     for number, inputs in enumerate(requests):
         try:
-            pair = [_begun(program, inputs) for _ in range(2)]
+            pair = [_begun(program, Call("warm-up", inputs, media)) for _ in range(2)]
         except Exception as error:
             log.warning("no warm-up: a request cannot be made up (%s)", brief(error))
             log.debug("the reason", exc_info=True)
@@ -73,7 +81,7 @@ def _run(info: ModelInfo, calls: list[TransformerCall], half: Callable[[], None]
 def _inputs(info: ModelInfo) -> Iterator[Inputs]:
     """A usual request, and one without guidance: often that is a smaller batch."""
     known = {parameter.name for parameter in info.parameters}
-    usual: Params = {"prompt": "a picture", "num_inference_steps": 2}
+    usual: Params = {"prompt": "a picture", "num_inference_steps": 2, "strength": 1.0}
     params: Params = {name: value for name, value in usual.items() if name in known}
     yield Inputs(params, 0)
     for name in ("guidance_scale", "true_cfg_scale"):
@@ -81,16 +89,37 @@ def _inputs(info: ModelInfo) -> Iterator[Inputs]:
             yield Inputs({**params, name: 1.0}, 0)
 
 
-def _begun(program: Any, inputs: Inputs) -> Denoising:
+def _needed(program: Any, inputs: Inputs) -> Made:
+    """The media without which no request begins. Raises what it said to the least of them."""
+    if not program.info.media():
+        return {}
+    first: Exception | None = None
+    for media in media_for(program.info):
+        try:
+            _begun(program, Call("warm-up", inputs, media)).cancel()
+        except Exception as error:
+            first = first or error
+        else:
+            return media
+    assert first is not None
+    raise first
+
+
+def _begun(program: Any, call: Call) -> Denoising:
     """A request at its first forward."""
-    call = Call("warm-up", inputs)
     if program.info.splittable:
-        encoders = {
+        imagined: dict[str, Face] = {
             name: _imagined(name, part, program.device)
             for name, part in program.of_part("encoder").items()
             if isinstance(part, StandIn)
         }
-        denoising: Denoising = program.denoise(call, program.with_parts(encoders).encode(call))
+        if call.media:
+            imagined |= {
+                name: Imagined(part.component, program.device)  # no stand-in: it encodes
+                for name, part in program.of_part("decoder").items()
+                if isinstance(part, StandIn) and hasattr(part.component, "encode")
+            }
+        denoising: Denoising = program.denoise(call, program.with_parts(imagined).encode(call))
     else:
         denoising = program.generate(call)
     denoising.start()

@@ -11,31 +11,38 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tests.conformance import report, results
 from tests.conformance.children import judged
 from tests.conformance.exported import exported
-from tests.conformance.judge import NAMES, judge
+from tests.conformance.judge import CHECKS, NAMES, judge
 from tests.conformance.suite import absent, cases
 from tests.conformance.verdict import FINDINGS, Judged, Verdict
 
 LIMIT_S = 300.0
+OFTEN = 10
 DECIDING = ("diffusers", "torch", "transformers")
 
 
 def main() -> None:
     options = _options()
     torch.set_num_threads(1)  # before the first forward, so that there are no threads to fork
-    chosen = [case for case in cases() if _matches(case.name, options.patterns)]
     old, found = results.read(), []
+    chosen = [case for case in cases() if _matches(case.name, options.patterns)]
+    if options.only is not None:
+        wanted = ONLY[options.only]
+        chosen = [c for c in chosen if wanted(_findings(old.cases.get(c.name), options.checks))]
     for number, (case, told) in enumerate(
         judged(chosen, partial(judge, checks=options.checks), options.jobs, options.limit), 1
     ):
         found.append((case.name, told.verdict))
         print(f"{number}/{len(chosen)} {line(case.name, told.verdict)}", flush=True)
         _explain(told, options.traces)
+        if options.write and number % OFTEN == 0:
+            results.write(results.merge(old, found))  # so that little is lost with this process
     print(summary([verdict for _, verdict in found], options.checks))
     worse = list(results.worse(old, found))
     for sentence in worse:
@@ -59,6 +66,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--limit", type=float, default=LIMIT_S, help="seconds for a case; default: %(default)g"
     )
+    parser.add_argument(
+        "--only", choices=ONLY, help=f"what {results.FILE.name} does not have yet, or has as failed"
+    )
     parser.add_argument("--traces", action="store_true", help="show where it went wrong")
     parser.add_argument(
         "--write",
@@ -73,6 +83,23 @@ def _checks(text: str) -> Sequence[str]:
     if strange := set(asked) - set(NAMES):
         raise argparse.ArgumentTypeError(f"there is no check {', '.join(sorted(strange))}")
     return asked
+
+
+def _findings(verdict: Verdict | None, checks: Iterable[str]) -> list[Any]:
+    """Those of some checks; None where nothing was found yet."""
+    fields = [field for field, (name, _, _) in CHECKS.items() if name in checks]
+    return [getattr(verdict, field, None) for field in fields]
+
+
+def _is_new(findings: Iterable[Any]) -> bool:
+    return None in findings
+
+
+def _has_failed(findings: Iterable[Any]) -> bool:
+    return any(each is not None and each.holds == "no" for each in findings)
+
+
+ONLY = {"new": _is_new, "failed": _has_failed}
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

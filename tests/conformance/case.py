@@ -15,8 +15,7 @@ class Case:
     `arguments` gives, anew each time, what the plain pipeline is called with, except for its
     generator: plain values and media (a Pillow picture, a list of them, for a film the list of its
     frames, for a sound a tensor). Small: 32 by 32 pixels and 3 steps where the model allows.
-    `sample`: the mechanism for which it is in the sample that runs with the tests; empty if it is
-    not. `alone`: why its forwards never share a batch, where that is the model's nature.
+    `alone`: why its forwards never share a batch, where that is the model's nature.
     `quirk`: what a reader of the table should know of it.
     """
 
@@ -24,7 +23,6 @@ class Case:
     workflow: str
     build: Callable[[], Any]
     arguments: Callable[[], Mapping[str, Any]]
-    sample: str = ""
     alone: str = ""
     quirk: str = ""
 

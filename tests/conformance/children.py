@@ -16,6 +16,7 @@ from typing import IO, NoReturn
 
 import msgspec
 
+from roles.lifeline import tie_to
 from tests.conformance.case import Case
 from tests.conformance.verdict import Judged, Split, Verdict
 
@@ -71,19 +72,21 @@ def _ended(selector: selectors.BaseSelector, running: dict[int, Child]) -> list[
 def _forked(case: Case, judge: Judge, limit_s: float) -> Child:
     reading, writing = os.pipe()
     wrote = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the child's answer
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _child(case, judge, writing, wrote.fileno())
+        _child(case, judge, writing, wrote.fileno(), parent)
     os.close(writing)
     with contextlib.suppress(OSError):  # whichever of the two is first
         os.setpgid(pid, pid)
     return Child(case, pid, reading, time.monotonic() + limit_s, wrote)
 
 
-def _child(case: Case, judge: Judge, pipe: int, output: int) -> NoReturn:
+def _child(case: Case, judge: Judge, pipe: int, output: int, parent: int) -> NoReturn:
     """Never returns to what the parent was doing."""
     code = 1
     try:
+        tie_to(parent)
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)  # ranks are in it too, and end with it
         os.dup2(output, 1)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from roles.split.describe import modality
+from roles.split.outputs import output_type, writes_texts
 from tests.support.splitting import Arrays
 
 
@@ -25,8 +26,9 @@ def made_by(pipeline: Any, arguments: Mapping[str, Any], seed: int) -> Arrays:
     given = dict(arguments)
     if "generator" in known:
         given["generator"] = torch.Generator("cpu").manual_seed(seed)
-    if "output_type" in known and modality(pipeline) != "audio":
-        given.setdefault("output_type", "pil")
+    pictures = modality(pipeline) != "audio" and not writes_texts(type(pipeline))
+    if pictures and (shown := output_type(pipeline)):
+        given.setdefault("output_type", shown)
     torch.manual_seed(seed)  # some draw from the global generator
     output = pipeline(**given)
     return arrays([output[name] for name in output.keys()])  # noqa: SIM118

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.conformance import exceptions, results
 from tests.conformance.results import Results
+from tests.conformance.rows import COLUMNS, row
 from tests.conformance.verdict import FINDINGS, Verdict
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
@@ -56,7 +57,7 @@ def render(found: Results) -> str:
         "## How to read the table\n",
         READING,
         "## Pipelines\n",
-        _pipelines(found.cases.values()),
+        _table(COLUMNS, map(row, found.cases.values())),
         *_section("Failures", _failures(found.cases)),
         *_section("Runs whole", _whole(found.cases)),
         *_section("What does not apply", _inapplicable(found.cases)),
@@ -140,79 +141,6 @@ def _holds(verdict: Verdict, field: str) -> bool:
     return finding is not None and finding.holds == "yes"
 
 
-# ---------------------------------------------------------------- the table
-
-COLUMNS = (
-    "pipeline",
-    "workflow",
-    "split",
-    "fp32",
-    "bf16",
-    "batches",
-    "resumes",
-    "two ranks",
-    "LoRA",
-    "crosses",
-)
-
-
-def _pipelines(verdicts: Iterable[Verdict]) -> str:
-    rows = [_row(each) for each in verdicts]
-    return _table(COLUMNS, rows)
-
-
-def _row(verdict: Verdict) -> list[str]:
-    return [
-        verdict.pipeline,
-        verdict.workflow,
-        _cut(verdict),
-        _word(verdict.split),
-        _word(verdict.half),
-        _cell(verdict.batch, _batches),
-        _cell(verdict.resume, lambda found: f"at {found.at}"),
-        _cell(verdict.ranks, _ranks),
-        _word(verdict.lora),
-        _crosses(verdict),
-    ]
-
-
-def _cut(verdict: Verdict) -> str:
-    found = verdict.split
-    if found is None or (found.holds == "no" and found.how == "split"):
-        return ""
-    return f"`{found.cut}`" if found.how == "split" else "monolithic"
-
-
-def _word(found: Any) -> str:
-    if found is None:
-        return "?"
-    return {"yes": "yes", "no": "**no**", "none": "-"}[found.holds]
-
-
-def _cell(found: Any, told: Callable[[Any], str]) -> str:
-    """More than a yes, where there is more."""
-    return told(found) if found is not None and found.holds == "yes" else _word(found)
-
-
-def _batches(found: Any) -> str:
-    alike = ", alike" if found.alike else ""
-    single = f", not {', '.join(found.single)}" if found.single else ""
-    return f"{', '.join(found.shared)}{single} ({found.apart}{alike})"
-
-
-def _ranks(found: Any) -> str:
-    told = {"g": found.guidance, "t": found.tokens}
-    return ", ".join(f"{letter} {apart}" for letter, apart in told.items() if apart)
-
-
-def _crosses(verdict: Verdict) -> str:
-    found = verdict.split
-    if found is None or not found.to_denoiser:
-        return ""
-    names = ", ".join(found.crosses)
-    return f"{names}: {found.to_denoiser:,}; {found.to_decoder:,}"
-
-
 # ---------------------------------------------------------------- the rest
 
 
@@ -223,7 +151,18 @@ def _section(title: str, body: str) -> Iterator[str]:
 
 
 def _failures(cases: dict[str, Verdict]) -> str:
-    return _reasons(cases, "no", FINDINGS)
+    rows = []
+    for verdict in cases.values():
+        found: dict[str, list[str]] = {}
+        for field in FINDINGS:
+            finding = getattr(verdict, field)
+            if finding is not None and finding.holds == "no":
+                found.setdefault(finding.why, []).append(_WORDS[field])
+        rows += [
+            [verdict.pipeline, verdict.workflow, ", ".join(what), why]
+            for why, what in found.items()
+        ]
+    return _table(("pipeline", "workflow", "what", "why"), rows) if rows else ""
 
 
 def _whole(cases: dict[str, Verdict]) -> str:
@@ -261,16 +200,6 @@ _WORDS = {
 def _listed(names: list[str]) -> str:
     """Classes, where all that is said of one holds in each of its workflows or in some."""
     return ", ".join(sorted({name.partition("/")[0] for name in names}))
-
-
-def _reasons(cases: dict[str, Verdict], holds: str, fields: Iterable[str]) -> str:
-    rows = [
-        [verdict.pipeline, verdict.workflow, _WORDS[field], finding.why]
-        for verdict in cases.values()
-        for field in fields
-        if (finding := getattr(verdict, field)) is not None and finding.holds == holds
-    ]
-    return _table(("pipeline", "workflow", "what", "why"), rows) if rows else ""
 
 
 def _notes(verdicts: Iterable[Verdict]) -> str:

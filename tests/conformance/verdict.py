@@ -88,8 +88,11 @@ class Verdict(msgspec.Struct, omit_defaults=True):
 
     @property
     def exact(self) -> bool:
-        """Whether the plain pipeline's bits come out, in both dtypes."""
-        return all(each is not None and each.holds == "yes" for each in (self.split, self.half))
+        """Whether the plain pipeline's bits come out, in both dtypes if it runs in both."""
+        split, half = self.split, self.half
+        if split is None or half is None:
+            return False
+        return split.holds == "yes" and half.holds in ("yes", "none")
 
 
 class Judged(msgspec.Struct):

@@ -97,6 +97,13 @@ def test_sounds_of_their_pipelines_rate(tmp_path: Path) -> None:
             asked = {**body, "output_format": format}
             reply: Any = client.post("/audio/generations", cast_to=object, body=asked)
             files.append(base64.b64decode(reply["data"][0]["b64_json"]))
+        given = RNG.integers(-9000, 9000, (16, 2)).astype("<i2")
+        url = f"data:audio/wav;base64,{base64.b64encode(written(given)).decode()}"
+        asked = {**body, "exact": True, "initial_audio_waveforms": url}
+        reply = client.post("/audio/generations", cast_to=object, body=asked)
+        changed = base64.b64decode(reply["data"][0]["b64_json"])
+    assert changed == written(_plain_sound(model, given, body))
+    assert changed != files[0]
     with wave.open(io.BytesIO(files[0])) as wav:
         assert wav.getframerate() == 8
         samples = np.frombuffer(wav.readframes(wav.getnframes()), "<i2")
@@ -106,3 +113,29 @@ def test_sounds_of_their_pipelines_rate(tmp_path: Path) -> None:
         heard = np.concatenate([f.to_ndarray().reshape(-1) for f in container.decode(audio=0)])
         assert container.streams.audio[0].rate == 8
     assert heard.tolist() == samples.tolist()
+
+
+def _plain_sound(model: Path, given: "np.ndarray[Any, Any]", body: dict[str, Any]) -> Any:
+    """`[samples, channels]` of 16 bits: what the plain pipeline makes of a sound of 8 Hz."""
+    pipeline = DiffusionPipeline.from_pretrained(model)
+    pipeline.set_progress_bar_config(disable=True)
+    (sound,) = pipeline(
+        body["prompt"],
+        audio_end_in_s=float(body["seconds"]),
+        num_inference_steps=body["num_inference_steps"],
+        initial_audio_waveforms=torch.from_numpy(given.T / np.float32(32768))[None],
+        initial_audio_sampling_rate=8,
+        generator=torch.Generator("cpu").manual_seed(body["seed"]),
+    ).audios
+    return np.round(np.clip(sound.numpy().T, -1, 1) * 32767).astype("<i2")
+
+
+def written(samples: "np.ndarray[Any, Any]") -> bytes:
+    """A WAV of 8 Hz."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as wav:
+        wav.setnchannels(samples.shape[1])
+        wav.setsampwidth(2)
+        wav.setframerate(8)
+        wav.writeframes(np.ascontiguousarray(samples).tobytes())
+    return file.getvalue()

@@ -34,7 +34,7 @@ def cosmos2() -> Any:
             text_embed_dim=32,
             adaln_lora_dim=4,
             max_size=(4, 32, 32),
-            concat_padding_mask=True,
+            concat_padding_mask=False,  # which needs torchvision
             extra_pos_embed_type=None,
         ),
         vae=AutoencoderKLWan(

@@ -150,7 +150,7 @@ CASES = [
         "FluxKontextPipeline",
         "edit",
         lambda: flux("FluxKontextPipeline", megapixel=True),
-        lambda: {**EDIT, "image": picture(), "max_area": 64 * 64},
+        lambda: {**EDIT, "image": picture(0, 64, 64), "max_area": 64 * 64},
     ),
     Case(
         "FluxKontextPipeline",
@@ -162,7 +162,7 @@ CASES = [
         "FluxKontextInpaintPipeline",
         "inpainting",
         lambda: flux("FluxKontextInpaintPipeline", megapixel=True),
-        lambda: {**EDIT, "image": picture(), "mask_image": mask()},
+        lambda: {**EDIT, "image": picture(0, 64, 64), "mask_image": mask(64, 64)},
         quirk="makes a megapixel, whatever the size of the picture",
     ),
     Case(
@@ -171,9 +171,9 @@ CASES = [
         lambda: flux("FluxKontextInpaintPipeline", megapixel=True),
         lambda: {
             **EDIT,
-            "image": picture(),
-            "image_reference": picture(1),
-            "mask_image": mask(),
+            "image": picture(0, 64, 64),
+            "image_reference": picture(1, 64, 64),
+            "mask_image": mask(64, 64),
         },
         quirk="makes a megapixel, whatever the size of the picture",
     ),

@@ -8,7 +8,6 @@ from diffusers import FlowMatchEulerDiscreteScheduler, GlmImageTransformer2DMode
 
 from tests.conformance.case import Case
 from tests.conformance.parts.autoencoders import kl
-from tests.conformance.parts.pictures import picture
 from tests.conformance.parts.processors import glm_processor
 from tests.conformance.parts.texts import VOCABULARY, mark
 from tests.support.model_parts import byte_tokenizer, t5
@@ -25,6 +24,7 @@ _TOKENS = 128  # of pictures
 def writer() -> hf.PreTrainedModel:
     words = {
         "vocab_size": VOCABULARY,
+        "pad_token_id": 0,
         "hidden_size": 32,
         "intermediate_size": 32,
         "num_hidden_layers": 1,
@@ -82,6 +82,12 @@ def glm_image() -> Any:
 
 
 CASES = [
-    Case("GlmImagePipeline", "text to image", glm_image, lambda: TEXT),
-    Case("GlmImagePipeline", "edit", glm_image, lambda: {**TEXT, "image": picture()}),
+    Case(
+        "GlmImagePipeline",
+        "text to image",
+        glm_image,
+        lambda: TEXT,
+        quirk="editing does not run in the plain pipeline: it joins the features of the pictures, "
+        "of which the pinned transformers wants a list",
+    ),
 ]

@@ -65,7 +65,7 @@ def hunyuan_image(distilled: bool = False) -> Any:
 
 
 def refiner() -> Any:
-    """Takes the latents of the picture beside its own."""
+    """Takes the latents of the picture beside its own; two frames of them lie on each other."""
     return diffusers.HunyuanImageRefinerPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=4.0),
         vae=AutoencoderKLHunyuanImageRefiner(
@@ -79,8 +79,8 @@ def refiner() -> Any:
         tokenizer=vision_tokenizer(2048),
         transformer=HunyuanImageTransformer2DModel(
             **_SHAPE,
-            in_channels=8,
-            out_channels=4,
+            in_channels=16,
+            out_channels=8,
             patch_size=(1, 1, 1),
             guidance_embeds=True,
             rope_axes_dim=(2, 2, 4),

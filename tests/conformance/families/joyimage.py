@@ -20,13 +20,17 @@ MEGAPIXEL = "makes a megapixel, whatever the size of the picture"
 
 
 def joyimage(kind: str, transformer: type[Any]) -> Any:
-    """A pipeline of that class. Its VAE has factor 32, for pictures of a megapixel."""
+    """A pipeline of that class. Its VAE has factor 32, of which 8 are patches, for pictures of a
+    megapixel."""
     vae = AutoencoderKLWan(
-        base_dim=3,
+        base_dim=4,
         z_dim=16,
-        dim_mult=[1] * 6,
+        dim_mult=[1, 1, 1],
         num_res_blocks=1,
-        temperal_downsample=[False, False, False, True, True],
+        temperal_downsample=[False, True],
+        in_channels=3 * 8 * 8,
+        out_channels=3 * 8 * 8,
+        patch_size=8,
         scale_factor_spatial=32,
     )
     return getattr(diffusers, kind)(

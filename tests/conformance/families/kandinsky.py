@@ -12,7 +12,7 @@ from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, Multilingual
 
 from tests.conformance.case import Absent
 from tests.conformance.parts.fitting import Parts, case
-from tests.conformance.parts.latent_diffusion import clip_pictures, clip_vision
+from tests.conformance.parts.latent_diffusion import awake, clip_pictures, clip_vision
 from tests.conformance.parts.samples import mask, picture
 from tests.support.model_parts import SD_BETAS, byte_tokenizer, clip, clip_tokenizer, t5, unet
 
@@ -29,11 +29,12 @@ PAINT = {**BOTH, "image": picture(0, 64), "mask_image": mask(64)}
 TEXT = {"prompt": "a cat", "negative_prompt": "a dog", "num_inference_steps": 3}
 
 
-def movq() -> VQModel:
+def movq(halved: int = 1) -> VQModel:
+    """`halved`: how many times a side is, in the latents."""
     return VQModel(
-        block_out_channels=(32, 64),
-        down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
-        up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
+        block_out_channels=(32,) * halved + (64,),
+        down_block_types=("DownEncoderBlock2D",) * halved + ("AttnDownEncoderBlock2D",),
+        up_block_types=("AttnUpDecoderBlock2D",) + ("UpDecoderBlock2D",) * halved,
         latent_channels=4,
         norm_num_groups=8,
         norm_type="spatial",
@@ -119,15 +120,15 @@ def third() -> Parts:
         time_embedding_dim=4,
         groups=2,
         attention_head_dim=4,
-        layers_per_block=1,
+        layers_per_block=3,
         block_out_channels=(32, 64),
         cross_attention_dim=4,
         encoder_hid_dim=32,
     )
     return {
-        "unet": model,
+        "unet": awake(model),
         "scheduler": DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
-        "movq": movq(),
+        "movq": movq(halved=3),
         "text_encoder": t5(),
         "tokenizer": byte_tokenizer(128),
     }

@@ -10,7 +10,7 @@ from diffusers import (
 )
 
 from tests.conformance.case import Case
-from tests.conformance.parts.autoencoders import deep
+from tests.conformance.parts.autoencoders import deep, kl
 from tests.conformance.parts.pictures import picture
 from tests.conformance.parts.processors import qwen_processor, vision_tokenizer
 from tests.conformance.parts.texts import qwen2_5_vl
@@ -49,12 +49,12 @@ def longcat(kind: str, megapixel: bool = False) -> Any:
     """A pipeline of that class. `megapixel`: that is what it makes of a picture."""
     return getattr(diffusers, kind)(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
-        vae=deep() if megapixel else vae(shift_factor=0.1, scaling_factor=1.5),
+        vae=deep(latent_channels=16) if megapixel else kl(latent_channels=16),
         text_encoder=qwen2_5_vl(),
         tokenizer=vision_tokenizer(1024),
         text_processor=qwen_processor("Qwen2VLProcessor"),
         transformer=LongCatImageTransformer2DModel(
-            **_SHAPE, joint_attention_dim=16, pooled_projection_dim=16
+            **{**_SHAPE, "in_channels": 64}, joint_attention_dim=16, pooled_projection_dim=16
         ),
     )
 

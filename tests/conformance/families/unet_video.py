@@ -66,7 +66,7 @@ def i2vgen() -> Parts:
         down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
         up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
         cross_attention_dim=32,
-        num_attention_heads=4,
+        attention_head_dim=4,
         norm_num_groups=4,
     )
     return {

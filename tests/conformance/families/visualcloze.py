@@ -16,7 +16,7 @@ def asked() -> dict[str, Any]:
         "content_prompt": "a red circle",
         "image": [[picture(), picture(1)], [picture(2), None]],
         "num_inference_steps": 2,
-        "max_sequence_length": 77,
+        "max_sequence_length": 512,
     }
 
 

@@ -20,6 +20,6 @@ def kl(blocks: Sequence[int] = (8, 8, 16, 16), **config: Any) -> AutoencoderKL:
     )
 
 
-def deep() -> AutoencoderKL:
-    """Factor 32, four latent channels: for pipelines that make a megapixel of every picture."""
-    return kl((4, 4, 4, 4, 8, 16))
+def deep(**config: Any) -> AutoencoderKL:
+    """Factor 32: for pipelines that make a megapixel of every picture."""
+    return kl((4, 4, 4, 4, 8, 16), **config)

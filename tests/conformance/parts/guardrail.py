@@ -9,6 +9,9 @@ import torch
 
 
 class Guardrail(torch.nn.Module):
+    device = torch.device("cpu")
+    dtype = torch.float32
+
     def check_text_safety(self, prompt: str) -> bool:
         return True
 

@@ -11,9 +11,6 @@ from transformers.processing_utils import ProcessorMixin
 
 from tests.support.model_parts import byte_tokenizer
 
-# pictures become at most this many pixels
-_PIXELS = 4 * 28 * 28
-
 _attributes = ProcessorMixin.get_attributes.__func__
 
 
@@ -48,9 +45,8 @@ def vision_tokenizer(length: int) -> hf.PreTrainedTokenizerFast:
 
 def qwen_processor(kind: str, patch: int = 14) -> Any:
     """`kind`: Qwen2VLProcessor, Qwen3VLProcessor, …; `patch`: of its vision model, in pixels."""
-    pictures = hf.Qwen2VLImageProcessorPil(
-        patch_size=patch, min_pixels=4 * 28 * 28, max_pixels=_PIXELS
-    )
+    token = (2 * patch) ** 2  # the pixels of one
+    pictures = hf.Qwen2VLImageProcessorPil(patch_size=patch, min_pixels=token, max_pixels=4 * token)
     tokenizer = vision_tokenizer(2048)
     return getattr(hf, kind)(
         image_processor=pictures, tokenizer=tokenizer, chat_template=tokenizer.chat_template
@@ -71,6 +67,10 @@ def glm_processor() -> Any:
         model_max_length=2048,
     )
     pictures = hf.GlmImageImageProcessorPil(
-        patch_size=8, merge_size=1, min_pixels=4 * 8 * 8, max_pixels=4 * 8 * 8
+        patch_size=8,
+        temporal_patch_size=1,
+        merge_size=1,
+        min_pixels=4 * 8 * 8,
+        max_pixels=4 * 8 * 8,
     )
     return hf.GlmImageProcessor(pictures, tokenizer, chat_template=plain.chat_template)

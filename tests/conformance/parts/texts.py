@@ -92,8 +92,10 @@ def qwen2_5_vl(width: int = 16) -> hf.PreTrainedModel:
     return hf.Qwen2_5_VLForConditionalGeneration(config).eval()
 
 
-def qwen3_vl(layers: int = 2, kind: Any = hf.Qwen3VLForConditionalGeneration) -> Any:
-    """Of width 16; sees patches of 14 pixels."""
+def qwen3_vl(
+    layers: int = 2, kind: Any = hf.Qwen3VLForConditionalGeneration, patch: int = 14
+) -> Any:
+    """Of width 16; sees patches of so many pixels."""
     words = {
         "hidden_size": 16,
         "intermediate_size": 16,
@@ -108,6 +110,6 @@ def qwen3_vl(layers: int = 2, kind: Any = hf.Qwen3VLForConditionalGeneration) ->
             "rope_theta": 1000000.0,
         },
     }
-    vision = {**_sights(16), "patch_size": 14, "deepstack_visual_indexes": [0]}
+    vision = {**_sights(16), "patch_size": patch, "deepstack_visual_indexes": [0]}
     config = hf.Qwen3VLConfig(text_config=words, vision_config=vision, **_marks())
     return kind(config).eval()

@@ -16,7 +16,7 @@ from tests.support.front_door import Door
 from tests.support.media_files import film, frames, wav
 from tests.support.models import AUDIO, VIDEO
 from tests.transfer.test_pictures import RED, saved
-from transfer.messages import MediaKind, ModelInfo, Upload
+from transfer.messages import MediaKind, ModelInfo, Parameter, Upload
 
 FILM, MASK, PICTURE, SOUND = film(frames()), film(frames(4)), saved(RED), wav()
 MOVER = msgspec.structs.replace(
@@ -81,6 +81,20 @@ async def test_a_sound_of_a_sound() -> None:
             assert reply.status_code == 200, reply.text
     for _, inputs in at.service.asked:
         assert inputs.uploads == [upload(SOUND, "initial_audio_waveforms", "sound")]
+
+
+async def test_the_pipeline_is_told_the_rate_to_which_sounds_are_resampled() -> None:
+    rate = Parameter("initial_audio_sampling_rate", "int", required=False)
+    at = door(msgspec.structs.replace(SINGER, parameters=[*SINGER.parameters, rate]))
+    files = {"initial_audio_waveforms": SOUND}
+    async with at.client() as client:
+        for fields, status in (({}, 200), ({rate.name: "44100"}, 200), ({rate.name: "8"}, 400)):
+            data = {"prompt": "a", **fields}
+            reply = await client.post("/v1/audio/generations", data=data, files=files)
+            assert reply.status_code == status, reply.text
+        await client.post("/v1/audio/generations", json={"prompt": "a"})
+    told = [inputs.params.get(rate.name) for _, inputs in at.service.asked]
+    assert told == [44_100, 44_100, None]
 
 
 async def test_a_remix_has_the_film_too() -> None:

@@ -31,6 +31,14 @@ def test_what_is_set_on_a_face_stays_there(real):
     assert not real.use_tiling
 
 
+def test_the_modules_of_a_stand_in_refuse_too(real):
+    stand_in = StandIn("vae", real, torch.device("cpu"))
+    assert isinstance(stand_in.quant_conv, torch.nn.Conv2d)
+    assert stand_in.decoder.conv_in.weight is real.decoder.conv_in.weight
+    with pytest.raises(NotHere, match=r"vae\.decoder\.conv_in\.__call__, whose weights"):
+        stand_in.decoder.conv_in(torch.zeros(1, 4, 2, 2))
+
+
 def test_a_stand_in_refuses_to_compute(real):
     stand_in = StandIn("vae", real, torch.device("cpu"), {"encode": lambda x: x})
     assert stand_in.encode(3) == 3

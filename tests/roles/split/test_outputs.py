@@ -8,11 +8,12 @@ import pytest
 import torch
 from diffusers import LTX2Pipeline, MochiPipeline, WanPipeline
 from diffusers.utils import BaseOutput
+from diffusers.video_processor import VideoProcessor
 from PIL import Image as Pillow
 
 from roles.samples import Actions, Audio, Custom, Image, Video
 from roles.split.inputs import arguments
-from roles.split.outputs import NothingMade, samples
+from roles.split.outputs import NothingMade, output_type, samples
 from roles.split.rates import Fps, asked_fps, fps_of, sample_rate
 from tests.support.pipelines import PARAMS
 from tests.support.splitting import call, drive
@@ -29,6 +30,25 @@ def test_pictures() -> None:
     assert made(images=[FRAME, FRAME]) == [Image(FRAME), Image(FRAME)]
     (as_numbers,) = made(images=np.ones((1, 8, 8, 3)))
     assert as_numbers.pixels.getpixel((0, 0)) == (255, 255, 255)
+
+
+class Depths:
+    """A processor that makes no pictures."""
+
+
+class Shown:
+    image_processor: Any = Depths()
+
+    def __call__(self, output_type: str = "np") -> None: ...
+
+
+def test_pictures_are_asked_for_where_there_are_any() -> None:
+    pipeline = Shown()
+    assert output_type(pipeline) is None
+    pipeline.image_processor = VideoProcessor()
+    assert output_type(pipeline) == "pil"
+    del Shown.image_processor, pipeline.image_processor
+    assert output_type(pipeline) == "pil"
 
 
 def test_videos_one_of_frames_or_several_of_them() -> None:

@@ -1,52 +1,16 @@
-"""Models of the tokens of pictures: VQ Diffusion and aMUSEd."""
+"""aMUSEd: it makes the tokens of pictures."""
 
 from diffusers import (
     AmusedScheduler,
-    Transformer2DModel,
     UVit2DModel,
-    VQDiffusionScheduler,
     VQModel,
 )
-from diffusers.pipelines.deprecated.vq_diffusion import LearnedClassifierFreeSamplingEmbeddings
 
 from tests.conformance.parts.fitting import Parts, case
 from tests.conformance.parts.samples import mask, picture
 from tests.support.model_parts import clip, clip_tokenizer
 
 TEXT = {"prompt": "a cat", "num_inference_steps": 3}
-
-
-def vq_diffusion() -> Parts:
-    vqvae = VQModel(
-        block_out_channels=(8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4,
-        latent_channels=3,
-        num_vq_embeddings=12,
-        vq_embed_dim=3,
-    )
-    transformer = Transformer2DModel(
-        attention_bias=True,
-        cross_attention_dim=32,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        num_vector_embeds=12,
-        num_embeds_ada_norm=12,
-        norm_num_groups=32,
-        sample_size=8,
-        activation_fn="geglu-approximate",
-    )
-    return {
-        "vqvae": vqvae,
-        "text_encoder": clip(),
-        "tokenizer": clip_tokenizer(),
-        "transformer": transformer,
-        "scheduler": VQDiffusionScheduler(12),
-        "learned_classifier_free_sampling_embeddings": LearnedClassifierFreeSamplingEmbeddings(
-            learnable=True, hidden_size=32, length=77
-        ),
-    }
 
 
 def amused() -> Parts:
@@ -88,7 +52,6 @@ def amused() -> Parts:
 
 
 CASES = [
-    case("VQDiffusionPipeline", "text to image", vq_diffusion, {**TEXT, "truncation_rate": 0.9}),
     case("AmusedPipeline", "text to image", amused, {**TEXT, "height": 16, "width": 16}),
     case(
         "AmusedImg2ImgPipeline",

@@ -1,0 +1,89 @@
+"""What is told of a model without its weights is what its roles do with them."""
+
+import shutil
+
+import pytest
+
+from launch.weights import weights_bytes
+from roles.split import survey as survey_module
+from roles.split.program import Call, ModelError
+from roles.split.survey import survey
+from tests.conformance import modular
+from tests.support.image_pipelines import flux
+from tests.support.splitting import drive
+from transfer.messages import Inputs
+from transfer.payload import pack
+
+
+@pytest.fixture
+def bare(folder, tmp_path):
+    """A model's folder without any weights."""
+
+    def get(name):
+        ignored = shutil.ignore_patterns("*.safetensors")
+        return shutil.copytree(folder(name), tmp_path / name, ignore=ignored)
+
+    return get
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    monkeypatch.setattr(survey_module, "default_size", lambda info: (64, 64))
+
+
+def test_what_crosses_is_what_really_crosses(bare, program):
+    name = "sd15_img2img"
+    found = survey(bare(name))
+    to_denoiser, to_decoder = found.crossings
+    media = survey_module.pictures(program(name, "encoder"))
+    request = Call("r", Inputs(found.request, 0), media)
+    records = program(name, "encoder").encode(request)
+    result = drive(program(name, "denoiser").denoise(request, records))
+    assert (to_denoiser.nbytes, to_decoder.nbytes) == (pack(records).nbytes, pack(result).nbytes)
+    assert to_decoder.names == ["vae.decode"]
+    assert to_denoiser.names == ["encode_prompt", "vae.encode", "image"]
+
+
+def test_weights_are_counted_by_role(bare, folder):
+    counted = {one.name: (one.role, one.nbytes) for one in survey(bare("zimage")).components}
+    assert {name: role for name, (role, _) in counted.items()} == {
+        "text_encoder": "encoder",
+        "transformer": "denoiser",
+        "vae": "decoder",
+    }
+    assert sum(nbytes for _, nbytes in counted.values()) == weights_bytes(folder("zimage"), "auto")
+
+
+def test_what_cannot_be_split_says_why(bare):
+    found = survey(bare("ddim"))
+    assert found.info.why_not == "it has no decoder such as a VAE"
+    assert found.crossings == []
+    assert found.lora == "diffusers loads no LoRA into a DDIMPipeline"
+
+
+def test_what_cannot_be_told_says_why(bare, monkeypatch):
+    def fails(*args):
+        raise ValueError("scripted")
+
+    monkeypatch.setattr(survey_module, "_denoised", fails)
+    to_denoiser, to_decoder = survey(bare("zimage")).crossings
+    assert to_denoiser.nbytes > 0
+    assert to_decoder.nbytes is None
+    assert to_decoder.why_not == "it cannot be told without weights: scripted"
+
+
+def test_a_folder_that_is_none_is_one_sentence(tmp_path):
+    with pytest.raises(ModelError, match=r"has no model_index\.json"):
+        survey(tmp_path)
+
+
+def test_a_modular_pipeline_is_told_of_too(tmp_path):
+    modular.save(modular.of_classic("FluxModularPipeline", flux)(), tmp_path / "model")
+    found = survey(tmp_path / "model")
+    to_denoiser, to_decoder = found.crossings
+    assert found.info.pipeline == "FluxModularPipeline"
+    assert {one.name: one.role for one in found.components}["transformer"] == "denoiser"
+    assert "prompt_embeds" in to_denoiser.names, to_denoiser.why_not
+    assert "latents" in to_decoder.names, to_decoder.why_not
+    assert to_denoiser.nbytes > 0
+    assert to_decoder.nbytes > 0

@@ -1,0 +1,50 @@
+"""Views of a pipeline: its own schedulers and faces, in the pipelines that it is made of too."""
+
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline
+
+from roles.split.outputs import writes_texts
+from roles.split.view import inner_pipelines, make_view
+
+
+class Part(DiffusionPipeline):  # type: ignore[misc]
+    def __init__(self, denoiser: Any, timesteps: Any) -> None:
+        super().__init__()
+        self.register_modules(denoiser=denoiser, timesteps=timesteps)
+
+
+class Whole(DiffusionPipeline):  # type: ignore[misc]
+    """Has a pipeline of its own components, which that one calls otherwise."""
+
+    def __init__(self, unet: Any, scheduler: Any) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+        self.part = Part(unet, scheduler)
+
+    def __call__(self, prompt: str, output_type: str = "text") -> None: ...
+
+
+def test_a_pipeline_inside_of_a_view_sees_the_same_faces_and_schedulers() -> None:
+    whole = Whole(torch.nn.Linear(1, 1), DDIMScheduler())
+    real, shared = whole.unet, whole.scheduler
+    face = object()
+    view = make_view(whole, {"unet": face, "encode_prompt": face})
+    assert view.unet is view.part.denoiser is face
+    assert view.scheduler is view.part.timesteps
+    assert view.scheduler is not shared
+    assert whole.part.denoiser is real
+    assert whole.part.timesteps is shared
+    assert "encode_prompt" not in vars(view.part)
+
+
+def test_pipelines_inside_are_found() -> None:
+    whole = Whole(torch.nn.Linear(1, 1), DDIMScheduler())
+    assert inner_pipelines(whole) == {"part": whole.part}
+    assert inner_pipelines(whole.part) == {}
+
+
+def test_a_pipeline_whose_output_is_text_by_default_writes() -> None:
+    assert writes_texts(Whole)
+    assert not writes_texts(Part)
