@@ -66,7 +66,6 @@ _FORMS = [
     ("QwenImage21", "QwenImage21Pipeline/edit"),
     ("QwenImage21Turbo", "QwenImage21Pipeline/text-to-image"),
     ("QwenImageEdit", "QwenImageEditPipeline/edit"),
-    ("QwenImageEdit", "QwenImageEditInpaintPipeline/inpainting"),
     ("QwenImageEditPlus", "QwenImageEditPlusPipeline/edit-with-one-picture"),
     ("QwenImageEditPlus", "QwenImageEditPlusPipeline/edit-with-two-pictures"),
     ("QwenImageLayered", "QwenImageLayeredPipeline/image-to-layers"),
