@@ -160,23 +160,27 @@ def _crossings(program: ClassicProgram | ModularProgram, params: Params) -> list
         call = Call("survey", Inputs(params, 0), pictures(program))
         everywhere = program.with_parts(_imagined(program))
         records = everywhere.encode(call)
-        _note(found[0], records, [*_names(records.get("kept")), *records.get("media", ())])
-        result = _denoised(everywhere, call, records)
-        _note(found[1], result, [f"{name}.decode" for name in _names(result.get("decodes"))])
+        _note(found[0], records)
+        _note(found[1], _denoised(everywhere, call, records))
     except Exception as error:
         missing = next(each for each in found if each.nbytes is None)
         missing.why_not = f"it cannot be told without weights: {brief(error)}"
     return found
 
 
-def _note(crossing: Crossing, payload: Mapping[str, Any], names: list[str]) -> None:
-    """`names`: of a classic payload; a modular one has values, by name."""
-    crossing.names = list(dict.fromkeys(names)) or sorted(payload.get("values", ()))
+def _note(crossing: Crossing, payload: Any) -> None:
+    crossing.names = list(dict.fromkeys(_names(payload)))
     crossing.nbytes = pack(payload).nbytes
 
 
-def _names(entries: Any) -> list[str]:
-    return [entry[0] for entry in entries or ()]
+def _names(payload: Any) -> list[str]:
+    """What a payload is made of: of a modular pipeline the names of its state; else the methods
+    whose results it has, and what is to be decoded."""
+    if "values" in payload:
+        return sorted(payload["values"])
+    if "decodes" in payload:
+        return [f"{entry[0]}.decode" for entry in payload["decodes"]]
+    return [*(entry[0] for entry in payload["kept"]), *payload.get("media", ())]
 
 
 def pictures(program: ClassicProgram | ModularProgram) -> dict[str, list[Any]]:

@@ -41,10 +41,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """The calls of one decoding, in order. `why_not`: why ranks cannot share it, for people."""
+    """The calls of one decoding, in order. `why_not`: why ranks cannot share it, for people; then
+    they may not be all. `alters`: with tiling off there would be others."""
 
     pieces: tuple[Piece, ...] = ()
     why_not: str | None = None
+    alters: bool = True
 
     @property
     def tiles(self) -> int:
@@ -89,12 +91,12 @@ def planned(module: Any, decode: Callable[[], Any]) -> TilePlan:
         if _state(hollow) != before:
             raise NotTiles("its decoder keeps something from one call to the next")
     except NotTiles as reason:
-        return TilePlan(why_not=str(reason))
+        return TilePlan(tuple(observer.pieces), str(reason))
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        reason_told = f"its decoder does not run without data ({brief(error)})"
-        return TilePlan(why_not=reason_told)
+        why_not = f"its decoder does not run without data ({brief(error)})"
+        return TilePlan(tuple(observer.pieces), why_not)
     return TilePlan(tuple(observer.pieces))
 
 

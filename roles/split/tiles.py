@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -63,30 +64,31 @@ class Tiles:
         return any(each is module for each in self._modules)
 
     def decode(self, module: Any, decode: Callable[[], Any], given: Any) -> tuple[Any, bool]:
-        """What `decode` gives with the module's tiling on, and whether that was in tiles. `given`:
-        its arguments. `decode` is called several times, and must do the same each time.
+        """What `decode` gives with the module's tiling on, and whether that was in other tiles than
+        without. `given`: its arguments. `decode` is called several times, and must do the same each
+        time.
 
         Raises what it raises, and what `World.agree` does.
         """
-        with switched(module, "tiling"):
+        with switched(module, "tiling") as was_off:
             key = _key(module, given)
-            plan = self._plan(key, module, decode)
+            plan = self._plan(key, module, decode, was_off)
             if plan.why_not is None and plan.tiles > 1:
                 chance = _chance(module)
                 same, result = _Shared(self._world, module, plan).decode(decode, given)
                 if same:
-                    return result, True
+                    return result, plan.alters
                 _restore(chance, module)
-                plan = TilePlan(plan.pieces, "they depend on each other, or on chance")
+                plan = replace(plan, why_not="they depend on each other, or on chance")
                 self._remember(key, module, plan)
-            return decode(), plan.tiles != 1
+            return decode(), plan.alters
 
-    def _plan(self, key: Any, module: Any, decode: Callable[[], Any]) -> TilePlan:
+    def _plan(self, key: Any, module: Any, decode: Callable[[], Any], was_off: bool) -> TilePlan:
         if key not in self._plans:
             plan, error = TilePlan(), None
             try:
                 with _same_chance(module):
-                    plan = planned(module, decode)
+                    plan = _compared(module, decode) if was_off else planned(module, decode)
             except Exception as reason:
                 error = reason
             self._world.agree(error, plan.digest)
@@ -191,6 +193,17 @@ class _Shared:
         if at >= len(self._pieces):
             raise RuntimeError("the decoding has more pieces than were planned")
         return at, self._pieces[at]
+
+
+def _compared(module: Any, decode: Callable[[], Any]) -> TilePlan:
+    """Some decode in parts by themselves: long videos, a few frames at a time."""
+    module.disable_tiling()
+    try:
+        whole = planned(module, decode)
+    finally:
+        module.enable_tiling()
+    plan = planned(module, decode)
+    return replace(plan, alters=not plan.pieces or plan.pieces != whole.pieces)
 
 
 def _key(module: Any, given: Any) -> Any:

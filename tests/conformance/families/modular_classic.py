@@ -83,8 +83,8 @@ _FORMS = [
     ("ZImage", "ZImageImg2ImgPipeline/image-to-image"),
 ]
 
-# by class: what is asked for otherwise. Flux2 reads more words around a prompt; Ideogram4 has
-# a scale for each step.
+# by class: what is asked for otherwise. Flux2 reads more of the words around a prompt; Ideogram4
+# has a scale for each step.
 _CHANGED = {
     "Flux2": {"max_sequence_length": 512},
     "Ideogram4": {"guidance_schedule": [4.0, 3.0, 2.0]},

@@ -113,7 +113,8 @@ def test_a_decoder_that_draws_random_numbers_is_found_out(pairs: dict[str, Pair]
 
 def test_what_is_exact_or_no_larger_than_a_tile_is_whole(pairs: dict[str, Pair]) -> None:
     small = (Played("kl", (1, 4, 4, 4)), Played("kl", (1, 4, 4, 4)))
-    for pair, exact in ((pairs["kl"], True), (small, False)):
+    stateful = (Played("magvit", (1, 4, 3, 4, 4)), Played("magvit", (1, 4, 3, 4, 4)))
+    for pair, exact in ((pairs["kl"], True), (small, False), (stateful, False)):
         whole = pair[0].whole(tiled=False)
         told = play(lambda world, pair=pair, exact=exact: pair[world.rank].divided(world, exact), 2)
         for made, sparing in told:
