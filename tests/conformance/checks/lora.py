@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model_state_dict
 
+from roles.split.components import part_of
 from tests.conformance import modular, plain
 from tests.conformance.checks.split import difference
 from tests.conformance.subject import SEED, Subject
@@ -53,9 +54,9 @@ def random_adapter(subject: Subject, place: Path) -> list[str]:
     pipeline = plain.load(subject.kind, subject.folder, "float32")
     takes = inspect.signature(subject.kind.save_lora_weights).parameters
     layers = {}
-    for name, part in pipeline.components.items():
+    for name, part in pipeline.components.items():  # text encoders get none from us
         argument = f"{name}_lora_layers"
-        if argument in takes and not name.startswith("text_encoder") and part is not None:
+        if argument in takes and part_of(name) == "denoiser" and hasattr(part, "add_adapter"):
             layers[argument] = _layers(part)
     if layers:
         subject.kind.save_lora_weights(place, **layers)
@@ -72,7 +73,9 @@ def _layers(module: Any) -> dict[str, torch.Tensor]:
 def _targets(module: Any) -> list[str]:
     """The names of its linear layers in blocks: those of attention, as they are usually called, or
     some of what there is."""
-    linear = [name for name, each in module.named_modules() if isinstance(each, torch.nn.Linear)]
-    leaves = {name.rpartition(".")[2] for name in linear if any(map(str.isdigit, name))}
+    named = {name: isinstance(each, torch.nn.Linear) for name, each in module.named_modules()}
+    others = {name.rpartition(".")[2] for name, linear in named.items() if not linear}
+    blocks = [name for name, linear in named.items() if linear and any(map(str.isdigit, name))]
+    leaves = {name.rpartition(".")[2] for name in blocks} - others
     leaves = {leaf for leaf in leaves if not leaf.isdigit()}
     return sorted(leaves & USUAL) or sorted(leaves)[:OTHERWISE]

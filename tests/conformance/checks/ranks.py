@@ -61,8 +61,9 @@ def _tokens(subject: Subject, found: Ranks) -> Ranks:
         return load(subject.folder, (subject.looping,), "float32", "cpu", speed, world)
 
     told = _told(subject, "ulysses=2", divided)
-    if isinstance(told, str):
-        return Ranks("no", f"tokens: {told}", found.guidance)
+    if isinstance(told, str):  # a role finds that out when it starts, and says so
+        found.why = found.why or f"its tokens are not divided: {told}"
+        return found
     found.tokens = rounded(told["apart"])
     if told["apart"] > tolerated(subject, TOLERANCE):
         why = f"tokens: two ranks are {found.tokens} from what one gives"
