@@ -85,8 +85,8 @@ class ClassicProgram:
             if isinstance(part, torch.nn.Module | StandIn)
         }
         self._dtypes = {name: _dtype(module) for name, module in self._real().items()}
-        decoders = [m for n, m in self.of_part("decoder").items() if hasattr(m, "decode")]
-        self._several = decodes_several_times(pipeline, decoders)
+        decoders = [n for n, m in self.of_part("decoder").items() if hasattr(m, "decode")]
+        self._several = decodes_several_times(type(pipeline), decoders)
         self._skip = skipping.skip_of(type(pipeline))
         self._interrupted = skipping.interrupted(type(pipeline))
         self._blind = False  # it was said that there are no previews
@@ -188,7 +188,7 @@ class ClassicProgram:
                 if hasattr(module, "decode"):
                     faces[name] = Face(module, {"decode": _sparingly(name, module, sparing)})
             view = make_view(self.pipeline, faces)
-            coroutine.watch(view, reading.check)
+            coroutine.watch(view, lambda call: reading.check())
             try:
                 output = view(**params, **self._extras(generator, coroutine))
             except Exception as error:
@@ -312,7 +312,7 @@ class ClassicProgram:
         params, generator, randomness = self._begin(call)
         sparing = Sparing(call.request, call.inputs.exact, self.tiles)
         replay = Replay(payload["kept"], generator)
-        decodes = Given(payload["decodes"], generator, sparing)
+        decodes = Given(self.info.pipeline, payload["decodes"], generator, sparing)
         zeros = skipping.Zeros(payload.get("forms")) if skip == "zeros" else None
         faces = {
             name: self._decoder_face(name, module, replay, decodes, zeros)
@@ -346,7 +346,7 @@ class ClassicProgram:
         except Reached:
             pass
         except NotHere as error:
-            if not boundary.decodes:
+            if not boundary.decodes or error.method == "encode":
                 reason = "it encodes once its denoiser has begun"
                 raise Unsplittable(self.info.pipeline, reason) from error
         except Exception:

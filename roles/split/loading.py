@@ -229,10 +229,12 @@ def _pipeline(folder: Folder, roles: Collection[Role], loader: Loader) -> Pipeli
     kind = pipeline_class(folder)
     real = _real_parts(kind, roles)
     parts: dict[str, Any] = dict(folder.settings)
+    known, settings = kind._get_signature_keys(kind)
     for entry in folder.components:
+        if entry.name in settings:  # diffusers neither saves nor loads it: the class makes its own
+            continue
         make = loader.real if part_of(entry.name) in real else loader.stand_in
         parts[entry.name] = make(entry)
-    known, settings = kind._get_signature_keys(kind)
     optional = {name: None for name in kind._optional_components if name in known}
     named = {name: part for name, part in parts.items() if name in (*known, *settings)}
     try:

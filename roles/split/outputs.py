@@ -110,7 +110,8 @@ def _is_frame(value: Any) -> bool:
 def _picture(frame: Any) -> PillowImage.Image:
     if isinstance(frame, PillowImage.Image):
         return frame
-    return PillowImage.fromarray((np.asarray(frame) * 255).round().astype("uint8"))
+    seen = np.clip(np.asarray(frame), 0, 1)  # light beyond what a screen shows, in some
+    return PillowImage.fromarray((seen * 255).round().astype("uint8"))
 
 
 def _sounds(output: Any) -> list[Any]:
@@ -177,6 +178,7 @@ def _check_size(sample: Sample, params: dict[str, Any]) -> None:
         case _:
             return
     asked = (params.get("width") or made[0], params.get("height") or made[1])
-    if made != asked:
+    # what enlarges is told the size of what it gets
+    if made[0] % asked[0] or made[1] % asked[1]:
         words = "this model makes {}x{} where {}x{} is asked for".format(*made, *asked)
         raise BadInput(words, "size")

@@ -26,11 +26,14 @@ class Fps(NamedTuple):
 
 
 def fps_of(pipeline: Any, arguments: Mapping[str, Argument]) -> Fps:
-    """Of a video whose request says nothing: the default of the pipeline's argument, else what its
-    own example in diffusers writes its file with, else diffusers' default for files."""
+    """Of a video whose request says nothing: the default of the pipeline's argument, or what it
+    says of itself, else what its own example in diffusers writes its file with, else diffusers'
+    default for files."""
     for name in FPS_ARGUMENTS:
         if name in arguments and arguments[name].default:
             return Fps(float(arguments[name].default), "pipeline")
+    if isinstance(always := getattr(pipeline, "fps", None), int | float):
+        return Fps(float(always), "pipeline")
     example = _EXPORT.search(type(pipeline).__call__.__doc__ or "")
     if example:
         return Fps(float(example[1]), "example")

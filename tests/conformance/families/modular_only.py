@@ -6,10 +6,14 @@ from typing import Any
 import transformers as hf
 from diffusers import (
     AnimaTextConditioner,
+    AutoencoderKLMiniMaxH3,
+    AutoencoderKLMiniMaxH3Audio,
     Cosmos3OmniTransformer,
     CosmosTransformer3DModel,
     FlowMatchEulerDiscreteScheduler,
     Flux3Transformer2DModel,
+    MiniMaxH3Scheduler,
+    MiniMaxH3Transformer3DModel,
     MiniMaxMusic3ConditionEncoder,
     MiniMaxMusic3RVQDepthDecoder,
     MiniMaxMusic3Transformer1DModel,
@@ -145,6 +149,65 @@ def music3() -> ModularPipeline:
     )
 
 
+def minimax_h3() -> ModularPipeline:
+    """Takes a layer from the middle of a text encoder of more than 50. A film has 124 frames at
+    least; what it makes to hear has 160 samples a second."""
+    transformer = MiniMaxH3Transformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        hidden_size=32,
+        num_layers=1,
+        num_refiner_layers=1,
+        ffn_dim=32,
+        in_channels=4,
+        audio_in_channels=4,
+        text_dim=16,
+        freq_dim=16,
+        time_embed_hidden_dim=16,
+        time_embed_dim=16,
+        rope_freq_dim=2,
+    )
+    vae = AutoencoderKLMiniMaxH3(
+        latent_channels=4,
+        block_out_channels=(4, 4, 4, 4, 4, 4),
+        layers_per_block=1,
+        norm_num_groups=2,
+        decoder_num_layers=1,
+        decoder_num_attention_heads=2,
+        decoder_attention_head_dim=16,
+        decoder_num_register_tokens=1,
+        decoder_ffn_mult=1,
+        latents_mean=(0.1, 0.0, -0.1, 0.2),
+        latents_std=(1.0, 1.5, 2.0, 0.5),
+    )
+    audio_vae = AutoencoderKLMiniMaxH3Audio(
+        encoder_dim=4,
+        encoder_rates=(2, 2),
+        latent_dim=8,
+        latent_channels=4,
+        num_attention_heads=2,
+        decoder_dim=8,
+        decoder_rates=(2, 2),
+        decoder_kernel_sizes=(4, 4),
+        resblock_kernel_sizes=(3,),
+        resblock_dilation_sizes=((1,),),
+        sampling_rate=160,
+        latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+    )
+    return pipeline(
+        "MiniMaxH3ModularPipeline",
+        text_encoder=qwen3_vl(51),
+        tokenizer=vision_tokenizer(2048),
+        processor=qwen_processor("Qwen3VLProcessor"),
+        transformer=transformer,
+        vae=vae,
+        audio_vae=audio_vae,
+        scheduler=MiniMaxH3Scheduler(shift=12.0),
+        audio_scheduler=MiniMaxH3Scheduler(shift=3.0),
+    )
+
+
 _STEPS = "num_inference_steps"
 _ECHO = {
     "prompt": "a robot dances",
@@ -261,6 +324,12 @@ CASES = [
             "audio_duration": 0.2,
             "num_inference_steps": 3,
         },
+    ),
+    Case(
+        "MiniMaxH3ModularPipeline",
+        "text to video with sound",
+        minimax_h3,
+        lambda: {**TEXT, "num_frames": 124, "num_inference_steps": 2},
     ),
     Case(
         "EchoModularPipeline",

@@ -1,19 +1,25 @@
 """Pipelines that exist as blocks only: divided, described, and exact as roles. What they are tried
 with is one that diffusers does not have."""
 
+import inspect
 import json
 import shutil
 
 import diffusers
 import numpy as np
 import pytest
+from diffusers import ClassifierFreeGuidance
 
 from roles.split.computing import computed, declared
+from roles.split.declared import call_of
 from roles.split.fingerprint import fingerprint
 from roles.split.folder import find
+from roles.split.guiders import Guiders
+from roles.split.inputs import arguments
 from roles.split.loading import load
 from roles.split.program import BadInput, Cancelled, ModelError, Unsplittable
 from roles.split.stages import divide
+from roles.split.survey import survey
 from tests.conformance.modular import plain
 from tests.support import made_up
 from tests.support.splitting import arrays, call, cross, drive, same, through_roles
@@ -205,3 +211,74 @@ def test_a_block_that_is_called_denoise_is_the_denoisers():
         "decoder": ["x"],
     }
     assert divided["denoiser"].components == {"dreamer", "scheduler", "guider"}
+
+
+def test_what_crosses_is_told_without_weights(dream):
+    found = survey(dream)
+    assert [each.why_not for each in found.crossings] == [None, None]
+    assert {"generator", "negative_text", "text"} <= set(found.crossings[0].names)
+    assert "prompt" not in found.crossings[0].names
+    assert found.crossings[1].names == ["latents", "output_type"]
+    assert {each.name: each.role for each in found.components}["vae"] == "decoder"
+
+
+def test_a_second_guider_has_the_rest_of_its_name_on_its_settings():
+    shared = {"guider": ClassifierFreeGuidance(3.0), "audio_guider": ClassifierFreeGuidance(7.0)}
+    guiders = Guiders(shared, {"guidance_rescale"})
+    assert guiders.arguments["guidance_scale"].default == 3.0
+    assert guiders.arguments["audio_guidance_scale"].default == 7.0
+    assert "guidance_rescale" not in guiders.arguments
+    own = guiders.own({"audio_guidance_scale": 2.0})
+    assert (own["guider"].guidance_scale, own["audio_guider"].guidance_scale) == (3.0, 2.0)
+    assert own["guider"] is not shared["guider"]
+
+
+def test_a_scale_switches_on_a_guider_that_is_off_by_default():
+    guiders = Guiders({"guider": ClassifierFreeGuidance(3.0, enabled=False)}, ())
+    assert not guiders.own({})["guider"]._enabled
+    assert guiders.own({"guidance_scale": 3.0})["guider"]._enabled
+    assert not guiders.own({"guidance_scale": 3.0, "guidance_enabled": False})["guider"]._enabled
+
+
+def test_a_guider_that_changes_the_model_has_its_requests_run_through(dream, programs):
+    encoder, _, decoder = roles(programs)
+    denoiser = load(dream, ("denoiser",))
+    guider = Meddling(2.0)
+    denoiser._guiders = Guiders({"guider": guider}, ())
+    request = call(ASKED, seed=5)
+    denoising = denoiser.denoise(request, cross(encoder.encode(request)))
+    denoising.start()
+    assert denoising.done
+    made = decoder.decode(request, cross(denoising.result()))
+    assert same(arrays(made), whole(dream, ASKED, 5))
+
+
+class Meddling(ClassifierFreeGuidance):
+    """Would change the model; here it leaves it as it is."""
+
+    def prepare_models(self, denoiser):
+        super().prepare_models(denoiser)
+
+
+def test_types_of_inputs_are_found_where_blocks_do_not_say_them():
+    class Vague(made_up.ModularPipelineBlocks):
+        @property
+        def inputs(self):
+            return [
+                made_up.InputParam("sigmas", type_hint=list | tuple),
+                made_up.InputParam("scales", type_hint=list, default=(1.0, 2.0)),
+                made_up.InputParam("negative_prompt_2"),
+                made_up.InputParam("thing"),
+            ]
+
+    found = arguments(call_of(Vague()))
+    assert {name: one.describe().type for name, one in found.items()} == {
+        "sigmas": "list[float]",
+        "scales": "list[float]",
+        "negative_prompt_2": "str",
+    }
+
+
+def test_what_a_later_block_requires_of_an_earlier_one_is_not_required_of_the_request():
+    named = inspect.signature(call_of(made_up.DreamBlocks())).parameters
+    assert [n for n, p in named.items() if p.default is p.empty] == ["prompt"]
