@@ -90,7 +90,9 @@ def _pictures(output: Any) -> list[Any]:
     value = getattr(output, "image", None)
     if isinstance(value, PillowImage.Image):
         return [value]
-    return list(_first(output, _PICTURES))
+    found = _first(output, _PICTURES)
+    # a picture may be a list of its layers
+    return [one for each in found for one in (each if isinstance(each, list) else [each])]
 
 
 def _videos(output: Any) -> list[list[PillowImage.Image]]:
