@@ -60,6 +60,9 @@ def accept_all(given: Mapping[str, Value], model: ModelInfo, own: frozenset[str]
     for name, value in given.items():
         if name in own:
             raise bad_field(name, f"`{name}` is a field of its own; not in `parameters`")
+        if name in model.media():
+            message = f"`{name}`: a {model.media()[name]}, as a file of a form or a data: URL"
+            raise bad_field(name, message)
         if name not in known:
             message = f"there is no field `{name[:64]}`; GET /v1/models/{model.name} lists them"
             raise bad_field(name[:64], message, "unknown_field")

@@ -4,19 +4,27 @@ They are the latents already unpacked and scaled, whatever the family, so the de
 left to do but to decode them. The random generator's state goes with them.
 """
 
+import ast
+import functools
 import inspect
-from collections.abc import Iterable, Iterator
+import textwrap
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 
 from roles.split import skeleton
+from roles.split.batching import tensors
 from roles.split.face import StandIn
-from roles.split.program import Unsplittable
+from roles.split.program import TransformerCall, Unsplittable
 from roles.split.sparing import Sparing
 
 # (component, positional arguments, keyword arguments, the generator's state)
 Decode = tuple[str, list[Any], dict[str, Any], torch.Tensor]
+
+
+_LOOPS = (ast.For, ast.While, ast.ListComp, ast.GeneratorExp)
 
 
 class Reached(BaseException):
@@ -27,9 +35,9 @@ class Reached(BaseException):
 class Boundary:
     """Takes what the pipeline gives to its decoders.
 
-    Nearly every pipeline decodes once, and ends there. Those that decode in chunks, or with two
-    decoders, are led on past the first one with results that have shapes but no data, until they
-    want data: `several`.
+    Nearly every pipeline decodes once, and ends there. Those that decode in chunks, with two
+    decoders, or each section of a film as soon as it is denoised, are led on past the first one
+    with results that have shapes but no data, until they want data: `several`.
     """
 
     def __init__(self, pipeline: str, generator: torch.Generator, several: bool) -> None:
@@ -52,16 +60,22 @@ class Boundary:
             self._hollow[name] = skeleton.hollow_copy(face.component).to("meta")
         return _shape(self._hollow[name], args, kwargs)
 
-    def check_forward(self) -> None:
-        """Called at each forward: after a decode there must be none."""
-        if self.decodes:
-            raise Unsplittable(self._pipeline, "it decodes inside of its denoising loop")
+    def check_forward(self, call: TransformerCall) -> None:
+        """Called at each forward: it must not need what was decoded before."""
+        if not self.decodes:
+            return
+        given = tensors([*call.args, *call.kwargs.values()])
+        if any(tensor.is_meta for tensor in given):
+            raise Unsplittable(self._pipeline, "its denoiser goes on from what was decoded")
 
 
 class Given:
     """Hands out what crossed the boundary, to the decoder's own pipeline."""
 
-    def __init__(self, decodes: list[Decode], generator: torch.Generator, sparing: Sparing) -> None:
+    def __init__(
+        self, pipeline: str, decodes: list[Decode], generator: torch.Generator, sparing: Sparing
+    ) -> None:
+        self._pipeline = pipeline
         self._waiting = list(decodes)
         self._given = len(decodes)
         self._generator = generator
@@ -74,7 +88,10 @@ class Given:
 
     def decode(self, name: str, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The `decode` of a decoder's face: the real one, on what the denoiser made."""
-        if not self._waiting or self._waiting[0][0] != name:
+        if not self._waiting:
+            reason = "it works on what it has decoded before it decodes the rest"
+            raise Unsplittable(self._pipeline, reason)
+        if self._waiting[0][0] != name:
             raise RuntimeError(f"the pipeline decodes with {name} where the denoiser's did not")
         _, given, named, state = self._waiting.pop(0)
         positional = [_generator(args, i) or value for i, value in enumerate(given)]
@@ -91,10 +108,44 @@ class Given:
             raise RuntimeError(f"{len(self._waiting)} of the denoiser's results were not decoded")
 
 
-def decodes_several_times(pipeline: Any, decoders: list[Any]) -> bool:
-    """Whether a pipeline class may call `decode` more than once for one sample."""
-    named = inspect.signature(type(pipeline).__call__).parameters
-    return "decode_chunk_size" in named or len(decoders) > 1
+def decodes_several_times(kind: type[Any], decoders: Collection[str]) -> bool:
+    """Whether a pipeline class may call `decode` of its decoders more than once for one sample."""
+    named = inspect.signature(kind.__call__).parameters
+    if named.keys() & {"decode_chunk_size", "batch_size"} or len(decoders) > 1:
+        return True
+    return not _decoded_again(kind).isdisjoint(decoders)
+
+
+@functools.cache
+def _decoded_again(kind: type[Any]) -> frozenset[str]:
+    """The components whose `decode` the class's own source calls inside of a loop, or its
+    `__call__` in more places than one."""
+    own = [_source(base) for base in kind.__mro__ if "__call__" in vars(base)]
+    nodes = [node for tree in own for node in ast.walk(tree)]
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+    methods = {each.name: set(_decoded(each, {})) for each in functions}
+    loops = (node for node in nodes if isinstance(node, _LOOPS))
+    looped = [name for loop in loops for name in _decoded(loop, methods)]
+    placed = Counter(_decoded(_source(kind.__call__), methods))
+    return frozenset([*looped, *(name for name, places in placed.items() if places > 1)])
+
+
+def _source(of: Any) -> ast.AST:
+    """Empty where there is none to read."""
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(of)))
+    except (OSError, TypeError, SyntaxError):
+        return ast.Module([], [])
+
+
+def _decoded(tree: ast.AST, methods: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """The `x` of each `self.x.decode(…)`, also of those in `methods` that are called."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(ast.Attribute(ast.Name("self"), name), "decode")):
+                yield name
+            case ast.Call(func=ast.Attribute(ast.Name("self"), method)):
+                yield from methods.get(method, ())
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:

@@ -33,7 +33,7 @@ from roles.split.face import Face, NotHere, StandIn
 from roles.split.fast import Fast
 from roles.split.generation import Generation, Generator
 from roles.split.generators import generators
-from roles.split.outputs import output_type, samples, writes_texts
+from roles.split.outputs import output_type, samples
 from roles.split.preview import Seen, Shadow
 from roles.split.program import Call, NoPreview, Unsplittable
 from roles.split.quirks import ONE_BY_ONE
@@ -76,9 +76,7 @@ class ClassicProgram:
         self.pipeline = pipeline
         self.device = device
         self.encodings: Encodings | None = None
-        self._signature = dict(inspect.signature(type(pipeline).__call__).parameters)
-        if writes_texts(type(pipeline)):
-            del self._signature["output_type"]  # pictures are not asked of it
+        self._signature = inspect.signature(type(pipeline).__call__).parameters
         self._arguments = inputs.arguments(type(pipeline).__call__)
         self.media = given.media_arguments(type(pipeline).__call__)
         self._modules = {
@@ -87,8 +85,8 @@ class ClassicProgram:
             if isinstance(part, torch.nn.Module | StandIn)
         }
         self._dtypes = {name: _dtype(module) for name, module in self._real().items()}
-        decoders = [m for n, m in self.of_part("decoder").items() if hasattr(m, "decode")]
-        self._several = decodes_several_times(pipeline, decoders)
+        decoders = [n for n, m in self.of_part("decoder").items() if hasattr(m, "decode")]
+        self._several = decodes_several_times(type(pipeline), decoders)
         self._skip = skipping.skip_of(type(pipeline))
         self._interrupted = skipping.interrupted(type(pipeline))
         self._blind = False  # it was said that there are no previews
@@ -190,7 +188,7 @@ class ClassicProgram:
                 if hasattr(module, "decode"):
                     faces[name] = Face(module, {"decode": _sparingly(name, module, sparing)})
             view = make_view(self.pipeline, faces)
-            coroutine.watch(view, reading.check)
+            coroutine.watch(view, lambda call: reading.check())
             try:
                 output = view(**params, **self._extras(generator, coroutine))
             except Exception as error:
@@ -314,7 +312,7 @@ class ClassicProgram:
         params, generator, randomness = self._begin(call)
         sparing = Sparing(call.request, call.inputs.exact, self.tiles)
         replay = Replay(payload["kept"], generator)
-        decodes = Given(payload["decodes"], generator, sparing)
+        decodes = Given(self.info.pipeline, payload["decodes"], generator, sparing)
         zeros = skipping.Zeros(payload.get("forms")) if skip == "zeros" else None
         faces = {
             name: self._decoder_face(name, module, replay, decodes, zeros)
@@ -348,7 +346,7 @@ class ClassicProgram:
         except Reached:
             pass
         except NotHere as error:
-            if not boundary.decodes:
+            if not boundary.decodes or error.method == "encode":
                 reason = "it encodes once its denoiser has begun"
                 raise Unsplittable(self.info.pipeline, reason) from error
         except Exception:

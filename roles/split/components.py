@@ -24,7 +24,7 @@ from roles.split.face import StandIn, Unposed
 from roles.split.folder import ComponentEntry, Folder, weights_in
 from roles.split.program import ModelError
 from roles.split.quantizing import quantization_config
-from roles.split.quirks import poses
+from roles.split.quirks import PART_OF_CONFIG, poses
 
 if TYPE_CHECKING:
     from roles.split.tensor import Shares
@@ -118,6 +118,8 @@ class Loader:
         path = self.folder.of(entry)
         if _is_theirs(kind):
             config = kind.config_class.from_pretrained(path)
+            if part := PART_OF_CONFIG.get(kind.__name__):
+                config = getattr(config, part)
             dtype = self._stored_dtype(entry, config)
             keep = _kept(kind, "_keep_in_fp32_modules_strict")
             if dtype == torch.float16:
@@ -130,8 +132,8 @@ class Loader:
         dtype = torch.float32 if self.dtype == "auto" else getattr(torch, self.dtype)
         keep = _kept(kind, "_keep_in_fp32_modules")
         module = skeleton.build(lambda: kind.from_config(config), dtype, keep)
-        if part_of(entry.name) == "decoder":
-            self._fill_buffers(module, entry, dtype)
+        if part_of(entry.name) != "denoiser":
+            self._fill(module, entry, dtype)
         return module
 
     def _stored_dtype(self, entry: ComponentEntry, config: Any) -> torch.dtype:
@@ -147,15 +149,18 @@ class Loader:
                 return found
         return torch.float32
 
-    def _fill_buffers(self, module: Any, entry: ComponentEntry, dtype: torch.dtype) -> None:
-        """Reads the few numbers that pipelines want from a VAE's checkpoint: the statistics of its
-        latents, which some keep in buffers."""
+    def _fill(self, module: Any, entry: ComponentEntry, dtype: torch.dtype) -> None:
+        """Reads the few numbers that pipelines want from a checkpoint: the statistics of a VAE's
+        latents, which some keep in buffers, or what an encoder of conditions has for silence or
+        for no condition, in buffers or parameters of its own."""
         missing = set(skeleton.stored_buffers(module))
+        if part_of(entry.name) == "encoder":
+            missing |= module._parameters.keys()
         for path in self.folder.weights(entry) if missing else ():
             with safe_open(path, "pt", device=str(self.device)) as file:
                 for name in missing & set(file.keys()):
                     value = file.get_tensor(name)
-                    skeleton.set_buffer(
+                    skeleton.set_tensor(
                         module, name, value.to(dtype) if value.is_floating_point() else value
                     )
                 missing -= set(file.keys())

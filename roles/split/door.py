@@ -65,7 +65,7 @@ class Coroutine(Standing):
         self._snapshots: Snapshots | None = None
         self._forward: Forward | None = None
         self._outputs = Outputs()
-        self._watch: Callable[[], None] = lambda: None
+        self._watch: Callable[[TransformerCall], None] = lambda call: None
         self._view: Any = None
         self._caching: list[Any] = []
         self.cache = cache
@@ -102,7 +102,7 @@ class Coroutine(Standing):
         if forward is not None:
             self._outputs = forward.outputs
 
-    def watch(self, view: Any, before_forward: Callable[[], None]) -> None:
+    def watch(self, view: Any, before_forward: Callable[[TransformerCall], None]) -> None:
         """Counts the steps of this view's loop, and calls `before_forward` at each forward."""
         self._view, self._watch = view, before_forward
         self.seen.watch(view)
@@ -111,16 +111,18 @@ class Coroutine(Standing):
             self._count_scheduler_steps(view)
 
     def count(self, view: Any, index: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The pipeline's `callback_on_step_end`."""
+        """The pipeline's `callback_on_step_end`; gives back what it has changed, and no more: some
+        pipelines show one set of latents and take another one back."""
         self._branches.settle()
         self.step = index + 1
         if self._forward is not None:
             if self._forward.step_ends(view, self.step, kwargs):
                 self._forward = None
                 self.seen.go_on(kwargs["latents"])
+                return kwargs
         elif self._marked and self.step < self.steps:
             self._mark(view, sys._getframe(1), kwargs)
-        return kwargs
+        return {}
 
     def _mark(self, view: Any, frame: FrameType, kwargs: dict[str, Any]) -> None:
         self._marked = False
@@ -185,7 +187,7 @@ class Coroutine(Standing):
         return result
 
     def _called(self, call: TransformerCall) -> Any:
-        self._watch()
+        self._watch(call)
         self.forwards += 1
         self.steps = _steps_of(self._view) or self.steps
         if self._forward is not None:

@@ -31,7 +31,12 @@ COMPUTE = (
 
 
 class NotHere(RuntimeError):
-    """The pipeline wanted to compute with a component whose weights another role has."""
+    """The pipeline wanted to compute with a component whose weights another role has. `method`: by
+    which of its methods."""
+
+    def __init__(self, message: str, method: str = "") -> None:
+        super().__init__(message)
+        self.method = method
 
 
 class Face:
@@ -163,6 +168,7 @@ class Watched(Face):
 def _refuse(name: str, method: str, component: Any) -> Answer:
     @functools.wraps(getattr(component, method, object))  # pipelines look at its signature
     def refuse(*args: Any, **kwargs: Any) -> Any:
-        raise NotHere(f"the pipeline wants {name}.{method}, whose weights are not in this role")
+        message = f"the pipeline wants {name}.{method}, whose weights are not in this role"
+        raise NotHere(message, method)
 
     return refuse

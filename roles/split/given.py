@@ -71,7 +71,7 @@ def _kind(parameter: inspect.Parameter, films: bool) -> Kind | None:
     match words[-1]:
         case "video":
             return "film"
-        case "frames" if pictures:
+        case "frames" | "controls" if pictures:
             return "film"
         case "audio" | "waveforms" if "str" not in annotation:
             return "sound"

@@ -5,15 +5,18 @@ values, or lists of them. Tensors, images, callbacks and everything that decides
 together are not a request's to set.
 """
 
+import contextlib
 import copy
 import inspect
 import math
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from roles.split.given import media_arguments
 from roles.split.program import BadInput
 from transfer.messages import Parameter
 
@@ -27,6 +30,9 @@ _OURS = {
     "output_type",
     "return_dict",
 }
+# Files of this host, which a request may not name: what it brings along is media (`given`).
+_FILES = {"fonts"}
+_FILES_BY_ENDING = ("path", "paths", "file", "files", "filename", "folder", "dir", "url", "urls")
 _OURS_BY_ENDING = ("_per_prompt", "_embeds", "_mask", "_kwargs", "_tensor_inputs")
 _PLAIN = (str, bool, int, float)
 _AT_LEAST_ONE = {"height", "width", "num_frames", "num_inference_steps"}
@@ -78,10 +84,11 @@ class Argument:
 
 def arguments(call: Callable[..., Any]) -> dict[str, Argument]:
     """The arguments of a pipeline's `__call__` that a request may give."""
-    hints = _hints(call)
+    hints, media = _hints(call), media_arguments(call)
     found = {}
     for name, parameter in inspect.signature(call).parameters.items():
-        if not _is_ours(name) and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+        closed = _is_ours(name) or name in media or _is_file(name, hints.get(name))
+        if not closed and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
             argument = _argument(parameter, hints.get(name))
             if argument.scalars or argument.items:
                 found[name] = argument
@@ -119,12 +126,23 @@ def _is_ours(name: str) -> bool:
     )
 
 
+def _is_file(name: str, hint: Any) -> bool:
+    ends = name.split("_")[-1] in _FILES_BY_ENDING
+    return ends or name in _FILES or any(_is_path(option) for option in _options(hint))
+
+
+def _is_path(option: Any) -> bool:
+    return isinstance(option, type) and issubclass(option, os.PathLike)
+
+
 def _argument(parameter: inspect.Parameter, hint: Any) -> Argument:
     default = parameter.default
     # where a prompt may be left out, embeddings take its place; that way is not open
     required = default is parameter.empty or parameter.name == "prompt"
     if hint is None and isinstance(default, _PLAIN):
         hint = type(default)
+    if hint is list and default:
+        hint = list[typing.Union[tuple(map(type, default))]]  # type: ignore[misc]  # noqa: UP007
     if parameter.name.endswith("sampling_rate"):  # of a sound; annotated as a tensor
         hint = int
     scalars, items, sequence = _kinds(hint)
@@ -182,9 +200,12 @@ def _leaves(value: list[Any]) -> typing.Iterator[Any]:
 
 
 def _hints(call: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(call)
-    except Exception:  # annotations that name what is not installed
-        return {
-            k: v for k, v in getattr(call, "__annotations__", {}).items() if not isinstance(v, str)
-        }
+    """What its annotations stand for, but for those that name what is not installed."""
+    written = getattr(call, "__annotations__", {})
+    names = getattr(inspect.unwrap(call), "__globals__", {})
+    found = {}
+    for name, annotation in written.items():
+        alone = type("", (), {"__annotations__": {name: annotation}})
+        with contextlib.suppress(Exception):
+            found |= typing.get_type_hints(alone, names)
+    return found

@@ -200,10 +200,11 @@ def _prepare(
 
 def why_not(folder: Folder) -> str | None:
     """Why a model cannot be split; None if it can."""
+    kind = pipeline_class(folder)  # first: some bring classes of components along
     parts = {
         part_of(entry.name) for entry in folder.components if is_module(component_class(entry))
     }
-    if pipeline_class(folder)._load_connected_pipes:
+    if kind._load_connected_pipes:
         return _SEVERAL
     if "denoiser" not in parts:
         return "it has no transformer or UNet"
@@ -228,10 +229,12 @@ def _pipeline(folder: Folder, roles: Collection[Role], loader: Loader) -> Pipeli
     kind = pipeline_class(folder)
     real = _real_parts(kind, roles)
     parts: dict[str, Any] = dict(folder.settings)
+    known, settings = kind._get_signature_keys(kind)
     for entry in folder.components:
+        if entry.name in settings:  # diffusers neither saves nor loads it: the class makes its own
+            continue
         make = loader.real if part_of(entry.name) in real else loader.stand_in
         parts[entry.name] = make(entry)
-    known, settings = kind._get_signature_keys(kind)
     optional = {name: None for name in kind._optional_components if name in known}
     named = {name: part for name, part in parts.items() if name in (*known, *settings)}
     try:

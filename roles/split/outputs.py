@@ -1,7 +1,7 @@
 """A pipeline's output as samples: what its fields are called says what they are."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,23 +31,17 @@ class Made(dict[str, Any]):
 def output_type(pipeline: Any) -> str | None:
     """What pictures and films are asked for as; None where the pipeline decides: what predicts
     numbers, such as depths or embeddings, has a processor that makes no pictures of them, and
-    refuses to."""
+    refuses to; what writes texts has other words for their forms."""
     known = inspect.signature(type(pipeline).__call__).parameters.get("output_type")
     processor = getattr(pipeline, "image_processor", None)
     numbers = processor is not None and not hasattr(processor, "numpy_to_pil")
-    if known is None or (known.default != "pil" and numbers):
+    if known is None or known.default == "text" or (known.default != "pil" and numbers):
         return None
     return "pil"
 
 
 class NothingMade(RuntimeError):
     """The pipeline ended well, and returned nothing."""
-
-
-def writes_texts(kind: type) -> bool:
-    """Whether a pipeline class makes texts, of which its `output_type` says in what form."""
-    known = inspect.signature(kind.__call__).parameters.get("output_type")
-    return known is not None and known.default == "text"
 
 
 def samples(output: Any, params: dict[str, Any], fps: Fps, rate: int | None) -> list[Sample]:
@@ -90,9 +84,16 @@ def _pictures(output: Any) -> list[Any]:
     value = getattr(output, "image", None)
     if isinstance(value, PillowImage.Image):
         return [value]
-    found = _first(output, _PICTURES)
-    # a picture may be a list of its layers
-    return [one for each in found for one in (each if isinstance(each, list) else [each])]
+    return list(_each(_first(output, _PICTURES)))
+
+
+def _each(values: Iterable[Any]) -> Iterator[Any]:
+    """Those in lists of lists too: the layers of a picture, the pictures of a grid."""
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _each(value)
+        else:
+            yield value
 
 
 def _videos(output: Any) -> list[list[PillowImage.Image]]:
@@ -109,7 +110,8 @@ def _is_frame(value: Any) -> bool:
 def _picture(frame: Any) -> PillowImage.Image:
     if isinstance(frame, PillowImage.Image):
         return frame
-    return PillowImage.fromarray((np.asarray(frame) * 255).round().astype("uint8"))
+    seen = np.clip(np.asarray(frame), 0, 1)  # light beyond what a screen shows, in some
+    return PillowImage.fromarray((seen * 255).round().astype("uint8"))
 
 
 def _sounds(output: Any) -> list[Any]:
@@ -176,6 +178,7 @@ def _check_size(sample: Sample, params: dict[str, Any]) -> None:
         case _:
             return
     asked = (params.get("width") or made[0], params.get("height") or made[1])
-    if made != asked:
+    # what enlarges is told the size of what it gets
+    if made[0] % asked[0] or made[1] % asked[1]:
         words = "this model makes {}x{} where {}x{} is asked for".format(*made, *asked)
         raise BadInput(words, "size")

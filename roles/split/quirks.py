@@ -17,6 +17,11 @@ def poses(component: str, beside: Collection[str]) -> bool:
     return UNPOSED.get(component) not in beside
 
 
+# Components that are a part of a transformers model, in whose folder is the config of the whole:
+#   the attribute of that config which is theirs. diffusers reads them with a class of its own.
+PART_OF_CONFIG = {"T5GemmaEncoder": "encoder"}
+
+
 # ---------------------------------------------------------------- batching, by class
 
 # Models whose forwards run alone.

@@ -49,7 +49,8 @@ class Replay:
     def _next(self, name: str, *args: Any, **kwargs: Any) -> Any:
         waiting = self._waiting[name]
         if not waiting:
-            raise NotHere(f"the pipeline calls {name} more often than it did in the encoder role")
+            message = f"the pipeline calls {name} more often than it did in the encoder role"
+            raise NotHere(message, name.rpartition(".")[2])
         value, draws = waiting.popleft()
         if draws is not None:
             self._generator.set_state(draws)

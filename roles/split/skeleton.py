@@ -28,8 +28,7 @@ def build(make: Any, dtype: torch.dtype, keep: list[str]) -> Any:
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with torch.device("meta"):
-            module = make()
+        module = _made(make)
     finally:
         torch.set_default_dtype(before)
     for name, parameter in module.named_parameters():
@@ -39,17 +38,29 @@ def build(make: Any, dtype: torch.dtype, keep: list[str]) -> Any:
     return module.requires_grad_(False).eval()
 
 
+def _made(make: Any) -> Any:
+    try:
+        with torch.device("meta"):
+            return make()
+    except RuntimeError:  # the constructor computes with numbers of its own, such as a filter bank
+        return hollow_copy(make())
+
+
 def stored_buffers(module: Any) -> Iterator[str]:
     """The names of the buffers that a checkpoint has, beside the parameters."""
     stored = module.state_dict().keys()
     return (name for name, _ in module.named_buffers() if name in stored)
 
 
-def set_buffer(module: Any, name: str, value: torch.Tensor) -> None:
+def set_tensor(module: Any, name: str, value: torch.Tensor) -> None:
+    """Gives a buffer or a parameter its numbers."""
     *path, leaf = name.split(".")
     for part in path:
         module = getattr(module, part)
-    module._buffers[leaf] = value
+    if leaf in module._parameters:
+        module._parameters[leaf] = torch.nn.Parameter(value, requires_grad=False)
+    else:
+        module._buffers[leaf] = value
 
 
 def _hollow(parameter: torch.nn.Parameter) -> torch.nn.Parameter:

@@ -67,7 +67,7 @@ def _options() -> argparse.Namespace:
         "--limit", type=float, default=LIMIT_S, help="seconds for a case; default: %(default)g"
     )
     parser.add_argument(
-        "--only", choices=ONLY, help=f"what {results.FILE.name} does not have yet, or has as failed"
+        "--only", choices=ONLY, help=f"what {results.FILE.name} has not, has as failed, or both"
     )
     parser.add_argument("--traces", action="store_true", help="show where it went wrong")
     parser.add_argument(
@@ -99,7 +99,11 @@ def _has_failed(findings: Iterable[Any]) -> bool:
     return any(each is not None and each.holds == "no" for each in findings)
 
 
-ONLY = {"new": _is_new, "failed": _has_failed}
+def _is_open(findings: list[Any]) -> bool:
+    return _is_new(findings) or _has_failed(findings)
+
+
+ONLY = {"new": _is_new, "failed": _has_failed, "open": _is_open}
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

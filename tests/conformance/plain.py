@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from roles.split.describe import modality
-from roles.split.outputs import output_type, writes_texts
+from roles.split.outputs import output_type
 from tests.support.splitting import Arrays
+
+SOUNDS = ("audio", "audios", "sound")
+FILMS = ("frames", "video", "videos")
 
 
 def load(kind: Any, folder: Path, dtype: str) -> Any:
@@ -26,12 +30,29 @@ def made_by(pipeline: Any, arguments: Mapping[str, Any], seed: int) -> Arrays:
     given = dict(arguments)
     if "generator" in known:
         given["generator"] = torch.Generator("cpu").manual_seed(seed)
-    pictures = modality(pipeline) != "audio" and not writes_texts(type(pipeline))
-    if pictures and (shown := output_type(pipeline)):
+    if modality(pipeline) != "audio" and (shown := output_type(pipeline)):
         given.setdefault("output_type", shown)
     torch.manual_seed(seed)  # some draw from the global generator
     output = pipeline(**given)
-    return arrays([output[name] for name in output.keys()])  # noqa: SIM118
+    fields = {name: output[name] for name in output.keys()}  # noqa: SIM118
+    return [each for name, value in fields.items() for each in _read(name, value)]
+
+
+def _read(name: str, value: Any) -> Iterator[Any]:
+    """The arrays of one field. Some give numbers between 0 and 1 for pictures, whatever they are
+    asked for; of sounds, which come in many shapes, each is `[channels, samples]`;
+    films of numbers are frames of bytes, as nobody can look at anything else."""
+    if name == "images" and isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        value = VaeImageProcessor.numpy_to_pil(value)
+    for array in _arrays(value):
+        if name in SOUNDS:
+            each = array if array.ndim > 1 else array[None]
+            yield from (sound.reshape(-1, sound.shape[-1]) for sound in each)
+        elif name in FILMS and array.ndim == 5:
+            seen = (np.clip(array, 0, 1) * 255).round().astype("uint8")
+            yield from seen.reshape(-1, *array.shape[2:])
+        else:
+            yield array
 
 
 def arrays(value: Any) -> Arrays:

@@ -11,7 +11,7 @@ from roles.split.loading import load
 from roles.split.program import Denoising
 from roles.stepping import Stepper
 from roles.world import World
-from tests.conformance.checks.batch import apart_of, numbers
+from tests.conformance.checks.batch import apart_of, numbers, tolerated
 from tests.conformance.reasons import brief
 from tests.conformance.subject import Subject
 from tests.conformance.verdict import Ranks, rounded
@@ -50,8 +50,8 @@ def _guidance(subject: Subject) -> Ranks:
         return Ranks("no", f"guidance: {told}")
     if not told["divided"]:
         return Ranks("none", told["why"] or "its forwards run whole in each rank")
-    if told["apart"] > TOLERANCE:
-        return Ranks("no", "two ranks give something else", rounded(told["apart"]))
+    if told["apart"] > tolerated(subject, TOLERANCE):
+        return Ranks("no", f"guidance: two ranks are {rounded(told['apart'])} from what one gives")
     return Ranks("yes", guidance=rounded(told["apart"]))
 
 
@@ -64,8 +64,9 @@ def _tokens(subject: Subject, found: Ranks) -> Ranks:
     if isinstance(told, str):
         return Ranks("no", f"tokens: {told}", found.guidance)
     found.tokens = rounded(told["apart"])
-    if told["apart"] > TOLERANCE:
-        return Ranks("no", "two ranks give something else", found.guidance, found.tokens)
+    if told["apart"] > tolerated(subject, TOLERANCE):
+        why = f"tokens: two ranks are {found.tokens} from what one gives"
+        return Ranks("no", why, found.guidance, found.tokens)
     return Ranks("yes", "", found.guidance, found.tokens) if found.holds != "no" else found
 
 

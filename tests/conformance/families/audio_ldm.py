@@ -11,13 +11,13 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DiffusionPipeline,
-    MusicLDMPipeline,
     UNet2DConditionModel,
 )
+from tokenizers import pre_tokenizers
 
-from tests.conformance.case import Case
+from tests.conformance.case import Absent, Case
 from tests.conformance.parts.video_texts import BYTES
-from tests.support.model_parts import SD_BETAS, byte_tokenizer, t5
+from tests.support.model_parts import SD_BETAS, t5
 
 WIDTH = 16
 BLOCKS = {
@@ -28,6 +28,20 @@ BLOCKS = {
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
 }
+
+
+def roberta_tokenizer() -> hf.RobertaTokenizer:
+    """A token for each byte; the pipelines look at its class."""
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *pre_tokenizers.ByteLevel.alphabet()]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    return hf.RobertaTokenizer(vocab=vocabulary, merges=[], model_max_length=77)
+
+
+def t5_tokenizer() -> hf.T5Tokenizer:
+    """A token for each letter; the pipelines look at its class."""
+    letters = [(letter, -2.0) for letter in "\u2581abcdefghijklmnopqrstuvwxyz"]
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *letters]
+    return hf.T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=77)
 
 
 def shared_parts() -> dict[str, Any]:
@@ -52,7 +66,7 @@ def shared_parts() -> dict[str, Any]:
     return {
         "vae": vae,
         "vocoder": hf.SpeechT5HifiGan(vocoder).eval(),
-        "tokenizer": byte_tokenizer(77),
+        "tokenizer": roberta_tokenizer(),
         "scheduler": DDIMScheduler(clip_sample=False, **SD_BETAS),
     }
 
@@ -63,14 +77,14 @@ def _clap_text() -> hf.ClapTextConfig:
         intermediate_size=37,
         num_attention_heads=2,
         num_hidden_layers=2,
-        pad_token_id=0,
+        pad_token_id=1,
         vocab_size=BYTES,
         projection_dim=WIDTH,
     )
 
 
 def clap() -> hf.PreTrainedModel:
-    """Hears too: MusicLDM and AudioLDM 2 choose the best of several sounds by it."""
+    """Hears too: AudioLDM 2 chooses the best of several sounds by it."""
     audio = hf.ClapAudioConfig(
         spec_size=64,
         window_size=4,
@@ -105,15 +119,6 @@ def audioldm() -> DiffusionPipeline:
     return AudioLDMPipeline(**shared_parts(), text_encoder=text, unet=_class_embedding_unet())
 
 
-def musicldm() -> DiffusionPipeline:
-    return MusicLDMPipeline(
-        **shared_parts(),
-        text_encoder=clap(),
-        unet=_class_embedding_unet(),
-        feature_extractor=hf.ClapFeatureExtractor(hop_length=7900),
-    )
-
-
 def audioldm2() -> DiffusionPipeline:
     language = hf.GPT2Config(
         n_embd=WIDTH, n_head=2, n_layer=2, vocab_size=64, n_positions=99, max_new_tokens=8
@@ -125,7 +130,7 @@ def audioldm2() -> DiffusionPipeline:
         **shared_parts(),
         text_encoder=clap(),
         text_encoder_2=t5(),
-        tokenizer_2=byte_tokenizer(77),
+        tokenizer_2=t5_tokenizer(),
         projection_model=AudioLDM2ProjectionModel(
             text_encoder_dim=WIDTH, text_encoder_1_dim=32, langauge_model_dim=WIDTH
         ),
@@ -143,6 +148,12 @@ BELL = {
 }
 CASES = [
     Case("AudioLDMPipeline", "text to sound", audioldm, lambda: BELL),
-    Case("MusicLDMPipeline", "text to music", musicldm, lambda: BELL),
     Case("AudioLDM2Pipeline", "text to sound", audioldm2, lambda: BELL),
+]
+ABSENT = [
+    Absent(
+        "MusicLDMPipeline",
+        "it takes what ClapModel.get_text_features gives for a tensor, which transformers 5 gives "
+        "in an output object: it has no attribute to",
+    )
 ]

@@ -36,6 +36,7 @@ def latte() -> DiffusionPipeline:
         norm_type="ada_norm_single",
         norm_elementwise_affine=False,
         norm_eps=1e-6,
+        video_length=4,
     )
     return LattePipeline(
         tokenizer=byte_tokenizer(120),

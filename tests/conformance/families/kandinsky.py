@@ -149,7 +149,7 @@ CASES = [
         prior,
         {**TEXT, "image": picture(), "strength": 0.7},
     ),
-    case("Kandinsky3Pipeline", "text to image", third, {**TEXT, "height": 32, "width": 32}),
+    case("Kandinsky3Pipeline", "text to image", third, {**TEXT, "height": 64, "width": 64}),
     case(
         "Kandinsky3Img2ImgPipeline",
         "image to image",

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import sentencepiece
+import torch
 from diffusers.pipelines.kolors import ChatGLMModel, ChatGLMTokenizer
 from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig
 
@@ -50,9 +51,15 @@ def kolors() -> Parts:
         seq_length=64,
         original_rope=True,
     )
+    encoder = ChatGLMModel(config, empty_init=False).eval()
+    for parameter in encoder.parameters():  # some are memory that nobody wrote to
+        if parameter.ndim == 1:
+            torch.nn.init.ones_(parameter)
+        else:
+            torch.nn.init.normal_(parameter, std=0.05)
     return {
         **sdxl(cross_attention_dim=32),
-        "text_encoder": ChatGLMModel(config, empty_init=False).eval(),
+        "text_encoder": encoder,
         "tokenizer": ChatGLMTokenizer(vocabulary()),
     }
 

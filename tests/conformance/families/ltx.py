@@ -3,7 +3,12 @@
 from typing import Any
 
 import diffusers
-from diffusers import DiffusionPipeline, LTXEulerAncestralRFScheduler, LTXLatentUpsamplePipeline
+from diffusers import (
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    LTXEulerAncestralRFScheduler,
+    LTXLatentUpsamplePipeline,
+)
 from diffusers.pipelines.ltx.modeling_latent_upsampler import LTXLatentUpsamplerModel
 
 from tests.conformance.case import Case
@@ -18,6 +23,10 @@ def ltx(name: str, **parts: Any) -> DiffusionPipeline:
 def upsampler() -> DiffusionPipeline:
     grows = LTXLatentUpsamplerModel(in_channels=8, mid_channels=32, num_blocks_per_stage=1)
     return LTXLatentUpsamplePipeline(vae=text_to_video().vae, latent_upsampler=grows)
+
+
+def condition() -> DiffusionPipeline:
+    return ltx("LTXConditionPipeline", scheduler=FlowMatchEulerDiscreteScheduler())
 
 
 def long() -> DiffusionPipeline:
@@ -43,13 +52,13 @@ CASES = [
     Case(
         "LTXConditionPipeline",
         "image to video",
-        lambda: ltx("LTXConditionPipeline"),
+        condition,
         lambda: {**SHORT, "image": picture()},
     ),
     Case(
         "LTXConditionPipeline",
         "video to video",
-        lambda: ltx("LTXConditionPipeline"),
+        condition,
         lambda: {**SHORT, "video": film(9), "strength": 0.8, "denoise_strength": 0.9},
     ),
     Case(

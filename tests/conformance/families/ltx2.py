@@ -6,11 +6,12 @@ import diffusers
 import torch
 from diffusers import (
     DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
     LTX2LatentUpsamplePipeline,
 )
 from diffusers.pipelines.ltx2 import LTX2LatentUpsamplerModel
 
-from tests.conformance.case import Case
+from tests.conformance.case import Absent, Case
 from tests.conformance.parts.footage import BOTH, film, picture
 from tests.support.video_pipelines import ltx2 as text_to_video
 
@@ -26,13 +27,13 @@ def ltx2(name: str, **parts: Any) -> DiffusionPipeline:
 
 def keyframes(name: str, **parts: Any) -> DiffusionPipeline:
     """Its transformer knows which of its tokens are keyframes."""
-    config = {
-        **text_to_video().transformer.config,
-        "vae_scale_factors": (2, 2, 2),
-        "use_keyframes_abs_pos_embedding": True,
-    }
-    transformer = diffusers.LTX2VideoTransformer3DModel.from_config(config)
+    config = text_to_video().transformer.config
+    transformer = diffusers.LTX2VideoTransformer3DModel(
+        **{name: value for name, value in config.items() if not name.startswith("_")}
+        | {"vae_scale_factors": (2, 2, 2), "use_keyframes_abs_pos_embedding": True}
+    )
     torch.nn.init.normal_(transformer.keyframes_abs_pos_embedding, std=0.1)
+    parts = {"scheduler": FlowMatchEulerDiscreteScheduler(), **parts}
     return ltx2(name, transformer=transformer, **parts)
 
 
@@ -96,5 +97,15 @@ CASES = [
         "video to larger video",
         upsampler,
         lambda: {"video": film(5), "height": 32, "width": 32, "num_frames": 5},
+    ),
+]
+ABSENT = [
+    Absent(
+        "LTX2DFRTemporalRefinePipeline",
+        "it goes on from the latents of another pipeline, which no request can bring",
+    ),
+    Absent(
+        "LTX2VideoDiffusionDecodePipeline",
+        "it decodes the latents of another pipeline, which no request can bring",
     ),
 ]

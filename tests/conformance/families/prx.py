@@ -46,7 +46,9 @@ def t5gemma() -> Any:
         "layer_types": ["full_attention"],
     }
     config = hf.T5GemmaConfig(encoder=words, decoder=words, is_encoder_decoder=False)
-    return T5GemmaEncoder(config.encoder).eval()
+    encoder = T5GemmaEncoder(config.encoder).eval()
+    encoder.config = config  # as in published folders; of another diffusers makes a full-sized one
+    return encoder
 
 
 def latent() -> Any:

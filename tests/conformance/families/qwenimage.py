@@ -37,18 +37,25 @@ _SHAPE: dict[str, Any] = {
     "joint_attention_dim": 16,
     "axes_dims_rope": (8, 4, 4),
 }
-_STATISTICS = {"latents_mean": [0.1, 0.2, 0.0, -0.1], "latents_std": [1.0, 1.5, 2.0, 0.5]}
 
 
-def vae(halvings: int = 3, **config: Any) -> AutoencoderKLQwenImage:
-    """Factor 2 for each halving, four latent channels."""
+def statistics(channels: int) -> dict[str, list[float]]:
+    """Of latents with so many channels."""
+    return {
+        "latents_mean": [0.1 * n for n in range(channels)],
+        "latents_std": [1 + 0.25 * n for n in range(channels)],
+    }
+
+
+def vae(halvings: int = 3, channels: int = 4, **config: Any) -> AutoencoderKLQwenImage:
+    """Factor 2 for each halving; `channels`: of latents."""
     return AutoencoderKLQwenImage(
-        base_dim=4 if halvings < 5 else 2,
-        z_dim=4,
+        base_dim=4 if halvings < 5 else 2,  # cheap for a megapixel
+        z_dim=channels,
         dim_mult=[1] * halvings + [2],
         num_res_blocks=1,
         temperal_downsample=[False] * (halvings - 2) + [True, True],
-        **_STATISTICS,
+        **statistics(channels),
         **config,
     )
 
@@ -60,7 +67,7 @@ def qwenimage(kind: str, config: Any = (), **more: Any) -> Any:
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
         text_encoder=qwen2_5_vl(),
         tokenizer=vision_tokenizer(2048),
-        transformer=QwenImageTransformer2DModel(**_SHAPE, num_layers=2, **dict(config)),
+        transformer=QwenImageTransformer2DModel(**{**_SHAPE, **dict(config)}, num_layers=2),
         **parts,
     )
 
@@ -77,9 +84,15 @@ def editing(kind: str, config: Any = (), **more: Any) -> Any:
 
 
 def layered() -> Any:
-    """Pictures have four channels, of which one is transparency."""
-    config = {"use_additional_t_cond": True, "use_layer3d_rope": True}
-    return editing("QwenImageLayeredPipeline", config, vae=vae(5, input_channels=4))
+    """Pictures have four channels, of which one is transparency; latents may not have as many, or
+    diffusers takes the one for the other."""
+    config = {
+        "in_channels": 24,
+        "out_channels": 6,
+        "use_additional_t_cond": True,
+        "use_layer3d_rope": True,
+    }
+    return editing("QwenImageLayeredPipeline", config, vae=vae(5, 6, input_channels=4))
 
 
 def qwenimage21() -> Any:
@@ -90,7 +103,7 @@ def qwenimage21() -> Any:
         dim_mult=[1, 1, 1, 1, 1],
         num_res_blocks=1,
         temperal_downsample=[False, True, True, True],
-        **_STATISTICS,
+        **statistics(4),
     )
     transformer = QwenImage21Transformer2DModel(
         in_channels=4,

@@ -53,7 +53,6 @@ def stable_audio_3(name: str) -> DiffusionPipeline:
         latent_dim=8,
         use_differential_attention=False,
         dim_heads=4,
-        encoder_chunk_size=8,
         ff_mult=2,
         sampling_rate=16,
     )
@@ -92,7 +91,7 @@ def ace_step() -> DiffusionPipeline:
         num_timbre_encoder_hidden_layers=2,
     )
     vae = AutoencoderOobleck(
-        encoder_hidden_size=6,
+        encoder_hidden_size=16,
         downsampling_ratios=[1, 2],
         decoder_channels=3,
         decoder_input_channels=8,
@@ -130,7 +129,7 @@ def longcat() -> DiffusionPipeline:
 def dance() -> DiffusionPipeline:
     unet = UNet1DModel(
         block_out_channels=(32, 32, 64),
-        extra_in_channels=16,
+        extra_in_channels=64,
         sample_size=512,
         sample_rate=16_000,
         in_channels=2,

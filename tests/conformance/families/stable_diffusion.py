@@ -3,13 +3,10 @@
 import diffusers
 import transformers as hf
 from diffusers import DDPMScheduler, EulerDiscreteScheduler, LCMScheduler, PriorTransformer
-from diffusers.pipelines.stable_diffusion import (
-    StableDiffusionSafetyChecker,
-    StableUnCLIPImageNormalizer,
-)
+from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
 
 from tests.conformance.parts.fitting import Parts, case
-from tests.conformance.parts.latent_diffusion import clip_pictures, clip_vision, sd
+from tests.conformance.parts.latent_diffusion import checked, clip_pictures, clip_vision, sd
 from tests.conformance.parts.samples import mask, picture
 from tests.support.model_parts import clip, clip_tokenizer, unet
 
@@ -17,17 +14,6 @@ TEXT = {"prompt": "a cat", "negative_prompt": "a dog", "num_inference_steps": 3}
 SIZED = {**TEXT, "height": 32, "width": 32}
 IMAGE = {**TEXT, "image": picture(), "num_inference_steps": 4, "strength": 0.75}
 PAINT = {**SIZED, "image": picture(), "mask_image": mask(), "strength": 0.8}
-
-
-def checked() -> Parts:
-    """With the checker that looks at the pictures once they are made."""
-    vision = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 37}
-    config = hf.CLIPConfig(
-        vision_config={**vision, "num_hidden_layers": 2, "image_size": 32, "patch_size": 8},
-        projection_dim=32,
-    )
-    checker = StableDiffusionSafetyChecker(config).eval()
-    return {**sd(), "safety_checker": checker, "feature_extractor": clip_pictures()}
 
 
 def lcm() -> Parts:

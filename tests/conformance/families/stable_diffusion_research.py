@@ -100,7 +100,12 @@ CASES = [
         parallel,
         {**TEXT, "parallel": 2},
     ),
-    case("StableDiffusionSAGPipeline", "text to image", sd, {**TEXT, "sag_scale": 0.7}),
+    case(
+        "StableDiffusionSAGPipeline",
+        "text to image",
+        sd,
+        {**TEXT, "height": 64, "width": 64, "sag_scale": 0.7},
+    ),
 ]
 
 ABSENT = [

@@ -1,4 +1,4 @@
-"""What makes pictures and sounds of nothing, or of a class: the first diffusion models, and DiT."""
+"""What makes pictures of nothing, or of a class: the first diffusion models, and DiT."""
 
 from typing import Any
 
@@ -7,12 +7,10 @@ from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
     DiTTransformer2DModel,
-    IPNDMScheduler,
     KarrasVeScheduler,
     PNDMScheduler,
     RePaintScheduler,
     ScoreSdeVeScheduler,
-    UNet1DModel,
     UNet2DModel,
     VQModel,
 )
@@ -61,24 +59,6 @@ def karras() -> Any:
     pipeline = fit("KarrasVePipeline", pixels(KarrasVeScheduler()))
     pipeline.register_to_config(scheduler=("diffusers", "KarrasVeScheduler"))
     return pipeline
-
-
-def dance() -> Parts:
-    model = UNet1DModel(
-        block_out_channels=(32, 32, 64),
-        extra_in_channels=64,
-        sample_size=512,
-        sample_rate=16_000,
-        in_channels=2,
-        out_channels=2,
-        flip_sin_to_cos=True,
-        use_timestep_embedding=False,
-        time_embedding_type="fourier",
-        mid_block_type="UNetMidBlock1D",
-        down_block_types=("DownBlock1DNoSkip", "DownBlock1D", "AttnDownBlock1D"),
-        up_block_types=("AttnUpBlock1D", "UpBlock1D", "UpBlock1DNoSkip"),
-    )
-    return {"unet": model, "scheduler": IPNDMScheduler()}
 
 
 def dit() -> Parts:
@@ -131,11 +111,5 @@ CASES = [
             "jump_length": 2,
             "jump_n_sample": 2,
         },
-    ),
-    case(
-        "DanceDiffusionPipeline",
-        "unconditional sound",
-        dance,
-        {**STEPS, "audio_length_in_s": 0.02},
     ),
 ]

@@ -16,6 +16,7 @@ from diffusers import (
     HeliosTransformer3DModel,
     MotifVideoTransformer3DModel,
     SanaVideoTransformer3DModel,
+    UniPCMultistepScheduler,
 )
 
 from tests.conformance.case import Case
@@ -30,8 +31,9 @@ from tests.support.model_parts import byte_tokenizer
 
 def chronoedit() -> DiffusionPipeline:
     transformer = ChronoEditTransformer3DModel(**{**SIZES, "in_channels": 36, "image_dim": 16})
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
     eyes = {"image_encoder": clip_vision(), "image_processor": clip_processor()}
-    return wan("ChronoEditPipeline", transformer, **eyes)
+    return wan("ChronoEditPipeline", transformer, scheduler=scheduler, **eyes)
 
 
 def anyflow() -> DiffusionPipeline:
@@ -67,8 +69,9 @@ def helios() -> DiffusionPipeline:
 
 def helios_pyramid(distilled: bool = False) -> DiffusionPipeline:
     kind = HeliosDMDScheduler if distilled else HeliosScheduler
-    scheduler = kind(stages=3, use_dynamic_shifting=True)
-    options = {"is_cfg_zero_star": not distilled, "is_distilled": distilled}
+    # with the usual gamma of 1/3 a matrix is singular, and its root fails on some processors
+    scheduler = kind(stages=3, gamma=0.25, use_dynamic_shifting=True)
+    options = {"is_cfg_zero_star": False, "is_distilled": distilled}
     return wan("HeliosPyramidPipeline", _helios_transformer(), scheduler=scheduler, **options)
 
 
@@ -170,12 +173,6 @@ CASES = [
         "text to video",
         anyflow_far,
         lambda: {**NINE, "chunk_partition": [1, 1, 1], "guidance_scale": 3.0},
-    ),
-    Case(
-        "AnyFlowFARPipeline",
-        "video to video",
-        anyflow_far,
-        lambda: {**NINE, "chunk_partition": [1, 1, 1], "video": film(5)},
     ),
     Case("HeliosPipeline", "text to video", helios, lambda: {**SHORT, **CHUNKS}),
     Case(

@@ -9,6 +9,7 @@ from diffusers import (
     EulerDiscreteScheduler,
     UNet2DConditionModel,
 )
+from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 
 from tests.support.model_parts import SD_BETAS, clip, clip_tokenizer, unet, vae
 
@@ -37,6 +38,17 @@ def sd(**config: Any) -> dict[str, Any]:
         "image_encoder": None,
         "requires_safety_checker": False,
     }
+
+
+def checked() -> dict[str, Any]:
+    """Stable Diffusion with the checker that looks at the pictures once they are made."""
+    vision = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 37}
+    config = hf.CLIPConfig(
+        vision_config={**vision, "num_hidden_layers": 2, "image_size": 32, "patch_size": 8},
+        projection_dim=32,
+    )
+    checker = StableDiffusionSafetyChecker(config).eval()
+    return {**sd(), "safety_checker": checker, "feature_extractor": clip_pictures()}
 
 
 def sdxl(**config: Any) -> dict[str, Any]:
@@ -77,7 +89,7 @@ def clip_vision(projection: int = 32, side: int = 32) -> hf.PreTrainedModel:
         num_attention_heads=4,
         num_hidden_layers=2,
         image_size=side,
-        patch_size=8,
+        patch_size=side // 4,
     )
     return hf.CLIPVisionModelWithProjection(config).eval()
 

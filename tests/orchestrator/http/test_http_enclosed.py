@@ -156,8 +156,13 @@ async def test_t16_no_path_and_no_address_is_ever_opened(path: str, tmp_path: Pa
                     assert reply.status_code == 400, (body, reply.text)
                     assert reply.json()["error"]["param"] == field
                     assert "data: URL" in reply.json()["error"]["message"]
+            for value in (name, [name]):
+                body = {"prompt": "a", "parameters": {"pose_video": value}}
+                reply = await client.post(path, json={**body, "image": url(PICTURE)})
+                assert (reply.status_code, reply.json()["error"]["param"]) == (400, "pose_video")
             form = {"prompt": (None, "a"), "pose_video": (None, name)}  # a field, and no file
             reply = await client.post(path, files=form)
             assert (reply.status_code, reply.json()["error"]["param"]) == (400, "pose_video")
-    assert (at.uploads.kept, at.jobs.specs, at.service.asked) == ({}, {}, [])
+    assert set(at.uploads.kept.values()) <= {PICTURE}
+    assert (at.jobs.specs, at.service.asked) == ({}, [])
     assert file.stat().st_atime_ns == before

@@ -1,6 +1,7 @@
 """Which arguments of a pipeline's `__call__` are a request's to give."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,3 +72,50 @@ def test_what_does_not_fit_is_named(name, value):
     with pytest.raises(BadInput) as caught:
         accept(KNOWN, {"prompt": "a", name: value})
     assert caught.value.param == name
+
+
+def half_known(
+    self,
+    prompt: str | None = None,
+    stages: list = [10, 10],  # noqa: B006  # as diffusers has it
+    initial_audio_sampling_rate: torch.Tensor | None = None,
+    callback: "NotInstalled | None" = None,  # noqa: F821
+) -> None: ...
+
+
+def test_an_annotation_that_names_what_is_not_installed_hides_no_other():
+    assert accept(arguments(half_known), {"prompt": "x"})["prompt"] == "x"
+
+
+def test_a_list_of_nothing_in_particular_is_of_what_its_default_has():
+    known = arguments(half_known)
+    assert accept(known, {"prompt": "x", "stages": [2, 3]})["stages"] == [2, 3]
+    with pytest.raises(BadInput, match="stages"):
+        accept(known, {"prompt": "x", "stages": ["two"]})
+
+
+def test_a_wrong_annotation_is_known():
+    assert "initial_audio_sampling_rate" in arguments(half_known)
+
+
+def opening_call(
+    self,
+    prompt: str,
+    image: Image.Image | str | Path,
+    fonts: list[str] | None = None,
+    style: str | Path | None = None,
+    depth_path: str | None = None,
+    weights_file: str = "",
+    video_url: str | None = None,
+    lyrics: str = "",
+) -> None: ...
+
+
+def test_t16_no_argument_that_names_a_file_is_a_request_s_to_give():
+    """T16. Some pipelines open what they are given by name: fonts, pictures, whatever is a path."""
+    known = arguments(opening_call)
+    assert list(known) == ["prompt", "lyrics"]
+    for name in ("image", "fonts", "style", "depth_path", "weights_file", "video_url"):
+        with pytest.raises(BadInput) as caught:
+            accept(known, {"prompt": "a", name: "/etc/passwd"})
+        assert caught.value.param == name

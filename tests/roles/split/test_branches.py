@@ -53,7 +53,7 @@ def run(model, outlines, pipeline):
     """Runs `pipeline(transformer)`: what it gave, and how many calls waited each time."""
 
     def program(coroutine):
-        coroutine.watch(None, lambda: None)
+        coroutine.watch(None, lambda call: None)
         return pipeline(coroutine.face("transformer", model))
 
     coroutine = stand(program, outlines)
@@ -217,7 +217,7 @@ def test_a_call_that_nothing_was_written_into_runs_with_the_very_objects(learned
     given, seen = latents(), []
 
     def program(coroutine):
-        coroutine.watch(None, lambda: None)
+        coroutine.watch(None, lambda call: None)
         transformer = coroutine.face("transformer", model)
         one, other = transformer(given)[0], transformer(given)[0]
         return one + other
@@ -318,17 +318,17 @@ def test_a_step_ends_with_everything_computed(learned):
     model, outlines = learned
 
     def program(coroutine):
-        coroutine.watch(None, lambda: None)
+        coroutine.watch(None, lambda call: None)
         one, other = pair(coroutine.face("transformer", model))
-        coroutine.count(None, 0, None, {})
-        return [type(each) for each in (one, other)], coroutine.step
+        given_back = coroutine.count(None, 0, None, {"latents": torch.ones(1)})
+        return [type(each) for each in (one, other)], coroutine.step, given_back
 
     coroutine = stand(program, outlines)
     coroutine.start()
     assert (len(coroutine.pending), coroutine.step) == (2, 0)
     while not coroutine.done:
         coroutine.resume([call.run() for call in coroutine.pending])
-    assert coroutine.result() == ([torch.Tensor] * 2, 1)
+    assert coroutine.result() == ([torch.Tensor] * 2, 1, {})  # nothing that it did not change
 
 
 def test_cancelled_while_branches_wait(learned):
@@ -336,7 +336,7 @@ def test_cancelled_while_branches_wait(learned):
     ends = []
 
     def program(coroutine):
-        coroutine.watch(None, lambda: None)
+        coroutine.watch(None, lambda call: None)
         one, other = pair(coroutine.face("transformer", model))
         try:
             return one + other
@@ -358,7 +358,7 @@ def test_results_are_the_pipelines_alone(learned):
     kept = []
 
     def program(coroutine):
-        coroutine.watch(None, lambda: None)
+        coroutine.watch(None, lambda call: None)
         transformer = coroutine.face("transformer", model)
         kept.extend(pair(transformer))
         transformer.amplify(2)

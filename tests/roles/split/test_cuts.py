@@ -2,14 +2,20 @@
 
 import pytest
 import torch
-from diffusers import AnimateDiffSparseControlNetPipeline, StableDiffusionPipeline
+from diffusers import (
+    AnimateDiffSparseControlNetPipeline,
+    StableCascadePriorPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionPipeline,
+)
 
 from roles.split import skipping
-from roles.split.boundary import Boundary
+from roles.split.boundary import Boundary, decodes_several_times
 from roles.split.components import part_of
 from roles.split.face import NotHere
 from roles.split.forward import Outputs
-from roles.split.loading import takes_images
+from roles.split.given import media_arguments
+from roles.split.loading import _real_parts
 from roles.split.program import Unsplittable
 from roles.split.randomness import GlobalRandomness
 from roles.split.reading import Reading
@@ -30,8 +36,26 @@ def test_unets_of_two_kinds_are_denoisers_both():
 
 
 def test_frames_that_a_pipeline_is_shown_are_for_its_vae():
-    assert takes_images(AnimateDiffSparseControlNetPipeline)
-    assert not takes_images(StableDiffusionPipeline)
+    assert "decoder" in _real_parts(AnimateDiffSparseControlNetPipeline, ["encoder"])
+    assert "decoder" not in _real_parts(StableDiffusionPipeline, ["encoder"])
+
+
+def test_what_is_called_images_is_a_list_even_of_one():
+    arguments = media_arguments(StableCascadePriorPipeline.__call__)
+    assert arguments["images"].several
+    assert not media_arguments(StableDiffusionImg2ImgPipeline.__call__)["image"].several
+
+
+def test_what_decodes_in_batches_is_led_on_after_the_first():
+    class Batches:
+        def __call__(self, image, batch_size=1): ...
+
+    class Once:
+        def __call__(self, prompt): ...
+
+    assert decodes_several_times(Batches, ["vae"])
+    assert not decodes_several_times(Once, ["vae"])
+    assert decodes_several_times(Once, ["vae", "vocoder"])
 
 
 def test_a_pipeline_that_encodes_after_its_denoiser_is_for_monolithic(program):

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 import torch
+from diffusers import ControlNetModel, MultiControlNetModel
 
 from roles.split import folder as folders
-from roles.split.components import part_of
+from roles.split.components import Loader, part_of
 from roles.split.face import StandIn
 from roles.split.fingerprint import fingerprint
 from roles.split.loading import load
@@ -188,3 +189,21 @@ def test_the_fingerprint_is_of_the_contents(folder, tmp_path):
 def test_the_fingerprint_needs_no_torch():
     code = "import roles.split.fingerprint, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_component_that_is_several_models_has_a_stand_in(tmp_path):
+    one = {"block_out_channels": (8,), "down_block_types": ("DownBlock2D",), "norm_num_groups": 4}
+    several = MultiControlNetModel([ControlNetModel(**one) for _ in range(2)])
+    several.save_pretrained(str(tmp_path / "controlnet"))
+    entry = folders.ComponentEntry("controlnet", "diffusers", "MultiControlNetModel")
+    index = {
+        "_class_name": "StableDiffusionControlNetPipeline",
+        "controlnet": ["diffusers", entry.class_name],
+    }
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    loader = Loader(folders.find(tmp_path), "float32", torch.device("cpu"))
+    posed = loader.stand_in(entry)
+    assert isinstance(posed, MultiControlNetModel)
+    assert len(posed.nets) == 2
+    assert devices(posed) == {"meta"}
+    assert devices(loader.real(entry)) == {"cpu"}

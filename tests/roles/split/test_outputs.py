@@ -28,6 +28,7 @@ def made(rate: int | None = 16_000, **fields: Any) -> list[Any]:
 
 def test_pictures() -> None:
     assert made(images=[FRAME, FRAME]) == [Image(FRAME), Image(FRAME)]
+    assert made(images=[[FRAME, FRAME], [FRAME]]) == [Image(FRAME)] * 3  # layers, say
     (as_numbers,) = made(images=np.ones((1, 8, 8, 3)))
     assert as_numbers.pixels.getpixel((0, 0)) == (255, 255, 255)
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
 
-from roles.split.outputs import writes_texts
+from roles.split.outputs import output_type
 from roles.split.view import inner_pipelines, make_view
 
 
@@ -45,6 +45,5 @@ def test_pipelines_inside_are_found() -> None:
     assert inner_pipelines(whole.part) == {}
 
 
-def test_a_pipeline_whose_output_is_text_by_default_writes() -> None:
-    assert writes_texts(Whole)
-    assert not writes_texts(Part)
+def test_a_pipeline_whose_output_is_text_by_default_is_not_asked_for_pictures() -> None:
+    assert output_type(Whole(torch.nn.Linear(1, 1), DDIMScheduler())) is None
