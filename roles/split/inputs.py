@@ -204,9 +204,9 @@ def _hints(call: Callable[..., Any]) -> dict[str, Any]:
     """What its annotations stand for, but for those that name what is not installed."""
     written = getattr(call, "__annotations__", {})
     names = getattr(inspect.unwrap(call), "__globals__", {})
-    found = {}
+    found: dict[str, Any] = {}
     for name, annotation in written.items():
-        alone = type("", (), {"__annotations__": {name: annotation}})
+        alone: Any = type("", (), {"__annotations__": {name: annotation}})
         with contextlib.suppress(Exception):
             found |= typing.get_type_hints(alone, names)
     return found
