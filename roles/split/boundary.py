@@ -108,7 +108,7 @@ class Given:
             raise RuntimeError(f"{len(self._waiting)} of the denoiser's results were not decoded")
 
 
-def decodes_several_times(kind: type[Any], decoders: Collection[str]) -> bool:
+def decodes_several_times(kind: Any, decoders: Collection[str]) -> bool:
     """Whether a pipeline class may call `decode` of its decoders more than once for one sample."""
     named = inspect.signature(kind.__call__).parameters
     if named.keys() & {"decode_chunk_size", "batch_size"} or len(decoders) > 1:

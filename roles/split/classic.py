@@ -329,7 +329,8 @@ class ClassicProgram:
             with randomness.in_place():
                 output = view(**params, **self._extras(generator))
         except Exception as error:
-            if skip != "zeros" and (not decodes.begun or isinstance(error, UnboundLocalError)):
+            astray = isinstance(error, UnboundLocalError | Unsplittable)
+            if skip != "zeros" and (not decodes.begun or astray):
                 raise NotSkipped from error
             raise
         finally:

@@ -34,6 +34,7 @@ _OURS = {
 _FILES = {"fonts"}
 _FILES_BY_ENDING = ("path", "paths", "file", "files", "filename", "folder", "dir", "url", "urls")
 _OURS_BY_ENDING = ("_per_prompt", "_embeds", "_mask", "_kwargs", "_tensor_inputs")
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _PLAIN = (str, bool, int, float)
 _AT_LEAST_ONE = {"height", "width", "num_frames", "num_inference_steps"}
 _NAMES = {str: "text", bool: "true or false", int: "an integer", float: "a number"}
@@ -88,7 +89,7 @@ def arguments(call: Callable[..., Any]) -> dict[str, Argument]:
     found = {}
     for name, parameter in inspect.signature(call).parameters.items():
         closed = _is_ours(name) or name in media or _is_file(name, hints.get(name))
-        if not closed and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+        if not closed and parameter.kind in _NAMED:
             argument = _argument(parameter, hints.get(name))
             if argument.scalars or argument.items:
                 found[name] = argument
@@ -203,9 +204,9 @@ def _hints(call: Callable[..., Any]) -> dict[str, Any]:
     """What its annotations stand for, but for those that name what is not installed."""
     written = getattr(call, "__annotations__", {})
     names = getattr(inspect.unwrap(call), "__globals__", {})
-    found = {}
+    found: dict[str, Any] = {}
     for name, annotation in written.items():
-        alone = type("", (), {"__annotations__": {name: annotation}})
+        alone: Any = type("", (), {"__annotations__": {name: annotation}})
         with contextlib.suppress(Exception):
             found |= typing.get_type_hints(alone, names)
     return found

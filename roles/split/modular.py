@@ -32,7 +32,7 @@ from roles.split.fast import Fast
 from roles.split.generation import Generation
 from roles.split.guiders import Guiders
 from roles.split.outputs import Made, samples
-from roles.split.program import Call, Unsplittable
+from roles.split.program import Call, TransformerCall, Unsplittable
 from roles.split.randomness import GlobalRandomness
 from roles.split.rates import asked_fps, fps_of, sample_rate
 from roles.split.reading import Reading
@@ -188,7 +188,12 @@ class ModularProgram:
         for name, module in self._at_the_door().items():
             faces[name] = coroutine.face(name, module, self._fast.caches(name, cache))
         view = make_view(self.pipeline, faces | self._guiders.own(params))
-        coroutine.watch(view, reading.check if reading else lambda: None)
+
+        def check(call: TransformerCall) -> None:
+            if reading is not None:
+                reading.check()
+
+        coroutine.watch(view, check)
         return view
 
     def _at_the_door(self) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from transfer.record import Record
 
 class NotSkipped(RuntimeError):
     """The loop was left out, and the pipeline cannot do without it: what is before it reads the
-    timesteps, or what is after it a variable of its body. `zeros` is the way then."""
+    timesteps, or what is after it a variable of its body, or the shape of latents that its body
+    shortens. `zeros` is the way then."""
 
 
 Skip = Literal["interrupt", "empty", "zeros"]

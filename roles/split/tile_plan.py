@@ -118,12 +118,14 @@ class _Observer:
     """Notes the calls of a decoder, and answers with tensors that have the right shape.
 
     A call belongs to the tile of the one before it if it is given a tensor that this one has left:
-    the features of earlier frames, in a list that both change, or handed on by the caller.
+    the features of earlier frames, in a list that both change, or handed on by the caller. Calls of
+    one form give one answer, so that a film of many tiles costs no more than a few of them.
     """
 
     def __init__(self, hollow: Any) -> None:
         self._hollow = hollow
         self._left: dict[int, torch.Tensor] = {}  # kept, or another one could get its id
+        self._answers: dict[str, tuple[Any, list[Any]]] = {}
         self.pieces: list[Piece] = []
 
     def call(self, tile: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -131,8 +133,7 @@ class _Observer:
         goes_on = bool(given & self._left.keys())
         if not goes_on:
             self._left.clear()
-        positional, named = _on_meta((args, kwargs))
-        made = self._hollow(tile.to("meta"), *positional, **named)
+        made = self._answer(tile, args, kwargs)
         main, fields = _main(made)
         for each in tensors((made, args, kwargs)):
             if id(each) not in given:
@@ -142,6 +143,52 @@ class _Observer:
         self.pieces.append(Piece(number, shape, main.dtype, fields, tile.numel()))
         blank = torch.zeros(shape, dtype=main.dtype, device=tile.device)
         return blank if fields is None else (blank, *made[1:])
+
+    def _answer(self, tile: torch.Tensor, args: Any, kwargs: Any) -> Any:
+        """What comes of it, and in the containers of its arguments what would be left there."""
+        form = repr(_form((tile, args, kwargs)))
+        holders = list(_holders((args, kwargs)))
+        if form in self._answers:
+            made, left = self._answers[form]
+            for holder, items in zip(holders, left, strict=True):
+                if items is not None:
+                    holder.clear()
+                    holder.extend(items) if isinstance(holder, list) else holder.update(items)
+            return made
+        before = [holder.copy() for holder in holders]
+        positional, named = _on_meta((args, kwargs))
+        made = self._hollow(tile.to("meta"), *positional, **named)
+        left = [
+            None if _same(holder, was) else holder.copy()
+            for holder, was in zip(holders, before, strict=True)
+        ]
+        self._answers[form] = made, left
+        return made
+
+
+def _form(value: Any) -> Any:
+    """What the answer depends on: shapes and dtypes, and whatever else is given."""
+    if isinstance(value, torch.Tensor):
+        return "tensor", tuple(value.shape), value.dtype
+    if isinstance(value, dict):
+        return [(key, _form(each)) for key, each in value.items()]
+    if isinstance(value, list | tuple):
+        return type(value).__name__, [_form(each) for each in value]
+    return value
+
+
+def _holders(value: Any) -> Iterator[Any]:
+    """The lists and dicts within, in order; not those of the call itself."""
+    args, kwargs = value
+    for each in (*args, *kwargs.values()):
+        if isinstance(each, list | dict):
+            yield each
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(one[key] is other[key] for key in one)
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
 
 
 def _main(made: Any) -> tuple[torch.Tensor, int | None]:

@@ -9,16 +9,15 @@ from diffusers import (
 )
 
 from tests.conformance.case import Absent, Case
-from tests.conformance.parts.footage import BOTH, footage
+from tests.conformance.parts.footage import BOTH
 from tests.support.model_parts import byte_tokenizer, qwen_vl
 
 
-def easyanimate(name: str, channels: int = 4) -> DiffusionPipeline:
-    """`channels`: of the latents that its transformer sees."""
+def easyanimate(name: str) -> DiffusionPipeline:
     transformer = EasyAnimateTransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=16,
-        in_channels=channels,
+        in_channels=4,
         out_channels=4,
         time_embed_dim=2,
         text_embed_dim=16,
@@ -46,11 +45,6 @@ def easyanimate(name: str, channels: int = 4) -> DiffusionPipeline:
     )
 
 
-# tensors of `[1, channels, frames, height, width]`, which this class alone takes
-INPAINTED = {
-    "video": footage(5).permute(0, 2, 1, 3, 4),
-    "mask_video": (footage(5, seed=9)[:, :, :1] > 0.5).float().permute(0, 2, 1, 3, 4),
-}
 CASES = [
     Case(
         "EasyAnimatePipeline",
@@ -58,16 +52,15 @@ CASES = [
         lambda: easyanimate("EasyAnimatePipeline"),
         lambda: BOTH,
     ),
-    Case(
-        "EasyAnimateInpaintPipeline",
-        "inpainting of video",
-        lambda: easyanimate("EasyAnimateInpaintPipeline", 9),
-        lambda: {**BOTH, **INPAINTED},
-    ),
 ]
 ABSENT = [
     Absent(
         "EasyAnimateControlPipeline",
         "it calls its encode_prompt with the argument text_encoder_index, which that has not",
-    )
+    ),
+    Absent(
+        "EasyAnimateInpaintPipeline",
+        "it reads cache_mag_vae in the config of its VAE as soon as there is a mask, and "
+        "AutoencoderKLMagvit has no such setting",
+    ),
 ]

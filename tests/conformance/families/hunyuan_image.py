@@ -97,7 +97,7 @@ CASES = [
     ),
     Case(
         "HunyuanImagePipeline",
-        "text to image, distilled",
+        "text to image by a distilled model",
         lambda: hunyuan_image(distilled=True),
         lambda: {**TEXT, "num_inference_steps": 3, "distilled_guidance_scale": 3.5},
     ),

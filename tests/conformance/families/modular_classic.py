@@ -1,5 +1,9 @@
 """Modular pipelines of families that have a classic form too: its parts, and its requests."""
 
+from dataclasses import replace
+from typing import Any
+
+from tests.conformance.case import Case
 from tests.conformance.families import (
     flux,
     flux2,
@@ -75,10 +79,7 @@ _FORMS = [
     ("Wan", "WanPipeline/text-to-video"),
     ("Wan22", "WanPipeline/text-to-video,-two-transformers"),
     ("WanImage2Video", "WanImageToVideoPipeline/image-to-video"),
-    ("WanImage2Video", "WanImageToVideoPipeline/first-and-last-frame-to-video"),
     ("Wan22Image2Video", "WanImageToVideoPipeline/image-to-video,-two-transformers"),
-    ("Wan22Vace", "WanVACEPipeline/text-to-video"),
-    ("Wan22Vace", "WanVACEPipeline/video-and-mask-to-video"),
     ("ZImage", "ZImagePipeline/text-to-image"),
     ("ZImage", "ZImageImg2ImgPipeline/image-to-image"),
 ]
@@ -92,9 +93,25 @@ _CHANGED = {
 # by class: settings of its own
 _SETTINGS = {"Flux2KleinBase": {"is_distilled": False}}
 
+
+def _steady(case: Case) -> Case:
+    """With noise of blocks whose covariance is not singular, as it is with a gamma of 1/3: on some
+    machines it then has no Cholesky factor, and the plain pipelines fail too."""
+
+    def build() -> Any:
+        made = case.build()
+        made.scheduler = type(made.scheduler).from_config(made.scheduler.config, gamma=0.3)
+        return made
+
+    return replace(case, build=build) if case.pipeline == "HeliosPyramidPipeline" else case
+
+
 CASES = [
     of_case(
-        f"{name}ModularPipeline", _CLASSIC[case], _CHANGED.get(name, {}), _SETTINGS.get(name, {})
+        f"{name}ModularPipeline",
+        _steady(_CLASSIC[case]),
+        _CHANGED.get(name, {}),
+        _SETTINGS.get(name, {}),
     )
     for name, case in _FORMS
 ]

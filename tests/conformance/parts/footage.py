@@ -19,12 +19,6 @@ def film(frames: int, side: int = SIDE, seed: int = 0) -> list[Image.Image]:
     return [picture(side, seed + index) for index in range(frames)]
 
 
-def footage(frames: int, side: int = SIDE, seed: int = 0) -> torch.Tensor:
-    """A film as a tensor: `[1, frames, 3, side, side]`, between 0 and 1."""
-    array = np.stack([np.asarray(each) for each in film(frames, side, seed)])
-    return torch.from_numpy(array).permute(0, 3, 1, 2)[None] / 255
-
-
 def mask_film(frames: int, side: int = SIDE) -> list[Image.Image]:
     """The left half of each frame is black, the right half white."""
     mask = np.zeros((side, side), np.uint8)

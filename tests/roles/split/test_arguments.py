@@ -80,6 +80,8 @@ def half_known(
     stages: list = [10, 10],  # noqa: B006  # as diffusers has it
     initial_audio_sampling_rate: torch.Tensor | None = None,
     callback: "NotInstalled | None" = None,  # noqa: F821
+    *,
+    fps: int = 16,
 ) -> None: ...
 
 
@@ -92,6 +94,10 @@ def test_a_list_of_nothing_in_particular_is_of_what_its_default_has():
     assert accept(known, {"prompt": "x", "stages": [2, 3]})["stages"] == [2, 3]
     with pytest.raises(BadInput, match="stages"):
         accept(known, {"prompt": "x", "stages": ["two"]})
+
+
+def test_arguments_that_are_only_given_by_name_are_too():
+    assert accept(arguments(half_known), {"prompt": "x", "fps": 8})["fps"] == 8
 
 
 def test_a_wrong_annotation_is_known():

@@ -1,6 +1,7 @@
 """Which tiles a decoding has, who computes them, and that it is the same picture: with ranks that
 are played in one process."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -19,8 +20,11 @@ Pair = tuple[Played, Played]  # the same decoder in each of two ranks
 
 
 @pytest.fixture(scope="module")
-def pairs() -> dict[str, Pair]:
-    return {name: (Played(name), Played(name)) for name in NAMES}
+def pairs() -> Iterator[dict[str, Pair]]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # tiny ones: more would only wait for each other
+    yield {name: (Played(name), Played(name)) for name in NAMES}
+    torch.set_num_threads(threads)
 
 
 def of(played: Played, tiled: bool = True) -> TilePlan:
@@ -78,7 +82,7 @@ def test_a_decoder_that_keeps_something_within_itself_is_not_divided(
     assert of(pairs["magvit"][0]).why_not == "its decoder keeps something from one call to the next"
 
 
-@pytest.mark.parametrize("name", ["kl", "wan", "cogvideox"])
+@pytest.mark.parametrize("name", ["kl", "wan"])
 def test_ranks_share_out_the_tiles_of_one(pairs: dict[str, Pair], name: str) -> None:
     first, second = pairs[name]
     with first.computing() as whole:
