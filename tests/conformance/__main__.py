@@ -31,6 +31,9 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(1)  # before the first forward, so that there are no threads to fork
     old, found = results.read(), []
+    if options.write:
+        old = _with_all_cases(old)
+        _write(old)
     chosen = [case for case in cases() if _matches(case.name, options.patterns)]
     if options.only is not None:
         wanted = ONLY[options.only]
@@ -42,13 +45,13 @@ def main() -> None:
         print(f"{number}/{len(chosen)} {line(case.name, told.verdict)}", flush=True)
         _explain(told, options.traces)
         if options.write and number % OFTEN == 0:
-            results.write(results.merge(old, found))  # so that little is lost with this process
+            _write(results.merge(old, found))  # so that little is lost with this process
     print(summary([verdict for _, verdict in found], options.checks))
     worse = list(results.worse(old, found))
     for sentence in worse:
         print(f"worse: {sentence}")
     if options.write:
-        _write(old, found)
+        _write(results.merge(old, found))
     sys.exit(1 if worse else 0)
 
 
@@ -146,17 +149,23 @@ def summary(verdicts: Sequence[Verdict], checks: Sequence[str]) -> str:
     )
 
 
-def _write(old: results.Results, found: Sequence[tuple[str, Verdict]]) -> None:
-    new = results.merge(old, found)
-    known = {case.name for case in cases()}
-    new.cases = {name: verdict for name, verdict in new.cases.items() if name in known}
-    new.absent = {one.pipeline: one.reason for one in absent()}
+def _with_all_cases(old: results.Results) -> results.Results:
+    """With the cases that exist, judged or not, and the classes that diffusers has."""
+    empty = {c.name: Verdict(c.pipeline, c.workflow, c.quirk) for c in cases()}
     classes = exported()
-    new.classes, new.modular = classes.classic, classes.modular
-    new.unavailable = classes.unavailable
-    new.versions = {name: version(name).partition("+")[0] for name in DECIDING}
-    results.write(new)
-    Path(report.PAGE).write_text(report.render(new))
+    return results.Results(
+        versions={name: version(name).partition("+")[0] for name in DECIDING},
+        cases={name: old.cases.get(name, nothing) for name, nothing in empty.items()},
+        absent={one.pipeline: one.reason for one in absent()},
+        classes=classes.classic,
+        modular=classes.modular,
+        unavailable=classes.unavailable,
+    )
+
+
+def _write(found: results.Results) -> None:
+    results.write(found)
+    Path(report.PAGE).write_text(report.render(results.read()))
 
 
 if __name__ == "__main__":

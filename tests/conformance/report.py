@@ -43,8 +43,8 @@ branches of guidance, *t* the tokens of a sample |
 | crosses | bytes from the encoder to the denoiser, and from there to the decoder, of this tiny \
 pipeline: what matters is what they are, not how many |
 
-**no** is a failure, told below; - is what the pipeline has not, with its reason \
-[at the end](#what-does-not-apply).
+**no** is a failure, told below; ? was not judged yet; - is what the pipeline has not, with its \
+reason [at the end](#what-does-not-apply).
 """
 
 
@@ -64,7 +64,7 @@ def render(found: Results) -> str:
         *_section("Good to know", _notes(found.cases.values())),
         *_section("Exceptions in the code", _quirks()),
         *_section("Classes that cannot run", _absent(found)),
-        *_section("Not judged yet", _unjudged(found)),
+        *_section("Without a case", _unjudged(found)),
     ]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
@@ -80,17 +80,19 @@ def _summary(found: Results) -> str:
     exact = [name for name, own in by_class.items() if all(each.exact for each in own)]
     split = [name for name in exact if all(_is_split(each) for each in by_class[name])]
     modular = by_class.keys() & set(found.modular)
+    waiting = _which(verdicts, lambda each: each.split is None)
     versions = ", ".join(f"{name} {number}" for name, number in sorted(found.versions.items()))
     known = len(found.classes) + len(found.unavailable)
     lines = [
         f"With {versions}. Of {known} pipeline classes that diffusers exports, "
-        f"{len(by_class) - len(modular)} are judged, {len(found.absent)} cannot run "
+        f"{len(by_class) - len(modular)} have cases, {len(found.absent)} cannot run "
         f"here, {len(found.unavailable)} need packages that are not installed; and of "
-        f"{len(found.modular)} modular ones {len(modular)} are judged.",
+        f"{len(found.modular)} modular ones {len(modular)} have some.",
         "",
         "| | classes | workflows |",
         "|---|---:|---:|",
-        _count("judged", by_class, verdicts),
+        _count("cases", by_class, verdicts),
+        _count("not judged yet", _classes(waiting), waiting),
         _count("the plain pipeline's pixels, fp32 and bf16", exact, _which(verdicts, _is_exact)),
         _count("of these as three roles", split, _which(verdicts, _is_split)),
         *[
@@ -98,7 +100,7 @@ def _summary(found: Results) -> str:
             for field, words in _CLAIMS.items()
         ],
         "",
-        "| workflow | judged | exact |",
+        "| workflow | cases | exact |",
         "|---|---:|---:|",
         *_workflows(verdicts),
     ]
@@ -119,6 +121,10 @@ def _count(words: str, classes: Any, verdicts: Any) -> str:
 
 def _which(verdicts: Iterable[Verdict], test: Callable[[Verdict], bool]) -> list[Verdict]:
     return [each for each in verdicts if test(each)]
+
+
+def _classes(verdicts: Iterable[Verdict]) -> set[str]:
+    return {each.pipeline for each in verdicts}
 
 
 def _workflows(verdicts: Sequence[Verdict]) -> Iterator[str]:

@@ -23,10 +23,11 @@ def _one_thread() -> None:
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_what_the_table_says_still_holds(name: str, tmp_path: Path) -> None:
-    known = results.read().cases[name].split
     found = split.check(Subject(CASES[name], tmp_path / "model"))
-    assert (found.holds, found.how, found.cut) == (known.holds, known.how, known.cut), found.why
-    assert found.crosses == known.crosses
+    assert found.holds == "yes", found.why
+    known = results.read().cases[name].split
+    if known is not None and known.holds == "yes":
+        assert (found.how, found.cut, found.crosses) == (known.how, known.cut, known.crosses)
 
 
 def test_the_sample_is_small_and_each_is_there_for_something_else() -> None:
@@ -40,4 +41,3 @@ def test_the_results_are_those_of_the_cases_that_exist() -> None:
     again = "judge them: python -m tests.conformance --write"
     assert found.cases.keys() == CASES.keys(), again
     assert found.absent == {one.pipeline: one.reason for one in absent()}, again
-    assert all(each.split is not None for each in found.cases.values()), again

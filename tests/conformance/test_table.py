@@ -80,5 +80,5 @@ def test_a_row_says_what_holds_and_failures_say_why() -> None:
     assert "| Bad | prior |  | **no** | yes | ? | ? | ? | ? |  |" in page
     assert "| Bad | prior | fp32 | a \\| b |" in page
     assert "| LoRA | diffusers loads no LoRA into this class | Good |" in page
-    assert "| judged | 2 | 2 |" in page
+    assert "| cases | 2 | 2 |" in page
     assert "| the plain pipeline's pixels, fp32 and bf16 | 1 | 1 |" in page
