@@ -91,9 +91,10 @@ class Coroutine(Standing):
         return self._preview(self.seen)
 
     @property
-    def forms(self) -> dict[str, Any]:
-        """The forms of what its forwards gave so far, as plain values."""
-        return self._outputs.tree()
+    def forms(self) -> dict[str, Any] | None:
+        """The forms of what its forwards gave so far, as plain values; None if they cannot be
+        told."""
+        return self._outputs.tree() if self._outputs.crosses else None
 
     def keep(self, snapshots: Snapshots, forward: Forward | None) -> None:
         """Called before `start`: what takes the checkpoints, and what is passed over first."""

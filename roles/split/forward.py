@@ -43,6 +43,11 @@ class Outputs:
             raise LookupError(f"forward {number} of a pipeline that had called {len(self._order)}")
         return _zeros(self._forms[self._order[number]])
 
+    @property
+    def crosses(self) -> bool:
+        """Whether another process can be told of them: some models give things of their own."""
+        return all(map(_plain, self._forms))
+
     def tree(self) -> dict[str, Any]:
         """As plain values, for a payload."""
         return {"forms": list(self._forms), "order": list(self._order)}
@@ -86,6 +91,14 @@ def _shape(output: Any) -> Any:
     if isinstance(output, Sequence) and not isinstance(output, str):
         return tuple(map(_shape, output))
     return type(output)
+
+
+def _plain(form: Any) -> bool:
+    if isinstance(form, Record | dict):
+        return all(_plain(value) for _, value in form.items())
+    if isinstance(form, list | tuple):
+        return all(map(_plain, form))
+    return form is None or isinstance(form, torch.Tensor | bool | int | float | str)
 
 
 def _zeros(form: Any) -> Any:

@@ -65,6 +65,8 @@ class Snapshots:
         """
         try:
             self._check(view, frame)
+            if not outputs.crosses:
+                raise NotPortable("its model gives more than plain values and tensors")
             snapshot = {
                 "step": step,
                 "tensors": {name: own(value, name) for name, value in given.items()},

@@ -9,8 +9,6 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from diffusers import DiffusionPipeline
-
 Pipeline = Any  # diffusers.DiffusionPipeline, whose methods are not typed
 
 
@@ -36,6 +34,8 @@ def replaced(pipeline: Pipeline, parts: Mapping[str, Any]) -> Pipeline:
 
 def inner_pipelines(pipeline: Pipeline) -> dict[str, Pipeline]:
     """The pipelines that a pipeline has made of its components, by attribute."""
+    from diffusers import DiffusionPipeline  # which a rank without one need not wait for
+
     return {name: v for name, v in vars(pipeline).items() if isinstance(v, DiffusionPipeline)}
 
 

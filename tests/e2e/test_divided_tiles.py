@@ -41,7 +41,8 @@ def test_ranks_share_out_the_tiles_of_one(told: dict[str, list[Any]], name: str)
 def test_tiles_that_depend_on_others_are_found_out(told: dict[str, list[Any]], name: str) -> None:
     for rank in told[name]:
         assert rank["same"] == [True, True]
-        assert rank["mine"] == rank["whole"]
+        # perhaps after its own share, at which it was found out
+        assert rank["mine"][-len(rank["whole"]) :] == rank["whole"]
 
 
 def test_an_exact_request_is_decoded_whole(told: dict[str, list[Any]]) -> None:

@@ -129,3 +129,11 @@ def test_what_a_pipeline_does_to_a_list_that_it_was_given_stays_with_it():
         replayed = Replay(recorder.kept, generator).of("adapter")["__call__"]()
         assert replayed[0].tolist() == [1.0]
         replayed[0] = None
+
+
+def test_what_a_model_keeps_in_its_outputs_cannot_be_told_elsewhere() -> None:
+    outputs = Outputs()
+    outputs.note(0, (torch.ones(2), None, {"sample": [torch.ones(1)]}))
+    assert outputs.crosses
+    outputs.note(1, (torch.ones(2), object()))
+    assert not outputs.crosses

@@ -5,7 +5,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.hooks import FirstBlockCacheConfig
 
-from roles.split.program import Cancelled
+from roles.split.program import Cancelled, Unsplittable
 from tests.support.pipelines import PARAMS
 from tests.support.splitting import arrays, call, drive, plain, same
 
@@ -117,8 +117,11 @@ def test_a_replay_that_runs_out_says_so(program):
     request = call(PARAMS["sd15"])
     denoising = program("sd15", "denoiser").denoise(request, {"kept": []})
     denoising.start()
-    with pytest.raises(RuntimeError, match=r"text_encoder.* weights are not in this role"):
+    with pytest.raises(Unsplittable, match="it encodes once its denoiser has begun") as caught:
         denoising.result()
+    assert "text_encoder.__call__, whose weights are not in this role" in str(
+        caught.value.__cause__
+    )
 
 
 def test_global_randomness_is_each_requests_own(program):
