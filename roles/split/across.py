@@ -109,9 +109,9 @@ def _lists(output: Any) -> Iterator[list[Any]]:
 
 
 def _is_ambiguous(output: list[Any], samples: int) -> bool:
-    """Whether a list of samples could be one of tensors that count them, for a rank with another
-    number of samples. Of one sample both are the same."""
-    if samples == 1 or len(output) != samples or is_list_of_tensors(output, samples):
+    """Whether a list could be of samples, or of tensors that count them, for a rank with another
+    number of samples."""
+    if len(output) != samples or is_list_of_tensors(output, samples):
         return False
     return all(isinstance(each, torch.Tensor) and len(each) == samples for each in output)
 

@@ -113,8 +113,8 @@ class Form:
 
     def __init__(self, call: TransformerCall) -> None:
         kind = type(call.module).__name__
-        if kind in ALONE:
-            raise Unmergeable(ALONE[kind])
+        if call.alone is not None or kind in ALONE:
+            raise Unmergeable(call.alone or ALONE[kind])
         if call.hooks is not None or getattr(call.module, "is_cache_enabled", False):
             raise Unmergeable("a step cache keeps states for each request")
         self.call = call

@@ -36,7 +36,7 @@ from roles.split.generators import generators
 from roles.split.outputs import output_type, samples
 from roles.split.preview import Seen, Shadow
 from roles.split.program import Call, NoPreview, Unsplittable
-from roles.split.quirks import ONE_BY_ONE
+from roles.split.quirks import one_by_one
 from roles.split.randomness import GlobalRandomness
 from roles.split.rates import asked_fps, fps_of, sample_rate
 from roles.split.reading import Reading
@@ -91,7 +91,8 @@ class ClassicProgram:
         self._interrupted = skipping.interrupted(type(pipeline))
         self._blind = False  # it was said that there are no previews
         self._methods = own_methods(type(pipeline))
-        self._outlines = None if type(pipeline).__name__ in ONE_BY_ONE else Outlines()
+        self._alone = one_by_one(type(pipeline))
+        self._outlines = None if self._alone else Outlines()
         self._fast = Fast(pipeline, self.of_part("denoiser"), speed)
         self._adapters = Adapters(pipeline, self._real_denoisers(), speed)
         self.adapters: Adapters | None = self._adapters
@@ -242,6 +243,7 @@ class ClassicProgram:
         settle = self._settle
         made = Coroutine(call.request, steps, run, randomness, settle, cache, outlines, preview)
         made.worn = self._adapters.worn(call.inputs.loras)
+        made.alone = self._alone
         return made
 
     def _previewed(self, call: Call, kept: Any, seen: Seen) -> dict[str, Any]:

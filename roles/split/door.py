@@ -71,6 +71,7 @@ class Coroutine(Standing):
         self.cache = cache
         self._hooks: list[Hooks] = []
         self.worn: Worn | None = None  # set before `start`
+        self.alone: str | None = None  # why its forwards run alone
         self._preview = preview
         self._branches = Branches(self._forwards, outlines, self._past_the_door)
 
@@ -163,7 +164,7 @@ class Coroutine(Standing):
             context, fields = contexts[-1] if contexts else (None, {})
             number = self.forwards
             call = TransformerCall(
-                module, name, args, kwargs, context, fields, hooks, number, self.worn
+                module, name, args, kwargs, context, fields, hooks, number, self.worn, self.alone
             )
             return self._called(call)
 

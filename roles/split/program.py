@@ -88,7 +88,7 @@ class TransformerCall:
     pipeline's `cache_context`; `context_fields` are its other arguments. `hooks`: the request's own
     step cache (`roles.split.step_cache.Hooks`), None for a request without one. `number`: how many
     forwards its pipeline called before. `worn`: the adapters that it has on
-    (`roles.split.adapters.Worn`).
+    (`roles.split.adapters.Worn`). `alone`: why it shares with no other call, and is not divided.
     """
 
     module: Any
@@ -100,6 +100,7 @@ class TransformerCall:
     hooks: Any = None
     number: int = 0
     worn: Any = None
+    alone: str | None = None
 
     def run(self) -> Any:
         """The real forward, alone: the very call that the plain pipeline makes."""

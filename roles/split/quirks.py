@@ -35,13 +35,21 @@ ALONE = {
 SPREAD = {"UNet2DConditionModel", "UNet2DModel"}
 
 
-# Pipelines whose forwards are computed where they are called, so that branches never wait together.
+# Pipelines whose forwards run alone, one by one, where they are called. By class, or by one of its
+#   base classes.
 _ATTENTION = "it reads what its attention processors kept of a forward, beside the forward's result"
 ONE_BY_ONE = {
     "StableDiffusionSAGPipeline": _ATTENTION,
     "StableDiffusionAttendAndExcitePipeline": _ATTENTION,
     "StableDiffusionPix2PixZeroPipeline": _ATTENTION,
+    "PAGMixin": "its attention processors cut the whole batch into guided, unguided and perturbed",
 }
+
+
+def one_by_one(kind: type) -> str | None:
+    """Why the forwards of this class of pipelines run alone; None if they need not."""
+    reasons = (ONE_BY_ONE.get(each.__name__) for each in kind.__mro__)
+    return next((reason for reason in reasons if reason), None)
 
 
 class Padding(NamedTuple):

@@ -59,9 +59,10 @@ def test_lists_of_tensors_of_all_samples_are_put_together(samples, several):
     assert all(map(torch.equal, together[0], listed))
 
 
-def test_what_ranks_could_read_differently_is_not_divided():
+@pytest.mark.parametrize(("samples", "several"), [(4, 2), (2, 1)])
+def test_what_ranks_could_read_differently_is_not_divided(samples, several):
     with pytest.raises(Unmergeable, match="other ranks could read otherwise"):
-        Across(Ranks(0)).run([call_with(samples=4, several=2, alike=True)])
+        Across(Ranks(0)).run([call_with(samples, several, alike=True)])
 
 
 def test_such_lists_come_apart_for_the_requests():

@@ -1,6 +1,7 @@
 """Forwards that several requests share: for each family, the same latents within rounding."""
 
 import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,8 @@ from benchmarks.overhead import MODEL
 from roles.split.batching import Unmergeable, key_of, merge, split
 from roles.split.loading import load
 from roles.split.program import TransformerCall
+from roles.split.quirks import one_by_one
+from roles.split.slicing import samples
 from tests.support.batching import Asked, Denoisers, apart
 from tests.support.pipelines import PARAMS
 from tests.support.splitting import call, drive
@@ -257,6 +260,19 @@ def test_what_is_written_into_a_shared_tensor_changes_the_key():
 def test_what_is_not_understood_runs_alone(strange):
     given = {"hidden_states": LATENTS, **strange}
     assert key_of(TransformerCall(MODEL_ALONE, "transformer", (), given)) is None
+
+
+def test_calls_of_a_pipeline_that_looks_at_the_whole_batch_run_alone():
+    class Perturbed(type("PAGMixin", (), {})):
+        pass
+
+    reason = one_by_one(Perturbed)
+    assert "whole batch" in reason
+    assert one_by_one(Model) is None
+    assert key_of(replace(forward(), alone=reason)) is None
+    assert samples(replace(forward(), alone=reason)) == 1  # what ranks do not divide
+    with pytest.raises(Unmergeable, match="whole batch"):
+        merge([replace(forward(), alone=reason)] * 2)
 
 
 def test_no_module_and_a_step_cache_run_alone():
