@@ -40,8 +40,8 @@ def inner_pipelines(pipeline: Pipeline) -> dict[str, Pipeline]:
 
 
 def schedulers(pipeline: Pipeline) -> list[tuple[str, Any]]:
-    """The timestep schedulers of a pipeline, by component name."""
-    found = pipeline.components.items()
+    """The timestep schedulers of a pipeline, by attribute."""
+    found = _parts(pipeline).items()
     return [(name, part) for name, part in found if "scheduler" in name and part is not None]
 
 
@@ -52,6 +52,14 @@ def is_stateful(name: str) -> bool:
 
 
 def stateful(pipeline: Pipeline) -> list[tuple[str, Any]]:
-    """The components of a pipeline that each request has its own of, by name."""
-    found = pipeline.components.items()
+    """The parts of a pipeline that each request has its own of, by attribute."""
+    found = _parts(pipeline).items()
     return [(name, part) for name, part in found if is_stateful(name) and part is not None]
+
+
+def _parts(pipeline: Pipeline) -> dict[str, Any]:
+    """Its components, and the schedulers that diffusers does not count among them, because their
+    classes make one where they are given none."""
+    own = {name: v for name, v in vars(pipeline).items() if hasattr(v, "set_timesteps")}
+    components: dict[str, Any] = pipeline.components
+    return own | components

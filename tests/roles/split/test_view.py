@@ -6,7 +6,7 @@ import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
 
 from roles.split.outputs import output_type
-from roles.split.view import inner_pipelines, make_view
+from roles.split.view import inner_pipelines, make_view, schedulers
 
 
 class Part(DiffusionPipeline):  # type: ignore[misc]
@@ -47,3 +47,19 @@ def test_pipelines_inside_are_found() -> None:
 
 def test_a_pipeline_whose_output_is_text_by_default_is_not_asked_for_pictures() -> None:
     assert output_type(Whole(torch.nn.Linear(1, 1), DDIMScheduler())) is None
+
+
+class Maker(DiffusionPipeline):  # type: ignore[misc]
+    """Makes a scheduler where it is given none: so diffusers does not count it as a component."""
+
+    def __init__(self, unet: Any, scheduler: Any = None) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler or DDIMScheduler())
+
+
+def test_a_scheduler_that_is_no_component_is_each_request_s_own() -> None:
+    pipeline = Maker(torch.nn.Linear(1, 1))
+    assert "scheduler" not in pipeline.components
+    views = [make_view(pipeline, {}) for _ in range(2)]
+    assert len({id(each.scheduler) for each in (pipeline, *views)}) == 3
+    assert [name for name, _ in schedulers(views[0])] == ["scheduler"]
