@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 from starlette.requests import Request
 
-from orchestrator.http import enclosed
+from orchestrator.http import enclosed, structured
 from orchestrator.http.body import read_body
 from orchestrator.http.decoding import Field, decode_open, from_fields, names_of, unknown
 from orchestrator.http.enclosed import Enclosed, Keeper
@@ -79,20 +79,28 @@ class Intake:
             await form.close()
 
     def _understood(self, texts: Mapping[str, str]) -> dict[str, Field]:
-        known = {each.name: each for each in self._model().parameters}
-        return {
-            name: from_text(known[name], text) if name in known else text
-            for name, text in texts.items()
-        }
+        model = self._model()
+        known = {each.name: each for each in model.parameters}
+        objects = {each.name for each in model.structures}
+        found: dict[str, Field] = {}
+        for name, text in texts.items():
+            parameter = known.get(name) or structured.parameter_at(name, model)
+            if parameter is not None:
+                found[name] = from_text(parameter, text)
+            else:
+                found[name] = structured.understood(name, text) if name in objects else text
+        return found
 
     def _sorted(self, others: Mapping[str, Field]) -> tuple[dict[str, Parameter], list[Enclosed]]:
         """Arguments with plain values, to be checked when the request is planned; and media."""
         parameters: dict[str, Parameter] = {}
         media: list[Enclosed] = []
-        taken = self._model().media() if others else {}
-        for name, value in others.items():
-            if name in taken:
-                media += enclosed.of_field(name, value) if value is not None else []
+        if not others:
+            return parameters, media
+        model = self._model()
+        for name, value in structured.apart(others, model):
+            if structured.kinds_at(name, model) and value is not None:
+                media += enclosed.of_field(name, value)
                 continue
             try:
                 parameters[name] = msgspec.convert(value, Parameter)

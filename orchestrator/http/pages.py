@@ -13,7 +13,7 @@ from orchestrator.http.plan import model_not_found
 from orchestrator.http.ports import Service
 from orchestrator.metrics import Metrics
 from transfer.made import RateFrom
-from transfer.messages import ModelInfo, Parameter, Speed, StepCacheType
+from transfer.messages import ModelInfo, Parameter, Speed, StepCacheType, Structure
 
 
 class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,7 +21,7 @@ class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
 
     `fps`: of a video, where a request says nothing; `fps_from`: who says so, as in a job's files.
     `sample_rate`: of what the model makes to hear, in Hz. `pictures`, `films`, `sounds`: the
-    arguments that take media which come with a request.
+    arguments that take media which come with a request. `structures`: those that are objects.
     """
 
     id: str
@@ -41,6 +41,7 @@ class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
     pictures: list[str]
     films: list[str]
     sounds: list[str]
+    structures: list[Structure]
 
 
 class OneModelPage(ModelPage, frozen=True, kw_only=True):
@@ -152,6 +153,7 @@ class Pages:
             pictures=model.pictures,
             films=model.films,
             sounds=model.sounds,
+            structures=model.structures,
         )
 
     def _unknown(self, name: str) -> ApiError:
