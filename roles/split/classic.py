@@ -31,6 +31,7 @@ from roles.split.encodings import Encodings
 from roles.split.exchange import Exchange
 from roles.split.face import ENCODES, Face, NotHere, StandIn
 from roles.split.fast import Fast
+from roles.split.feeding import feeding
 from roles.split.generation import Generation, Generator
 from roles.split.generators import generators
 from roles.split.outputs import output_type, samples
@@ -92,6 +93,7 @@ class ClassicProgram:
         self._interrupted = skipping.interrupted(type(pipeline))
         self._blind = False  # it was said that there are no previews
         self._methods = own_methods(type(pipeline))
+        self._feeding = feeding(type(pipeline), frozenset(self.of_part("encoder")))
         self._alone = one_by_one(type(pipeline))
         self._outlines = None if self._alone else Outlines()
         self._fast = Fast(pipeline, self.of_part("denoiser"), speed)
@@ -212,7 +214,7 @@ class ClassicProgram:
         """`generates`: what some components generate with instead of their own."""
         reading = Reading(params)
         memory = Recollection(self.encodings, reading, randomness)
-        recorder = Recorder(generator, memory)
+        recorder = Recorder(generator, memory, self._feeding)
         faces = reading.faces(self.pipeline.components)
         for name, module in self._modules.items():
             faces[name] = self._encoder_face(name, module, recorder, generates.get(name))
