@@ -87,8 +87,11 @@ class Intake:
             parameter = known.get(name) or structured.parameter_at(name, model)
             if parameter is not None:
                 found[name] = from_text(parameter, text)
+            elif name in objects:
+                found[name] = structured.understood(name, text)
             else:
-                found[name] = structured.understood(name, text) if name in objects else text
+                empty = text == "null" and structured.is_empty_cell(name, model)
+                found[name] = None if empty else text
         return found
 
     def _sorted(self, others: Mapping[str, Field]) -> tuple[dict[str, Parameter], list[Enclosed]]:
