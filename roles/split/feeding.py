@@ -1,9 +1,9 @@
 """Which results of a pipeline's encoding methods only feed its other encoders.
 
-LTX-2 encodes a text into all hidden states of its language model, hundreds of MiB, and gives them to
-its connectors, whose result is what the transformer reads, and a hundredth of that. Both are kept
-(`roles.split.recording`), but nobody beyond the encoder role looks into the first: there, its shape
-is enough.
+LTX-2 encodes a text into all hidden states of its language model, hundreds of MiB, and gives them
+to its connectors, whose result is what the transformer reads, and a hundredth of that. Both are
+kept (`roles.split.recording`), but nobody beyond the encoder role looks into the first: there, its
+shape is enough.
 
 That is read from the source of the class's `__call__`. A name only feeds if nothing happens to it
 but that encoders are called with it, that its shape, dtype or device is read, that it is compared
@@ -28,8 +28,8 @@ Targets = list[str] | None  # the names that a use flows into; None: who knows w
 
 
 @functools.cache
-def feeding(kind: type[Any], encoders: frozenset[str]) -> Feeding:
-    """`encoders`: the components that encode."""
+def feeding(kind: Any, encoders: frozenset[str]) -> Feeding:
+    """`kind`: the pipeline's class; `encoders`: its components that encode."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(kind.__call__)))
     except (OSError, TypeError, SyntaxError):

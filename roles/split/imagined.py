@@ -49,7 +49,7 @@ def _unseen(module: Any) -> Callable[..., Any]:
         try:
             return module(*args, **kwargs)
         except Exception:
-            latents = kwargs.get("hidden_states", args[0] if args else None)
+            latents: Any = kwargs.get("hidden_states", args[0] if args else None)
             shape = _given(getattr(module, "config", None), getattr(latents, "shape", ()))
             if shape is None:
                 raise

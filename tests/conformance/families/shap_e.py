@@ -1,5 +1,5 @@
-"""Shap-E, which makes shapes, and shows them from all sides: here from four of its twenty, which
-are as many rays as it traces at a time, and it drops those that fill no whole number of such rounds.
+"""Shap-E, which makes shapes, and shows them from all sides: here from four of its twenty, whose
+rays are as many as it traces at a time; it drops those that fill no whole number of such rounds.
 """
 
 import dataclasses
@@ -13,7 +13,6 @@ from tests.conformance.parts.fitting import Parts, case
 from tests.conformance.parts.latent_diffusion import clip_pictures, clip_vision
 from tests.conformance.parts.samples import picture
 from tests.support.model_parts import clip, clip_tokenizer
-
 
 SIDES = 4
 
