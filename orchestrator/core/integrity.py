@@ -1,5 +1,6 @@
 """Whether everything adds up: slots, capacity, and who holds what."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from orchestrator.core import changes, dispatch
@@ -40,7 +41,8 @@ def complaints(books: Books) -> list[str]:
 def _counts(books: Books) -> Iterator[str]:
     ledger = books.ledger
     current = list(_current(books))
-    queued = sum(x.state is State.QUEUED for x in current)
+    states = Counter(x.state for x in current)
+    queued = states[State.QUEUED]
     if queued != ledger.queued:
         yield f"{queued} requests queued, counted {ledger.queued}"
     if len(ledger.deadlines) != len(ledger.active):
@@ -49,14 +51,14 @@ def _counts(books: Books) -> Iterator[str]:
         of = preview.preview_of
         if of is None or of.over or of.request.preview is not preview.attempt:
             yield f"{preview.id} shows {of}, which does not know of it"
-    due = [x for x in current if x.serial in ledger.due]
+    due = [x for x in current if x.serial in ledger.due] if ledger.due else []
     if len(due) != len(ledger.due) or any(x.state is not State.COMPUTING for x in due):
         yield f"previews are due of {due}, and of {len(ledger.due)} in all"
     if len(ledger.reminders) != len(ledger.lingering):
         yield f"{len(ledger.reminders)} reminders of {len(ledger.lingering)} aborts"
     queues = (*ledger.lines.values(), *ledger.wary.values())
     lined = sum(len(queue) for queue in queues) + len(ledger.backoffs)
-    waiting = sum(x.state in (State.QUEUED, State.STAGED) for x in current)
+    waiting = queued + states[State.STAGED]
     if lined != waiting:
         yield f"{waiting} attempts wait, {lined} stand in line"
     if len(ledger.questions) != len(books.questions):
@@ -65,11 +67,11 @@ def _counts(books: Books) -> Iterator[str]:
         lost = [str(x) for x in question.waiting.values() if not x.live]
         if lost or not question.waiting:
             yield f"question {question.number} waits for {lost or 'nobody'}"
+    head = books.rests[0] if books.rests else None
     for instance in books.registry.live.values():
-        head = books.rests[0] if books.rests else None
         if instance.resting and (head is None or instance.name not in head.names):
             yield f"{instance} is kept from work, and nobody has it sleep"
-    busy = sum(x.state in (State.COMPUTING, State.PUSHING) for x in current)
+    busy = states[State.COMPUTING] + states[State.PUSHING]
     if busy != len(ledger.stalls):
         yield f"{busy} attempts compute or write, {len(ledger.stalls)} are watched"
 
@@ -114,8 +116,8 @@ def _post(books: Books, post: Post) -> Iterator[str]:
                 yield f"expects {attempt} to be {state}, which is {attempt.state}"
     if post.next_parked() is not None and post.instance.live:
         yield "has capacity for what is parked"
-    queues = (books.ledger.lines[post.role], books.ledger.wary[post.role])
-    if post.role in dispatch.FIRST and changes.holds(books):
+    queues = [q for q in (books.ledger.lines[post.role], books.ledger.wary[post.role]) if q]
+    if not queues or post.role in dispatch.FIRST and changes.holds(books):
         return
     for head in (head for queue in queues for head in queue.heads()):
         if not dispatch.choice(books, head, post.role)(post):
@@ -152,7 +154,7 @@ def _attempt(attempt: Attempt) -> Iterator[str]:
         if not worker.live:
             yield f"held by {worker}, which is lost"
         post = worker.posts[attempt.post_role]
-        if sum(attempt in there for there in (post.working, post.looking, worker.outbox)) != 1:
+        if (attempt in post.working) + (attempt in post.looking) + (attempt in worker.outbox) != 1:
             yield f"{attempt.state}, not in one of the ranks and the outbox of {worker}"
     if attempt.over and worker is None:
         yield "over, held by nobody, and not forgotten"
