@@ -111,16 +111,13 @@ def _previews(request: ImageRequest, model: ModelInfo) -> int:
     has its last event; a job that asks for what never comes is refused."""
     is_job = isinstance(request, JobRequest)
     asked = (request.partial_images or 0) if request.stream or is_job else 0
-    if asked and is_job and (reason := _no_previews(model)):
-        message = f"`partial_images`: there are none of {model.name}, {reason}; leave it out"
+    if model.modality == "image":
+        return asked
+    if asked and is_job:
+        made = f"which makes {model.modality}"
+        message = f"`partial_images`: there are none of {model.name}, {made}; leave it out"
         raise unsupported("partial_images", message)
-    return asked if model.modality == "image" else 0
-
-
-def _no_previews(model: ModelInfo) -> str | None:
-    if model.modality != "image":
-        return f"which makes {model.modality}"
-    return None if model.splittable else "whose pipeline runs whole in one instance"
+    return 0
 
 
 def _fps_of_file(params: Params, model: ModelInfo) -> float | None:
