@@ -83,7 +83,7 @@ def test_a_whole_pipelines_instance_makes_its_picture_itself() -> None:
     whole.steps(work, 14)
     last: Work = whole.take(Work)
     whole.finishes(work)
-    assert whole.take(Abort).request == last.request
+    assert whole.got(Abort)[0].request == last.request
     whole.aborted(last)
     assert isinstance(bench.result("a"), Completed)
     bench.assert_home()
