@@ -40,21 +40,27 @@ def complaints(books: Books) -> list[str]:
 def _counts(books: Books) -> Iterator[str]:
     ledger = books.ledger
     current = list(_current(books))
-    queued = sum(x.state is State.QUEUED for x in current)
-    if queued != ledger.queued:
-        yield f"{queued} requests queued, counted {ledger.queued}"
+    for model in books.models:
+        mine = [x for x in current if x.model is model]
+        queued = sum(x.state is State.QUEUED for x in mine)
+        if queued != model.queued:
+            yield f"{model}: {queued} requests queued, counted {model.queued}"
+        active = sum(x.model is model for x in ledger.active.values())
+        if active != model.active:
+            yield f"{model}: {active} requests under way, counted {model.active}"
     if len(ledger.deadlines) != len(ledger.active):
         yield f"{len(ledger.deadlines)} deadlines of {len(ledger.active)} requests"
     for preview in ledger.previews.values():
         of = preview.preview_of
         if of is None or of.over or of.request.preview is not preview.attempt:
             yield f"{preview.id} shows {of}, which does not know of it"
-    due = [x for x in current if x.serial in ledger.due]
-    if len(due) != len(ledger.due) or any(x.state is not State.COMPUTING for x in due):
-        yield f"previews are due of {due}, and of {len(ledger.due)} in all"
+    due = [x for x in current if x.serial in x.model.due]
+    count = sum(len(model.due) for model in books.models)
+    if len(due) != count or any(x.state is not State.COMPUTING for x in due):
+        yield f"previews are due of {due}, and of {count} in all"
     if len(ledger.reminders) != len(ledger.lingering):
         yield f"{len(ledger.reminders)} reminders of {len(ledger.lingering)} aborts"
-    queues = (*ledger.lines.values(), *ledger.wary.values())
+    queues = [queue for model in books.models for queue in model.queues()]
     lined = sum(len(queue) for queue in queues) + len(ledger.backoffs)
     waiting = sum(x.state in (State.QUEUED, State.STAGED) for x in current)
     if lined != waiting:
@@ -103,6 +109,10 @@ def _post(books: Books, post: Post) -> Iterator[str]:
         if post.working.count(priority) > post.capacity:
             yield f"{post.working.count(priority)} {priority} requests, capacity {post.capacity}"
     yield from post.complaints()
+    there = (post.working, post.looking, post.parked, post.pushing, post.promised)
+    for attempt in (each for group in there for each in group):
+        if attempt.model is not post.instance.model:
+            yield f"has {attempt}, which is of {attempt.model}, not {post.instance.model}"
     for attempt in (*post.working, *post.looking):
         known = books.ledger.find(attempt.id, attempt.number) is attempt
         if not known or attempt.worker is not post.instance:
@@ -114,11 +124,11 @@ def _post(books: Books, post: Post) -> Iterator[str]:
                 yield f"expects {attempt} to be {state}, which is {attempt.state}"
     if post.next_parked() is not None and post.instance.live:
         yield "has capacity for what is parked"
-    queues = (books.ledger.lines[post.role], books.ledger.wary[post.role])
-    if post.role in dispatch.FIRST and changes.holds(books):
+    model = post.instance.model
+    if post.role in dispatch.FIRST and changes.holds(model):
         return
-    for head in (head for queue in queues for head in queue.heads()):
-        if not dispatch.choice(books, head, post.role)(post):
+    for head in (head for queue in model.waiting(post.role) for head in queue.heads()):
+        if not dispatch.choice(head, post.role)(post):
             continue
         if post.room(head.priority)[0] and post.fits(head.nbytes):
             yield f"has room for {head}, which waits"

@@ -10,6 +10,7 @@ from orchestrator.core import dispatch
 from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.instances import Post
+from orchestrator.core.models import Model
 from transfer.messages import Work
 from transfer.previews import passed
 
@@ -25,28 +26,33 @@ def consider(books: Books, attempt: Attempt) -> None:
     if attempt.last or attempt.next_role != "decoder":
         return
     if passed(attempt.step, attempt.steps, request.previews) > request.previewed:
-        books.ledger.due.put(books.now, attempt.serial, attempt)
+        attempt.model.due.put(books.now, attempt.serial, attempt)
 
 
 def begin_one(books: Books) -> bool:
-    """Begins the preview that has been due for longest, if a decoder has nothing else to do."""
-    attempt = books.ledger.due.head()
+    """Begins the preview of a model that has been due for longest, if a decoder has nothing else to
+    do. Whether there was one."""
+    return any(_begin_one_of(books, model) for model in books.models)
+
+
+def _begin_one_of(books: Books, model: Model) -> bool:
+    attempt = model.due.head()
     if attempt is None:
         return False
-    post = _idle_decoder(books)
+    post = _idle_decoder(model)
     if post is None:
         return False
-    books.ledger.due.discard(attempt.serial)
+    model.due.discard(attempt.serial)
     _begin(books, attempt, post)
     return True
 
 
-def _idle_decoder(books: Books) -> Post | None:
+def _idle_decoder(model: Model) -> Post | None:
     """One that has nothing to do, and as much room for others as for the preview. Whoever waits
     goes first."""
-    if books.ledger.lines["decoder"] or books.ledger.wary["decoder"]:
+    if any(model.waiting("decoder")):
         return None
-    usual = books.expect("denoiser")
+    usual = model.expect("denoiser")
     tried = 0
 
     def idle(post: Post) -> bool:
@@ -56,7 +62,7 @@ def _idle_decoder(books: Books) -> Post | None:
         promised = any(each.request.preview_of is not None for each in post.promised)
         return tried > DECODERS_TRIED or (free and not post.imminent and not promised)
 
-    roster = books.registry.rosters["decoder"]
+    roster = model.rosters["decoder"]
     post = roster.find(roster.rooms("low").now, idle)
     return None if tried > DECODERS_TRIED else post
 
@@ -73,7 +79,7 @@ def _begin(books: Books, of: Attempt, post: Post) -> None:
     preview.move(State.COMPUTING, books.now, str(worker))
     post.promised[preview] = None
     slots = post.instance.slots
-    nbytes = books.expect(of.role) or slots.free // 2 * slots.slot_bytes
+    nbytes = of.model.expect(of.role) or slots.free // 2 * slots.slot_bytes
     work = Work(
         epoch=worker.epoch,
         request=preview.id,

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import msgspec
 from starlette.requests import Request
 
+from orchestrator.http.choice import chosen
 from orchestrator.http.doors import caller_of
 from orchestrator.http.duration import seconds_of, with_seconds
-from orchestrator.http.errors import ApiError, bad_field, not_ready, unsupported
+from orchestrator.http.errors import ApiError, bad_field, unsupported
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.plan import Plan, make_plan
 from orchestrator.http.ports import Jobs, Service
@@ -47,12 +48,10 @@ class Submission:
             job = await self._jobs.recall(idempotency)
             if job is not None:
                 return job
-        model = self._service.model()
-        if model is None:
-            raise not_ready(self._service.missing())
+        model = chosen(self._service, asked.model)
         _check_kind(asked, model)
         timed = with_seconds(asked, seconds_of(asked), model)
-        plan = make_plan(timed, model, self._options, self._service.adapters(), uploads)
+        plan = make_plan(timed, model, self._options, self._service.adapters(model.name), uploads)
         video = None
         if isinstance(asked, VideoRequest) and isinstance(timed, VideoRequest):
             video = asked_of(asked, timed, plan, model, remixed_from)
@@ -60,7 +59,13 @@ class Submission:
 
     def _spec(self, plan: Plan, model: ModelInfo, video: VideoAsked | None) -> JobSpec:
         described = Described(
-            plan.seed, plan.output_format, plan.quality, plan.as_url, model.modality, video
+            plan.seed,
+            plan.output_format,
+            plan.quality,
+            plan.as_url,
+            model.modality,
+            video,
+            plan.model,
         )
         limit = self._options.request_timeout_s
         return JobSpec(plan.inputs, described, limit, previews=plan.previews)

@@ -358,7 +358,7 @@ class World:
         """Of any class, and of a few sizes, so that costs differ."""
         side, steps = self.random.choice([64, 128]), self.random.choice([2, 4])
         params: Params = {"prompt": "a circle", "width": side, "num_inference_steps": steps}
-        loras = self.questions.wears(self.orchestrator.machine.adapters())
+        loras = self.questions.wears(self.orchestrator.machine.adapters(model))
         priority = self.random.choice(PRIORITIES)
         return Inputs(params, seed=7, priority=priority, loras=loras)
 
@@ -503,7 +503,8 @@ class World:
     def _unlike(self) -> list[str]:
         """Changes under way, and denoisers that have other adapters than they should have."""
         books = self.orchestrator.machine.books
-        found = [f"{change} is not over" for change in (*books.changes, *books.rests)]
+        changes = (change for model in books.models for change in model.changes)
+        found = [f"{change} is not over" for change in (*changes, *books.rests)]
         for process in self.processes:
             instance = books.registry.by_connection.get(process.connection)
             if instance is None or instance.draining:
@@ -512,11 +513,11 @@ class World:
                 found.append(f"{process} sleeps at {process.held.level}, {instance.state} is known")
             if process.held.level:
                 continue  # it gets what it lacks when it is woken
-            if lacking := process.held.lacks(books.weights):
+            if lacking := process.held.lacks(instance.model.weights):
                 found.append(f"{process} has other weights of {lacking}")
             if "denoiser" not in process.roles:
                 continue
-            wanted = {adapter.name: adapter.digest for adapter in books.adapters.values()}
+            wanted = {adapter.name: adapter.digest for adapter in instance.model.adapters.values()}
             if process.held.loaded != wanted:
                 found.append(f"{process} has {process.held.loaded}, not {wanted}")
             if not instance.tidy:

@@ -25,6 +25,7 @@ from orchestrator.core.events import (
     Tick,
 )
 from orchestrator.core.machine import Machine
+from orchestrator.core.models import Model
 from orchestrator.core.view import InstanceView
 from transfer.made import ImageMade
 from transfer.messages import (
@@ -208,8 +209,10 @@ class Bench:
             self.join("decoder-0", "decoder", **changes),
         )
 
-    def submit(self, id: str, deadline_s: float = 60.0, previews: int = 0) -> None:
-        self.do(Submit(id, INPUTS, deadline_s, previews=previews))
+    def submit(
+        self, id: str, deadline_s: float = 60.0, previews: int = 0, model: str = ""
+    ) -> None:
+        self.do(Submit(id, INPUTS, deadline_s, previews=previews, model=model))
 
     def cancel(self, id: str) -> None:
         self.do(Cancel(id, "the client has gone"))
@@ -251,6 +254,11 @@ class Bench:
 
     def count(self, name: str) -> int:
         return self.machine.counters[name]
+
+    @property
+    def model(self) -> Model:
+        """What the core knows of the one that all but a few tests have."""
+        return self.machine.books.registry.models[MODEL.name]
 
     def seen(self, name: str) -> InstanceView:
         roles = self.machine.view().roles.values()

@@ -337,7 +337,7 @@ class World:
             return False
         steps, priority = self.dice.choice([2, 4]), self.dice.choice(PRIORITIES)
         params: Params = {"prompt": prompt, "num_inference_steps": steps}
-        loras = self.questions.wears(core.machine.adapters())
+        loras = self.questions.wears(core.machine.adapters(model))
         inputs = Inputs(params, seed=self.asked, priority=priority, loras=loras)
         return core.submit(id, inputs, deadline_s, previews=self.dice.randint(0, 3))
 
@@ -417,7 +417,8 @@ class World:
     def _unlike(self, core: Orchestrator) -> list[str]:
         """Changes under way, and ranks that have other adapters than they should have."""
         books = core.machine.books
-        found = [f"{change} is not over" for change in (*books.changes, *books.rests)]
+        changes = (change for model in books.models for change in model.changes)
+        found = [f"{change} is not over" for change in (*changes, *books.rests)]
         for instance in books.registry.live.values():
             excused = instance.draining or instance.state == "sleeping"
             if not (instance.tidy or excused):
@@ -430,11 +431,11 @@ class World:
                     found.append(f"rank {rank.rank} of {named} sleeps at {rank.held.level}")
             if named is None or not named.available:
                 continue
-            if lacking := rank.held.lacks(books.weights):
+            if lacking := rank.held.lacks(named.model.weights):
                 found.append(f"rank {rank.rank} of {named} has other weights of {lacking}")
             if "denoiser" not in named.posts:
                 continue
-            wanted = {x.name: x.digest for x in books.adapters.values()}
+            wanted = {x.name: x.digest for x in named.model.adapters.values()}
             if wanted != rank.held.loaded:
                 found.append(f"rank {rank.rank} of {named} has {rank.held.loaded}, not {wanted}")
         return found
