@@ -3,6 +3,8 @@
 from collections import defaultdict
 from typing import Any
 
+from msgspec.structs import replace
+
 from orchestrator.core import integrity
 from orchestrator.core.commands import (
     Command,
@@ -17,9 +19,11 @@ from orchestrator.core.commands import (
 from orchestrator.core.config import Config
 from orchestrator.core.events import (
     Cancel,
+    Disconnected,
     DrainInstance,
     Event,
     Received,
+    RemoveInstance,
     SenderGone,
     Submit,
     Tick,
@@ -58,6 +62,7 @@ from transfer.messages import (
 
 PARAMETERS = [Parameter("prompt", "str", True)]
 MODEL = ModelInfo("demo", "DemoPipeline", "f00d", "image", PARAMETERS)
+OTHER = replace(MODEL, name="other", fingerprint="beef")
 INPUTS = Inputs({"prompt": "a red circle"}, seed=7)
 PICTURE = Media("m1", ImageMade(128, 128), "image/png", 1000, endpoint="tcp://decoder:1")
 KIB = 1024
@@ -228,6 +233,13 @@ class Bench:
     def do_leave(self, leader: Scripted, epoch: int) -> None:
         """The leader, or the one that came after it, says goodbye."""
         self.do(Received(leader.connection, Left(epoch, "scripted")))
+
+    def do_disconnect(self, leader: Scripted) -> None:
+        """Its connection breaks, and nobody knows what became of it."""
+        self.do(Disconnected(leader.connection))
+
+    def remove(self, name: str) -> None:
+        self.do(RemoveInstance(name))
 
     def end(self, leader: Scripted) -> None:
         """The leader's process is dead, and that can be proved."""

@@ -21,6 +21,7 @@ from tests.simulation.engines.orchestrator import LIFETIME, Orchestrator
 from tests.simulation.engines.process import Process
 from tests.simulation.engines.ranks import POISON
 from tests.simulation.questions import Questions
+from tests.support.bench import MODEL
 from transfer.errors import PayloadError
 from transfer.header import check_header
 from transfer.messages import (
@@ -337,7 +338,7 @@ class World:
             return False
         steps, priority = self.dice.choice([2, 4]), self.dice.choice(PRIORITIES)
         params: Params = {"prompt": prompt, "num_inference_steps": steps}
-        loras = self.questions.wears(core.machine.adapters(model))
+        loras = self.questions.wears(core.machine.adapters(MODEL.name))
         inputs = Inputs(params, seed=self.asked, priority=priority, loras=loras)
         return core.submit(id, inputs, deadline_s, previews=self.dice.randint(0, 3))
 
