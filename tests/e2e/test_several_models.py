@@ -14,8 +14,8 @@ from launch.addresses import free_port
 from launch.cli.generate import generate
 from launch.cli.status import status
 from launch.client import Client, RequestError
-from tests.e2e.test_serve import Served
 from tests.support.local_cluster import eventually
+from tests.support.served import Served
 
 ASKED = {"prompt": "a star", "size": "32x32", "num_inference_steps": 2, "seed": 3}
 ROLES = ("encoder,decoder", "denoiser")
