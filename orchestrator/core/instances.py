@@ -97,12 +97,13 @@ class Post:
 
     def complaints(self) -> list[str]:
         """What does not add up of its seconds."""
-        crowds = (self.working, self.parked, self.pushing, self.promised)
-        if not any(crowds) and self._tally.empty:
+        crowds = [x for x in (self.working, self.parked, self.pushing, self.promised) if x]
+        if not crowds and self._tally.empty:
             return []
         found, total = [], 0.0
         for priority in PRIORITIES:
-            total += sum(crowd.costs(priority) for crowd in crowds)
+            for crowd in crowds:
+                total += crowd.costs(priority)
             if abs(total - self._tally.seconds(priority)) > 1e-6 * max(1.0, total):
                 found.append(f"{total} s up to class {priority}, not {self._tally}")
         if sum(self.shapes.values()) != sum(len(crowd) for crowd in crowds):
