@@ -43,12 +43,12 @@ def _counts(books: Books) -> Iterator[str]:
     current = list(_current(books))
     states = Counter(x.state for x in current)
     queued = states[State.QUEUED]
-    waits = Counter(x.model for x in current if x.state is State.QUEUED) if queued else {}
+    waits = Counter(x.model for x in current if queued and x.state is State.QUEUED)
     active = Counter(x.model for x in ledger.active.values())
     for model in books.models:
-        if (waits.get(model, 0), active[model]) != (model.queued, model.active):
+        if (waits[model], active[model]) != (model.queued, model.active):
             counted = f"counted {model.queued} of {model.active}"
-            yield f"{model}: {waits.get(model, 0)} of {active[model]} requests queued, {counted}"
+            yield f"{model}: {waits[model]} of {active[model]} requests queued, {counted}"
     if len(ledger.deadlines) != len(ledger.active):
         yield f"{len(ledger.deadlines)} deadlines of {len(ledger.active)} requests"
     for preview in ledger.previews.values():

@@ -21,7 +21,7 @@ from tests.simulation.engines.orchestrator import LIFETIME, Orchestrator
 from tests.simulation.engines.process import Process
 from tests.simulation.engines.ranks import POISON
 from tests.simulation.questions import Questions
-from tests.support.bench import MODEL
+from tests.support.bench import MODEL, OTHER
 from transfer.errors import PayloadError
 from transfer.header import check_header
 from transfer.messages import (
@@ -30,11 +30,13 @@ from transfer.messages import (
     ErrorInfo,
     Inputs,
     Media,
+    ModelInfo,
     Params,
     Role,
     from_instance,
 )
 
+SHARE_OF_TWO = 0.25  # of the worlds that have two models
 RATES = {
     "rank death": 0.003,
     "rank hang": 0.0005,
@@ -77,6 +79,9 @@ class World:
         self.faults = self.weather > 0
         self.over = False
         self.failure: str | None = None
+        self.dice_of_models = random.Random(f"models of {seed}")  # a world of one rolls the others
+        two = self.dice_of_models.random() < SHARE_OF_TWO
+        self.models = [MODEL, OTHER] if two else [MODEL]
         self.network = Network()
         self.accidents = Accidents(self)
         self.processes: dict[int, Process] = {}  # by pid, the dead ones too
@@ -96,6 +101,9 @@ class World:
             self.start("both-0", ("encoder", "decoder"))
         if self.dice.random() < 0.1:
             self.start("all-0", SPLIT_ROUTE)
+        if two:
+            for role in SPLIT_ROUTE:
+                self.start(f"other-{role}", (role,), OTHER)
 
     # ------------------------------------------------------------ running
 
@@ -175,8 +183,8 @@ class World:
     def living(self) -> list[Process]:
         return [process for process in self.processes.values() if process.alive]
 
-    def start(self, name: str, roles: tuple[Role, ...]) -> Process:
-        process = Process(self, name, roles)
+    def start(self, name: str, roles: tuple[Role, ...], model: ModelInfo = MODEL) -> Process:
+        process = Process(self, name, roles, model)
         self.processes[process.life.pid] = process
         process.start()
         return process
@@ -201,7 +209,7 @@ class World:
     def _restart(self, process: Process) -> None:
         """By whoever supervises it."""
         if all(other.name != process.name for other in self.living):
-            self.start(process.name, process.roles)
+            self.start(process.name, process.roles, process.model)
 
     def watch(self, pid: int, gone: SenderGone) -> None:
         self._watched[pid] = gone
@@ -337,10 +345,11 @@ class World:
         if core is None or id in core.open:
             return False
         steps, priority = self.dice.choice([2, 4]), self.dice.choice(PRIORITIES)
-        params: Params = {"prompt": prompt, "num_inference_steps": steps}
-        loras = self.questions.wears(core.machine.adapters(MODEL.name))
+        model = self.dice_of_models.choice(self.models).name
+        params: Params = {"prompt": prompt, "num_inference_steps": steps, "model": model}
+        loras = self.questions.wears(core.machine.adapters(model))
         inputs = Inputs(params, seed=self.asked, priority=priority, loras=loras)
-        return core.submit(id, inputs, deadline_s, previews=self.dice.randint(0, 3))
+        return core.submit(id, inputs, deadline_s, self.dice.randint(0, 3), model)
 
     def shown(self, id: str, inputs: Inputs, media: list[Media]) -> None:
         self.results["previews"] += 1
@@ -372,8 +381,9 @@ class World:
         for process in self.living:
             process.life.wake(self.loop)
         self.accidents.heal()
-        for role in SPLIT_ROUTE:
-            self.start(f"fresh-{role}", (role,))
+        for model in self.models:
+            for role in SPLIT_ROUTE:
+                self.start(f"fresh-{model.name}-{role}", (role,), model)
         self._prove_the_dead()
         await self._until(lambda: self._quiet(), "what was accepted does not end")
         self._prove_the_dead()
