@@ -13,7 +13,6 @@ from starlette.responses import Response
 from orchestrator.http.base import base_url
 from orchestrator.http.choice import chosen
 from orchestrator.http.duration import seconds_of, with_seconds
-from orchestrator.http.errors import unsupported
 from orchestrator.http.files import Files
 from orchestrator.http.gone import until_gone
 from orchestrator.http.intake import Intake
@@ -65,9 +64,6 @@ class Images:
 
     async def generate_audio(self, request: Request) -> Response:
         asked, media = await self._intake.read(request, AudioRequest)
-        model = chosen(self._service, asked.model)
-        if model.modality != "audio":
-            raise unsupported("model", f"{model.name} makes {model.modality}, and no sounds")
         return await self._generate(request, asked, await self._intake.keep(asked, media))
 
     async def generate_from(
@@ -83,6 +79,7 @@ class Images:
         if "idempotency-key" in request.headers:
             return await self._keyed.generate(request, asked, uploads)
         model = chosen(self._service, asked.model)
+        check_kind(asked, model)
         asked = with_seconds(asked, seconds_of(asked), model)
         plan = make_plan(asked, model, options, self._service.adapters(model.name), uploads)
         if plan.stream:

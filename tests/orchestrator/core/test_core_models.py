@@ -129,13 +129,13 @@ def test_costs_are_learned_apart(bench: Bench, two: Two) -> None:
 
 def test_a_failed_request_is_never_tried_at_another_model() -> None:
     bench = Bench(max_attempts=3)
-    encoder, denoiser, _ = bench.trio()
+    encoder, denoiser, decoder = bench.trio()
     others = trio_of(bench, "other")
     bench.submit("a", model="demo")
     encoder.delivers(encoder.take(Work))
     denoiser.take(Work)
     bench.end(denoiser)
-    bench.wait(60.0 - 1.0)
+    bench.beat(5.0, encoder, decoder, *others)
     assert not encoder.got(Push)  # the encoding waits for a denoiser of its own
     assert not any(leader.got(Work) for leader in others)
     again = bench.join("denoiser-1", "denoiser")

@@ -1,9 +1,12 @@
 """Several models behind one door: which one a request gets, and what is told of each."""
 
+import base64
+import io
 from typing import Any
 
 import msgspec
 import pytest
+from PIL import Image as Pillow
 
 from orchestrator.http.choice import chosen
 from orchestrator.http.errors import ApiError
@@ -13,10 +16,14 @@ from tests.support.front_door import MODEL, Door
 from tests.support.models import AUDIO, EDITOR, VIDEO
 from transfer.messages import ModelInfo
 
-PIXEL = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGD4DwABBAEA"
-    "wS2OUAAAAABJRU5ErkJggg=="
-)
+
+def _pixel() -> str:
+    file = io.BytesIO()
+    Pillow.new("RGB", (16, 16)).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+PIXEL = _pixel()
 
 
 def door(*models: ModelInfo, jobs: FakeJobs | None = None) -> Door:
@@ -114,10 +121,12 @@ async def test_media_are_those_of_its_model(two: Door) -> None:
 async def test_a_form_says_whose_its_fields_are() -> None:
     both = door(EDITOR, AUDIO)
     async with both.client() as client:
-        form = {"prompt": "rain", "model": "sounds", "audio_end_in_s": "1.5"}
-        files = {"unused": ("", b"")}
-        reply = await client.post("/v1/audio/generations", data=form, files=files)
-    assert reply.status_code in (200, 422), reply.text
+        fields = {"prompt": "rain", "model": "sounds", "audio_end_in_s": "1.5"}
+        form = {name: (None, text) for name, text in fields.items()}
+        reply = await client.post("/v1/audio/generations", files=form)
+    assert reply.status_code == 200, reply.text
+    assert both.service.meant == ["sounds"]
+    assert both.service.asked[0][1].params["audio_end_in_s"] == 1.5
     status, reply = await post(both, "/v1/audio/generations", model="edits")
     assert (status, reply["error"]["param"]) == (422, "model")
     status, reply = await post(both, "/v1/audio/generations")
