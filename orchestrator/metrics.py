@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
@@ -19,6 +19,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100,
 PROTOCOL_ERRORS = "protocol_errors_"  # how their counters' names begin
 # What clients may write there is endless, and every label value is kept for ever.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+Counts = Counter[tuple[str, ...]]
 STAGES = ("queue", "encoder", "denoiser", "decoder", "monolithic", "transfer", "total")
 
 
@@ -143,26 +144,25 @@ def _models(view: ClusterView) -> Iterator[Metric]:
 def _instances(view: ClusterView) -> Iterator[Metric]:
     """Of each role of each model."""
     there = [(role, each) for role, instances in view.roles.items() for each in instances]
-    states = Counter((role, each.state, each.model) for role, each in there)
-    ranks = Counter((role, rank.state, each.model) for role, each in there for rank in each.ranks)
-    capacity: Counter[tuple[str, ...]] = Counter()
-    in_flight: Counter[tuple[str, ...]] = Counter()
+    states, ranks, capacity, in_flight = Counts(), Counts(), Counts(), Counts()
     for role, each in there:
+        states[role, each.state, each.model] += 1
         capacity[role, each.model] += each.capacity
         in_flight[role, each.model] += each.in_flight
-    labels = ("role", "state", "model")
-    yield _counted("triptych_instances", "Instances by role, state and model", states, labels)
-    yield _counted("triptych_ranks", "Ranks by role, state and model", ranks, labels)
-    labels = ("role", "model")
+        for rank in each.ranks:
+            ranks[role, rank.state, each.model] += 1
+    by_state, by_role = ("role", "state", "model"), ("role", "model")
+    yield _counted("triptych_instances", "Instances by role, state and model", states, by_state)
+    yield _counted("triptych_ranks", "Ranks by role, state and model", ranks, by_state)
     text = "Requests that a role of a model can take at once"
-    yield _counted("triptych_capacity_requests", text, capacity, labels)
+    yield _counted("triptych_capacity_requests", text, capacity, by_role)
     text = "Requests that a role of a model has"
-    yield _counted("triptych_in_flight_requests", text, in_flight, labels)
+    yield _counted("triptych_in_flight_requests", text, in_flight, by_role)
 
 
 def _slots(view: ClusterView) -> Metric:
     """An instance with several roles stands in each of them, but has its slots once."""
-    slots: Counter[tuple[str, ...]] = Counter()
+    slots = Counts()
     for each in {each.name: each for all in view.roles.values() for each in all}.values():
         free = each.slots.total - each.slots.leased - each.slots.quarantined
         slots.update({(each.name, "free"): free})
@@ -201,7 +201,7 @@ def _tasks() -> Iterator[Metric]:
 
 
 def _counted(
-    name: str, text: str, counts: Mapping[tuple[str, ...], int], labels: tuple[str, ...]
+    name: str, text: str, counts: Counts, labels: tuple[str, ...]
 ) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, text, labels=labels)
     for values, count in counts.items():
