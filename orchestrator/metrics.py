@@ -200,9 +200,7 @@ def _tasks() -> Iterator[Metric]:
         yield GaugeMetricFamily("triptych_tasks", "Coroutines that run in this process", count)
 
 
-def _counted(
-    name: str, text: str, counts: Counts, labels: tuple[str, ...]
-) -> GaugeMetricFamily:
+def _counted(name: str, text: str, counts: Counts, labels: tuple[str, ...]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, text, labels=labels)
     for values, count in counts.items():
         family.add_metric(values, count)

@@ -17,6 +17,7 @@ from orchestrator.http.files import Files
 from orchestrator.http.gone import until_gone
 from orchestrator.http.intake import Intake
 from orchestrator.http.keyed import KeyedImages
+from orchestrator.http.kind import check_kind
 from orchestrator.http.making import MAKES, Making
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.plan import Plan, make_plan

@@ -83,7 +83,8 @@ class JobProgress(Record, frozen=True):
 class Job(Record, frozen=True):
     """A job as it is at one moment. Times are Unix seconds.
 
-    `position`: jobs of its model that wait before this one, 0 for the next; None when it does not wait.
+    `position`: jobs of its model that wait before this one, 0 for the next; None when it does not
+    wait.
     `attempts`: the most that any of its pictures took. `files`: one or more for each picture, in
     order, when it is completed.
     """

@@ -62,7 +62,9 @@ def url(served: dict[str, Served]) -> str:
 
 def test_each_makes_its_own_pictures(url: str) -> None:
     with Client(url) as client:
-        files = {name: client.images({**ASKED, "model": name}).files for name in ("sd15", "small flux")}
+        files = {
+            name: client.images({**ASKED, "model": name}).files for name in ("sd15", "small flux")
+        }
         assert files["sd15"] != files["small flux"]
         again = client.images({**ASKED, "model": "sd15"}).files
         assert again == files["sd15"]

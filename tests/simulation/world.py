@@ -360,9 +360,7 @@ class World:
             model = self._model()
             inputs = _poison(model) if poison else self._inputs(model)
             deadline_s, previews = self.random.choice([2.0, 10.0, 60.0]), self.random.randint(0, 3)
-            self.orchestrator.submit(
-                Submit(id, inputs, deadline_s, previews=previews, model=model)
-            )
+            self.orchestrator.submit(Submit(id, inputs, deadline_s, previews=previews, model=model))
         elif chance < 0.034 and self.asked:
             self.orchestrator.do(Cancel(f"r{self.random.randint(1, self.asked)}", "scripted"))
         elif chance < 0.044:

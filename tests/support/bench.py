@@ -214,9 +214,7 @@ class Bench:
             self.join("decoder-0", "decoder", **changes),
         )
 
-    def submit(
-        self, id: str, deadline_s: float = 60.0, previews: int = 0, model: str = ""
-    ) -> None:
+    def submit(self, id: str, deadline_s: float = 60.0, previews: int = 0, model: str = "") -> None:
         self.do(Submit(id, INPUTS, deadline_s, previews=previews, model=model))
 
     def cancel(self, id: str) -> None:
