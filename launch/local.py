@@ -25,6 +25,8 @@ from transfer.speed import write_step_cache
 
 _LOOPBACK, _ANY = "127.0.0.1", "0.0.0.0"
 _OF_FRONT = (
+    "max_models",
+    "default_model",
     "policy",
     "request_timeout",
     "max_queue",
@@ -39,6 +41,7 @@ _OF_FRONT = (
     "job_bytes",
 )
 _OF_ROLES = (
+    "model_name",
     "advertise",
     "dtype",
     "transfer",

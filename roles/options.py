@@ -32,6 +32,8 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Where the orchestrator's control socket listens: tcp://HOST:PORT."""
     model: str
     """A folder in the diffusers format (model_index.json), or a hub id."""
+    model_name: str | None = None
+    """What requests call it. None: the name of its folder, or the hub id."""
     roles: tuple[Role, ...]
     """What the instance serves; several roles share its ranks."""
     name: str | None = None

@@ -18,8 +18,9 @@ class Previews:
     """What the engine does for a preview, in place of a stage.
 
     The ranks make the payload, or the picture of a pipeline that runs whole, between two steps of
-    the request that it shows; then it goes the way of every payload, or picture. It waits for nothing: it takes room in the outbox that is free, or none. For
-    it takes no place of the instance, and nothing is kept of it, `Engine` asks `is_look`.
+    the request that it shows; then it goes the way of every payload, or picture. It waits for
+    nothing: it takes room in the outbox that is free, or none. For it takes no place of the
+    instance, and nothing is kept of it, `Engine` asks `is_look`.
     """
 
     def __init__(self, outbox: OutboxLine, handover: Handover, ranks: Door) -> None:

@@ -330,13 +330,14 @@ class Speed(Record, frozen=True):
 
 
 class ModelInfo(Record, frozen=True):
-    """What the roles know of their model. All instances behind one front door agree on
+    """What the roles know of their model. All its instances behind one front door agree on
     `fingerprint`, all that denoise on `speed`; the others have none. `step_caches`: the types that
     a request may ask for. `fps`: of a video, where the request says nothing. `frames_step`: it has
     a multiple of so many frames, and one. `sample_rate`: of what it makes to hear, in Hz; None:
     nothing in it tells. `pictures`, `films`, `sounds`: the arguments that take some. `needs`:
     those of them that a request has to bring. `generates`: components of the encoder role that
-    write something, a token at a time, when the pipeline asks them to."""
+    write something, a token at a time, when the pipeline asks them to. `named`: its name was given
+    to it, and is not merely that of a folder, which may be another one on another host."""
 
     name: str
     pipeline: str
@@ -358,6 +359,7 @@ class ModelInfo(Record, frozen=True):
     films: list[str] = []  # noqa: RUF012  # msgspec copies it
     sounds: list[str] = []  # noqa: RUF012  # msgspec copies it
     needs: list[str] = []  # noqa: RUF012  # msgspec copies it
+    named: bool = False
 
     def media(self) -> dict[str, MediaKind]:
         """The arguments that take media, and of which kind."""

@@ -13,6 +13,7 @@ from launch.cli.flags import (
     compute_flags,
     front_flags,
     keys_flag,
+    model_name_flag,
     parallel_flag,
     schedule_flag,
     speed_flags,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 OF_ROLES = (
     "orchestrator",
     "model",
+    "model_name",
     "name",
     "device",
     "ranks",
@@ -73,6 +75,8 @@ OF_DENOISERS = (
 OF_ORCHESTRATOR = (
     "bind",
     "http",
+    "max_models",
+    "default_model",
     "policy",
     "request_timeout",
     "max_queue",
@@ -136,6 +140,7 @@ def _section(name: str | None) -> str:
     metavar="DIR_OR_ID",
     help="A folder in the diffusers format (it has a model_index.json), or a hub id.",
 )
+@model_name_flag
 @click.option(
     "--name",
     metavar="NAME",
@@ -286,6 +291,8 @@ def orchestrator_options(flags: dict[str, Any]) -> "OrchestratorOptions":
         journal=flags["journal"],
         job_ttl_s=flags["job_ttl"],
         job_bytes=flags["job_bytes"],
+        max_models=flags["max_models"],
+        default_model=flags["default_model"],
         policy=flags["policy"],
         schedule=flags["schedule"],
         encoders=list(flags["encoders"]),
@@ -314,6 +321,7 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
     return RoleOptions(
         orchestrator=flags["orchestrator"].tcp,
         model=check_model(flags["model"]),
+        model_name=flags["model_name"],
         roles=roles,  # type: ignore[arg-type]  # checked by ROLES
         name=flags["name"],
         device=flags["device"],

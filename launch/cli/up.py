@@ -11,6 +11,7 @@ from launch.cli.flags import (
     compute_flags,
     front_flags,
     keys_flag,
+    model_name_flag,
     parallel_flag,
     schedule_flag,
     speed_flags,
@@ -27,6 +28,7 @@ NUMBER = click.IntRange(min=0)
     metavar="DIR_OR_ID",
     help="A folder in the diffusers format (it has a model_index.json), or a hub id.",
 )
+@model_name_flag
 @click.option("--encoders", type=NUMBER, metavar="N", help="Encoders. [default: 1, if any count]")
 @click.option(
     "--denoisers",

@@ -1,5 +1,7 @@
 """One registered instance, and what the machine has given it to do."""
 
+from typing import TYPE_CHECKING
+
 from orchestrator.core.attempts import Attempt
 from orchestrator.core.crowds import Crowd, Tally
 from orchestrator.core.history import Change
@@ -14,6 +16,9 @@ from transfer.messages import (
     Register,
     Role,
 )
+
+if TYPE_CHECKING:
+    from orchestrator.core.models import Model
 
 Key = tuple[str, int]  # (endpoint, epoch)
 SUSPECT = 3  # requests
@@ -133,7 +138,7 @@ class Post:
 
 
 class Instance:
-    """One incarnation of a named instance, in one epoch.
+    """One incarnation of a named instance of a model, in one epoch.
 
     `slots` are those that others write into; `borrowed` the leases elsewhere that this instance
     may still write into; `outbox` the attempts whose staged payload it has. `heard` is when it last
@@ -150,8 +155,11 @@ class Instance:
     `equip_at`. `resting`: it is about to sleep, and finishes what it has (`core.sleeping`).
     """
 
-    def __init__(self, info: Register, epoch: int, connection: bytes, slots: SlotTable) -> None:
+    def __init__(
+        self, info: Register, epoch: int, connection: bytes, slots: SlotTable, model: "Model"
+    ) -> None:
         self.info = info
+        self.model = model
         self.name = info.name
         self.endpoint = info.endpoint
         self.epoch = epoch

@@ -13,6 +13,7 @@ from orchestrator.core import dispatch
 from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.instances import Post
+from orchestrator.core.models import Model
 from transfer.messages import Grant, Role, Work
 from transfer.previews import passed
 
@@ -29,33 +30,38 @@ def consider(books: Books, attempt: Attempt) -> None:
     if attempt.role != WHOLE and (attempt.last or attempt.next_role != "decoder"):
         return
     if passed(attempt.step, attempt.steps, request.previews) > request.previewed:
-        books.ledger.due.put(books.now, attempt.serial, attempt)
+        attempt.model.due.put(books.now, attempt.serial, attempt)
 
 
 def begin_one(books: Books) -> bool:
-    """Begins the preview that has been due for longest, if a decoder has nothing else to do."""
-    attempt = books.ledger.due.head()
+    """Begins the preview of a model that has been due for longest, if a decoder has nothing else to
+    do. Whether there was one."""
+    return any(_begin_one_of(books, model) for model in books.models)
+
+
+def _begin_one_of(books: Books, model: Model) -> bool:
+    attempt = model.due.head()
     if attempt is None:
         return False
     if attempt.role == WHOLE:
-        books.ledger.due.discard(attempt.serial)  # its next step asks again
-        if not _waits(books, WHOLE):
+        model.due.discard(attempt.serial)  # its next step asks again
+        if not any(model.waiting(WHOLE)):
             _begin(books, attempt)
         return True
-    post = _idle_decoder(books)
+    post = _idle_decoder(model)
     if post is None:
         return False
-    books.ledger.due.discard(attempt.serial)
+    model.due.discard(attempt.serial)
     _begin(books, attempt, post)
     return True
 
 
-def _idle_decoder(books: Books) -> Post | None:
+def _idle_decoder(model: Model) -> Post | None:
     """One that has nothing to do, and as much room for others as for the preview. Whoever waits
     goes first."""
-    if _waits(books, "decoder"):
+    if any(model.waiting("decoder")):
         return None
-    usual = books.expect("denoiser")
+    usual = model.expect("denoiser")
     tried = 0
 
     def idle(post: Post) -> bool:
@@ -65,14 +71,9 @@ def _idle_decoder(books: Books) -> Post | None:
         promised = any(each.request.preview_of is not None for each in post.promised)
         return tried > DECODERS_TRIED or (free and not post.imminent and not promised)
 
-    roster = books.registry.rosters["decoder"]
+    roster = model.rosters["decoder"]
     post = roster.find(roster.rooms("low").now, idle)
     return None if tried > DECODERS_TRIED else post
-
-
-def _waits(books: Books, role: Role) -> bool:
-    """Whether anybody waits for an instance of the role."""
-    return bool(books.ledger.lines[role] or books.ledger.wary[role])
 
 
 def _begin(books: Books, of: Attempt, post: Post | None = None) -> None:
@@ -104,5 +105,5 @@ def _begin(books: Books, of: Attempt, post: Post | None = None) -> None:
 def _promise(books: Books, preview: Attempt, post: Post) -> Grant:
     post.promised[preview] = None
     slots = post.instance.slots
-    nbytes = books.expect(preview.role) or slots.free // 2 * slots.slot_bytes
+    nbytes = preview.model.expect(preview.role) or slots.free // 2 * slots.slot_bytes
     return dispatch.grant(books, preview, post, nbytes)
