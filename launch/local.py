@@ -13,7 +13,8 @@ from launch.child import Recipe
 from launch.errors import LaunchError
 from launch.itself import command
 from launch.machine import this_machine
-from launch.model import check_model
+from launch.model import settle
+from launch.origins import as_flags, origins_of
 from launch.plan import Member, Plan, Wish, plan
 from launch.weights import whole_bytes
 from orchestrator.api_keys import hash_of, new_key
@@ -67,7 +68,7 @@ class LocalCluster:
     @classmethod
     def planned(cls, flags: dict[str, Any]) -> Self:
         """From the flags of `up`. Raises `LaunchError` for what can be seen to fail beforehand."""
-        model = check_model(flags["model"])
+        model, origins = settle(flags["model"]), origins_of(flags)
         _check_keys(flags["keys"])
         http: Address = flags["http"].settled()
         control: Address = flags["control"].settled()
@@ -76,6 +77,7 @@ class LocalCluster:
         endpoints = {name: Address(flags["advertise"], port).tcp for name, port in ports.items()}
         key = new_key() if flags["api_keys"] is not None else None
         common = {name: flags[name] for name in (*_OF_ROLES, *_OF_BOTH)}
+        common |= as_flags(origins)
         common["max_batch"] = flags["max_batch"] or chosen.max_batch
         shared = tuple(_flags({**common, **_cores(chosen)}))
         return cls(

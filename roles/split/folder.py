@@ -5,19 +5,21 @@ Imports no torch: leaders read the same folder for the fingerprint.
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from roles.split import modular_index
+from roles.origins import NOTHING, Origins
+from roles.split import modular_index, variants
+from roles.split.hub import Hub
 from roles.split.modular_index import MODULAR_INDEX
+from roles.split.place import Place
 from roles.split.program import ModelError
+from roles.split.source import Source
 
 INDEX = "model_index.json"
-# everything but weights: configs, tokenizers, chat templates
-SMALL_FILES = ["*.json", "*.txt", "*.jinja", "*.model", "*.spm", "*.tiktoken"]
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,13 @@ class ComponentEntry:
 
 @dataclass(frozen=True)
 class Folder:
-    """A readable model folder. `name` is what the user called it; `fetch(component)` brings a
-    component's weights to this disk, if they are elsewhere."""
+    """A readable model folder. `name` is what the user called it; `hub`: the commit that it is a
+    copy of, if it is one; `variant`: of the weights, where components have it."""
 
     path: Path
     name: str
-    fetch: Callable[[str], None] | None = None
+    hub: Hub | None = None
+    variant: str | None = None
 
     @property
     def index_name(self) -> str:
@@ -92,21 +95,24 @@ class Folder:
             if not name.startswith("_") and not (_is_component(value) and value[0] is not None)
         }
 
+    def place(self, entry: ComponentEntry) -> Place:
+        """Where the component's files are."""
+        name = modular_index.subfolder(self.written, entry.name)
+        return Place(self.path / name, self.hub, name, self.variant)
+
     def of(self, entry: ComponentEntry) -> Path:
         """The component's sub-folder. Raises ModelError."""
-        name = modular_index.subfolder(self.written, entry.name)
-        path = self.path / name
-        if not path.is_dir():
-            raise ModelError(f"{self.name} has no folder {name}, which its {self.index_name} names")
-        return path
+        place = self.place(entry)
+        if not place.path.is_dir():
+            raise ModelError(
+                f"{self.name} has no folder {place.inner}, which its {self.index_name} names"
+            )
+        return place.path
 
     def weights(self, entry: ComponentEntry) -> list[Path]:
-        """The component's safetensors files, fetched if need be."""
-        found = weights_in(self.of(entry))
-        if not found and self.fetch is not None:
-            self.fetch(modular_index.subfolder(self.written, entry.name))
-            found = weights_in(self.of(entry))
-        return found
+        """The component's safetensors files, fetched if need be. Raises ModelError."""
+        self.of(entry)
+        return self.place(entry).weights()
 
 
 def weights_in(path: Path) -> list[Path]:
@@ -114,47 +120,46 @@ def weights_in(path: Path) -> list[Path]:
     return sorted(path.glob("*.safetensors"))
 
 
-def find(model: str | os.PathLike[str]) -> Folder:
+def find(model: str | os.PathLike[str], origins: Origins = NOTHING) -> Folder:
     """The folder of a path, or of a hub id. Raises ModelError.
 
     Of a hub's model only the small files come now; each role fetches the weights of its own
-    components. HF_HUB_OFFLINE and the rest of the hub's settings hold.
+    components.
     """
-    name = os.fspath(model)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return Folder(path, name)
-    if path.exists():
-        raise ModelError(f"{name} is a file; a model is a folder with a {INDEX}")
-    if not _may_be_hub_id(name):
-        raise ModelError(f"there is no folder {name}")
-    return _from_hub(name)
-
-
-def _from_hub(name: str) -> Folder:
-    def fetch(component: str) -> None:
-        _snapshot(name, [f"{component}/*.safetensors", f"{component}/*.json"])
-
-    return Folder(_snapshot(name, SMALL_FILES), name, fetch)
-
-
-def _snapshot(name: str, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download  # slow to import, and seldom needed
-
     try:
-        # variants of the same weights, which loading never reads
-        ignored = ["*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.ema.*"]
-        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=ignored))
-    except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"there is no folder {name}, and the model hub gives no model of that name: {first}"
-        ) from error
+        source = Source.parse(model)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+    path = source.path
+    if path is not None and path.is_file():
+        raise ModelError(f"{source} is a file; a model is a folder with a {INDEX}")
+    folder = (
+        Folder(path, str(source), None, origins.variant)
+        if path is not None
+        else _from_hub(source, origins)
+    )
+    _check_variant(folder)
+    return folder
 
 
-def _may_be_hub_id(name: str) -> bool:
-    parts = name.split("/")
-    return len(parts) <= 2 and all(part and not part.startswith((".", "~")) for part in parts)
+def _from_hub(source: Source, origins: Origins) -> Folder:
+    if source.subfolder:
+        raise ModelError(f"{source}: a model is a whole repository, and no folder in one")
+    hub = Hub.at(source)
+    folder = Folder(hub.path, source.place, hub, origins.variant)
+    hub.bring(file for entry in folder.components for file in folder.place(entry).small)
+    return folder
+
+
+def _check_variant(folder: Folder) -> None:
+    """A variant that no component has is a mistake."""
+    if folder.variant is None:
+        return
+    names = [name for entry in folder.components for name in folder.place(entry).names]
+    there = variants.variants(names)
+    if folder.variant not in there:
+        others = f"; it has {', '.join(there)}" if there else ", nor any other"
+        raise ModelError(f"{folder.name} has no weights of the variant {folder.variant}{others}")
 
 
 def _is_component(value: Any) -> bool:
@@ -165,9 +170,6 @@ def _is_component(value: Any) -> bool:
     )
 
 
-def folders(folder: Folder) -> Iterator[Path]:
-    """The sub-folders of the components that exist, in the order of the index."""
-    for entry in folder.components:
-        path = folder.path / modular_index.subfolder(folder.written, entry.name)
-        if path.is_dir():
-            yield path
+def places(folder: Folder) -> Iterator[Place]:
+    """Of the components that exist, in the order of the index."""
+    return (place for entry in folder.components if (place := folder.place(entry)).path.is_dir())
