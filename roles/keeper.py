@@ -243,7 +243,8 @@ class Keeper:
         info = result.first.value.info
         for other in result.results[1:]:
             assert isinstance(other.value, Loaded)
-            if replace(other.value.info, name=info.name) != info:
+            # the same files may have other names there
+            if replace(other.value.info, name=info.name, replaced=info.replaced) != info:
                 raise CannotLoad(
                     f"rank {other.rank} on {other.host} has loaded another model than rank 0 on "
                     f"{result.first.host}: the files of --model have to be the same on all hosts"

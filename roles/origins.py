@@ -8,10 +8,12 @@ from transfer.messages import Record
 class Origins(Record, frozen=True):
     """Made by the command line, told to the ranks; read by `roles.split.folder.find`.
 
-    `variant`: of the weights, where a component has files of it: fp16.
+    `variant`: of the weights, where a component has files of it: fp16. `components`: those that
+    come from elsewhere, with their places, as `roles.split.source` reads them.
     """
 
     variant: str | None = None
+    components: dict[str, str] = {}  # noqa: RUF012  # msgspec copies it
 
 
 NOTHING = Origins()

@@ -94,6 +94,8 @@ def _switches(found: "Survey") -> list[tuple[str, ...]]:
         ("--parallel ulysses", _yes(found.ulysses)),
         ("step caches", ", ".join(found.step_caches) or "none"),
         *([("writes prompts", generates)] if generates else []),
+        *([("commit", found.info.revision)] if found.info.revision else []),
+        *((f"{one.component} from", one.source) for one in found.info.replaced),
     ]
 
 

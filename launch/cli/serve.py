@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 OF_ROLES = (
     "orchestrator",
     "model",
+    "component",
     "variant",
     "name",
     "device",

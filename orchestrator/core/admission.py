@@ -5,7 +5,7 @@ from orchestrator.core.books import Books
 from orchestrator.core.commands import DuplicateId, NoRoute, Progress, QueueFull, Refusal, Reject
 from orchestrator.core.events import Submit
 from orchestrator.core.instances import RECEIVERS
-from transfer.messages import DENOISES, SPLIT_ROUTE, Register, Role, Speed
+from transfer.messages import DENOISES, SPLIT_ROUTE, ModelInfo, Register, Replaced, Role, Speed
 from transfer.speed import switches
 
 MONOLITHIC: tuple[Role, ...] = ("monolithic",)
@@ -143,10 +143,35 @@ def _other_model(books: Books, info: Register) -> str | None:
     other = books.registry.other_than(info.name)
     if model is None or other is None or model.fingerprint == info.model.fingerprint:
         return None
+    if other_components := _other_components(model, info.model):
+        return (
+            f"{info.name} has {', '.join(other_components)} than {other.name}: start all instances "
+            "with the same --component flags"
+        )
     return (
         f"{info.name} has model {info.model.name} ({info.model.fingerprint}), but {other.name} "
         f"has {model.name} ({model.fingerprint}); all instances must have the same"
     )
+
+
+def _other_components(model: ModelInfo, other: ModelInfo) -> list[str]:
+    """What comes from elsewhere in one of them, and not in the other, or from another place."""
+    ours = {each.component: each for each in model.replaced}
+    theirs = {each.component: each for each in other.replaced}
+    differ = [
+        name
+        for name in sorted(ours.keys() | theirs.keys())
+        if _contents(ours.get(name)) != _contents(theirs.get(name))
+    ]
+    return [f"another {name} ({_from(theirs, name)}, not {_from(ours, name)})" for name in differ]
+
+
+def _contents(replaced: Replaced | None) -> str | None:
+    return replaced and replaced.fingerprint
+
+
+def _from(replaced: dict[str, Replaced], name: str) -> str:
+    return f"that of {replaced[name].source}" if name in replaced else "the model's own"
 
 
 def _other_speed(books: Books, info: Register) -> str | None:

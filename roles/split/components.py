@@ -124,10 +124,16 @@ class Loader:
         return {"variant": variant} if variant and (_is_ours(kind) or _is_theirs(kind)) else {}
 
     def _quantized(self, kind: Any, entry: ComponentEntry) -> dict[str, Any]:
-        if self.quantize is None or part_of(entry.name) != "denoiser" or not _is_ours(kind):
+        if not _is_ours(kind):
             return {}
         # named, or diffusers would make it bfloat16, which the other roles know nothing of
         dtype = {"dtype": torch.float32} if self.dtype == "auto" else {}
+        if "quantization_config" in kind.load_config(self.folder.of(entry)):
+            if self.quantize and part_of(entry.name) == "denoiser":
+                raise ModelError(f"--quantize: the weights of {entry.name} are quantized already")
+            return dtype
+        if self.quantize is None or part_of(entry.name) != "denoiser":
+            return {}
         return {"quantization_config": quantization_config(self.quantize), **dtype}
 
     def _skeleton(self, kind: Any, entry: ComponentEntry) -> Any:

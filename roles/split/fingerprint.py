@@ -7,9 +7,10 @@ another would make pictures of neither.
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from roles.split.elsewhere import Elsewhere
 from roles.split.folder import Folder, places
 from roles.split.place import Place, header_bytes
 from roles.split.program import ModelError
@@ -23,17 +24,37 @@ def fingerprint(folder: Folder) -> str:
 
     Of a folder: its model_index.json, the components' configs, and of each safetensors file that is
     read the header, the size, and a few samples of the weights. Of a hub's model, of which each
-    role has only its own files: the commit, and the variant that was asked for.
+    role has only its own files: the commit, and the variant that was asked for. And the same of
+    components that come from elsewhere.
     """
+    own = _of(folder.path, folder.variant) or _digest(_contents(folder))
+    if not folder.replaced:
+        return own
+    replaced = [(name, of_component(each)) for name, each in sorted(folder.replaced.items())]
+    return _digest((name, digest.encode()) for name, digest in [("", own), *replaced])
+
+
+def of_component(replaced: Elsewhere) -> str:
+    """32 hexadecimal digits of a component that comes from elsewhere."""
+    place, kind = replaced.place, replaced.kind
+    own = _of(place.path, place.wanted) or _digest(_component(place))
+    return _digest([(kind.library, kind.name.encode()), ("", own.encode())])
+
+
+def _of(path: Path, variant: str | None) -> str | None:
+    """Of a folder in a hub's cache: its commit, and where it is in there. None of others."""
+    found = re.search(r"/snapshots/([0-9a-f]{40})(/.+)?$", str(path))
+    if found is None:
+        return None
+    told = found[1] + (found[2] or "") + (variant or "")
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def _digest(contents: Iterable[tuple[str, bytes]]) -> str:
     digest = hashlib.sha256()
-    commit = re.search(r"/snapshots/([0-9a-f]{40})$", str(folder.path))
-    if commit:
-        digest.update(commit[1].encode())
-        digest.update((folder.variant or "").encode())
-    else:
-        for name, content in _contents(folder):
-            for part in (name.encode(), content):
-                digest.update(len(part).to_bytes(8, "little") + part)
+    for name, content in contents:
+        for part in (name.encode(), content):
+            digest.update(len(part).to_bytes(8, "little") + part)
     return digest.hexdigest()[:32]
 
 
@@ -41,13 +62,13 @@ def _contents(folder: Folder) -> Iterator[tuple[str, bytes]]:
     # without where a modular pipeline was saved: its copies lie elsewhere
     yield folder.index_name, json.dumps(folder.index, sort_keys=True).encode()
     for place in places(folder):
-        yield from _component(place)
+        yield from _component(place, f"{place.path.name}/")
 
 
-def _component(place: Place) -> Iterator[tuple[str, bytes]]:
+def _component(place: Place, prefix: str = "") -> Iterator[tuple[str, bytes]]:
     weights = place.weights()
     for path in sorted(place.path.iterdir()):
-        name = f"{place.path.name}/{path.name}"
+        name = f"{prefix}{path.name}"
         if path.suffix == ".json" and "config" in path.name:
             yield name, _normal(path)
         elif path in weights:

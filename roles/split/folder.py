@@ -3,23 +3,23 @@
 Imports no torch: leaders read the same folder for the fingerprint.
 """
 
+import dataclasses
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from roles.origins import NOTHING, Origins
 from roles.split import modular_index, variants
+from roles.split.elsewhere import Elsewhere, Kind, elsewhere
 from roles.split.hub import Hub
-from roles.split.modular_index import MODULAR_INDEX
+from roles.split.modular_index import INDEX, MODULAR_INDEX
 from roles.split.place import Place
 from roles.split.program import ModelError
 from roles.split.source import Source
-
-INDEX = "model_index.json"
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,14 @@ class ComponentEntry:
 @dataclass(frozen=True)
 class Folder:
     """A readable model folder. `name` is what the user called it; `hub`: the commit that it is a
-    copy of, if it is one; `variant`: of the weights, where components have it."""
+    copy of, if it is one; `variant`: of the weights, where components have it; `replaced`: the
+    components that come from elsewhere."""
 
     path: Path
     name: str
     hub: Hub | None = None
     variant: str | None = None
+    replaced: Mapping[str, Elsewhere] = field(default_factory=dict)
 
     @property
     def index_name(self) -> str:
@@ -79,11 +81,23 @@ class Folder:
 
     @cached_property
     def components(self) -> list[ComponentEntry]:
-        return [
-            ComponentEntry(name, *value)
-            for name, value in self.index.items()
-            if not name.startswith("_") and _is_component(value) and value[0] is not None
-        ]
+        kinds = {name: self._kind(name) for name in self.slots}
+        return [ComponentEntry(n, kind.library, kind.name) for n, kind in kinds.items() if kind]
+
+    @property
+    def slots(self) -> list[str]:
+        """The names of all components that the model can have, whether it does or not."""
+        names = (name for name in self.index if not name.startswith("_"))
+        return [name for name in names if _is_component(self.index[name])]
+
+    def own_kind(self, name: str) -> Kind | None:
+        """What the model itself has for a component; None: nothing."""
+        library, kind = self.index[name]
+        return Kind(library, kind) if library is not None else None
+
+    def _kind(self, name: str) -> Kind | None:
+        replaced = self.replaced.get(name)
+        return replaced.kind if replaced else self.own_kind(name)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -92,13 +106,19 @@ class Folder:
         return {
             name: None if _is_component(value) else value
             for name, value in self.index.items()
-            if not name.startswith("_") and not (_is_component(value) and value[0] is not None)
+            if not name.startswith("_") and not (_is_component(value) and self._kind(name))
         }
 
     def place(self, entry: ComponentEntry) -> Place:
         """Where the component's files are."""
-        name = modular_index.subfolder(self.written, entry.name)
-        return Place(self.path / name, self.hub, name, self.variant)
+        if replaced := self.replaced.get(entry.name):
+            return replaced.place
+        return self.own_place(entry.name)
+
+    def own_place(self, name: str) -> Place:
+        """Where the model itself has a component, if it has it."""
+        inner = modular_index.subfolder(self.written, name)
+        return Place(self.path / inner, self.hub, inner, self.variant)
 
     def of(self, entry: ComponentEntry) -> Path:
         """The component's sub-folder. Raises ModelError."""
@@ -133,21 +153,33 @@ def find(model: str | os.PathLike[str], origins: Origins = NOTHING) -> Folder:
     path = source.path
     if path is not None and path.is_file():
         raise ModelError(f"{source} is a file; a model is a folder with a {INDEX}")
-    folder = (
-        Folder(path, str(source), None, origins.variant)
-        if path is not None
-        else _from_hub(source, origins)
-    )
+    if path is not None:
+        folder = _with(origins, Folder(path, str(source), None, origins.variant))
+    else:
+        folder = _from_hub(source, origins)
     _check_variant(folder)
     return folder
+
+
+def _with(origins: Origins, folder: Folder) -> Folder:
+    """The folder with components from elsewhere."""
+    replaced = {}
+    for name, text in sorted(origins.components.items()):
+        if name not in folder.slots:
+            known = ", ".join(sorted(folder.slots))
+            raise ModelError(f"{folder.name} has no component {name}; it has {known}")
+        home = folder.own_place(name).path
+        replaced[name] = elsewhere(name, text, folder.own_kind(name), home, origins.variant)
+    return dataclasses.replace(folder, replaced=replaced) if replaced else folder
 
 
 def _from_hub(source: Source, origins: Origins) -> Folder:
     if source.subfolder:
         raise ModelError(f"{source}: a model is a whole repository, and no folder in one")
     hub = Hub.at(source)
-    folder = Folder(hub.path, source.place, hub, origins.variant)
-    hub.bring(file for entry in folder.components for file in folder.place(entry).small)
+    folder = _with(origins, Folder(hub.path, source.place, hub, origins.variant))
+    own = [entry.name for entry in folder.components if entry.name not in folder.replaced]
+    hub.bring(file for name in own for file in folder.own_place(name).small)
     return folder
 
 
@@ -171,5 +203,6 @@ def _is_component(value: Any) -> bool:
 
 
 def places(folder: Folder) -> Iterator[Place]:
-    """Of the components that exist, in the order of the index."""
-    return (place for entry in folder.components if (place := folder.place(entry)).path.is_dir())
+    """Of the model's own components that exist, in the order of the index."""
+    names = (entry.name for entry in folder.components if entry.name not in folder.replaced)
+    return (place for name in names if (place := folder.own_place(name)).path.is_dir())

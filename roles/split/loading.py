@@ -20,9 +20,10 @@ from roles.split.components import DType, Loader, brief, component_class, is_mod
 from roles.split.context import divide_tokens
 from roles.split.exchange import Exchange
 from roles.split.face import StandIn
-from roles.split.fingerprint import fingerprint
+from roles.split.fingerprint import fingerprint, of_component
 from roles.split.folder import Folder, find
 from roles.split.given import media_arguments
+from roles.split.kinds import check_kinds
 from roles.split.modular import ModularProgram
 from roles.split.modular_loading import is_modular, modular_pipeline
 from roles.split.program import ModelError, Program, Unsplittable
@@ -30,7 +31,7 @@ from roles.split.sleeper import Part, Sleeper
 from roles.split.tensor import Shares
 from roles.split.tiles import divide_tiles
 from roles.split.view import Pipeline, inner_pipelines
-from transfer.messages import DECODES, DENOISES, ModelInfo, Role, Speed
+from transfer.messages import DECODES, DENOISES, ModelInfo, Replaced, Role, Speed
 
 if TYPE_CHECKING:
     from roles.world import World
@@ -80,6 +81,7 @@ def outline(folder: Folder, dtype: DType = "auto") -> ClassicProgram | ModularPr
 
 def _outline(folder: Folder, dtype: DType) -> ClassicProgram | ModularProgram:
     _quiet()
+    check_kinds(folder)
     device = torch.device("cpu")
     loader, name, digest = Loader(folder, dtype, device), _name(folder), fingerprint(folder)
     if is_modular(folder):
@@ -97,6 +99,7 @@ def _load(
     speed: Speed | None,
     world: "World | None",
 ) -> ClassicProgram | ModularProgram:
+    check_kinds(folder)
     speed = (speed or Speed(dtype)) if DENOISES & set(roles) else None
     loader = Loader(
         folder,
@@ -269,7 +272,11 @@ def _real_parts(kind: type[DiffusionPipeline], roles: Collection[Role]) -> set[s
 
 def _told(info: ModelInfo, folder: Folder) -> ModelInfo:
     """And where it comes from."""
-    return replace(info, revision=folder.hub.commit if folder.hub else None)
+    replaced = [
+        Replaced(name, each.told, of_component(each)) for name, each in folder.replaced.items()
+    ]
+    commit = folder.hub.commit if folder.hub else None
+    return replace(info, revision=commit, replaced=replaced)
 
 
 def _name(folder: Folder) -> str:

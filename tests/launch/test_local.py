@@ -170,3 +170,22 @@ def test_all_roles_get_the_commit_that_a_branch_is_at(
         assert hub.questions == asked  # roles that start again need no network
         with pytest.raises(LaunchError, match="has no branch, tag or commit v2"):
             planned("--model", "someone/pictures@v2")
+
+
+def test_all_roles_get_the_same_components(model: str, tmp_path: Path) -> None:
+    (tmp_path / "vae").mkdir()
+    file = tmp_path / "flags.yaml"
+    file.write_text(f"component:\n  vae: {tmp_path}/vae\n  unet: {tmp_path}:vae\n")
+    for words in (["--config", str(file)], ["--component", f"vae={tmp_path}/vae"]):
+        cluster = planned("--model", model, *words, "--denoisers", "1", "--device", "cpu")
+        told = [role_options(f["roles"], f).origins for f in map(served, cluster.instances)]
+        assert len(told) == 3
+        assert told[0].components["vae"] == f"{tmp_path}/vae"
+        assert told[0] == told[1] == told[2]
+    assert told[0].components.keys() == {"vae"}
+    with pytest.raises(LaunchError, match="--component vae is given twice"):
+        planned("--model", model, *words, "--component", f"vae={tmp_path}")
+    with pytest.raises(LaunchError, match="--component vae=nowhere: there is no folder nowhere"):
+        planned("--model", model, "--component", "vae=nowhere")
+    with pytest.raises(click.UsageError, match="write NAME=DIR_OR_ID"):
+        planned("--model", model, "--component", "vae")

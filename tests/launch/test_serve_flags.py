@@ -11,7 +11,6 @@ from launch.cli.serve import OF_ORCHESTRATOR, OF_ROLES, orchestrator_options, ro
 from launch.machine import usable_cores
 from orchestrator.options import OrchestratorOptions
 from roles.options import RoleOptions
-from roles.origins import Origins
 
 
 @pytest.fixture
@@ -59,7 +58,7 @@ def test_defaults_are_those_of_the_orchestrator_itself() -> None:
 
 def test_every_option_of_a_role_has_a_flag() -> None:
     flags = {name.removesuffix("_s") for name in RoleOptions.__struct_fields__}
-    flags = flags - {"origins"} | set(Origins.__struct_fields__)
+    flags = flags - {"origins"} | {"variant", "component"}
     assert flags == {"roles", "keys", "media_store", "schedule", *OF_ROLES}
 
 
