@@ -16,6 +16,7 @@ from transfer.messages import (
     RankInfo,
     Refused,
     RegisterAgain,
+    Replaced,
     Speed,
     StateChanged,
     Welcome,
@@ -71,6 +72,23 @@ def test_bad_registration_is_refused_with_the_reason(
     leader = bench.join(name, "denoiser", connection=b"c", **changes)
     assert reason in leader.take(Refused).reason
     assert _denoisers(bench) == []
+
+
+def test_other_components_are_named(bench: Bench) -> None:
+    """Whose fingerprint differs, and where that comes from."""
+    vae = Replaced("vae", "tiny", "1")
+    bench.join("encoder-0", "encoder", model=replace(MODEL, fingerprint="a", replaced=[vae]))
+    for replaced, told in [
+        ([], "another vae (the model's own, not that of tiny)"),
+        ([Replaced("vae", "tiny", "2")], "another vae (that of tiny, not that of tiny)"),
+        ([vae, Replaced("unet", "b", "1")], "another unet (that of b, not the model's own)"),
+        ([Replaced("vae", "elsewhere", "1")], "all instances must have the same"),
+    ]:
+        other = replace(MODEL, fingerprint="b", replaced=replaced)
+        leader = bench.join("decoder-0", "decoder", model=other)
+        reason = leader.take(Refused).reason
+        assert told in reason
+        assert ("--component" in reason) == ("another" in told)
 
 
 def test_t13_second_instance_under_a_live_name_is_refused(bench: Bench) -> None:
