@@ -180,7 +180,7 @@ def _other_components(model: ModelInfo, other: ModelInfo) -> list[str]:
 
 
 def _contents(replaced: Replaced | None) -> str | None:
-    return replaced and replaced.fingerprint
+    return None if replaced is None else replaced.fingerprint
 
 
 def _from(replaced: dict[str, Replaced], name: str) -> str:

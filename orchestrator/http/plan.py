@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from orchestrator.http import structured
 from orchestrator.http.errors import bad_field, unsupported
 from orchestrator.http.loras import loras_of
 from orchestrator.http.options import HttpOptions
@@ -170,10 +171,11 @@ def _check_needed(params: Params, model: ModelInfo, uploads: Sequence[Upload]) -
             raise bad_field(parameter.name, f"`{parameter.name}` is missing", "missing_field")
     given = {upload.param for upload in uploads}
     for name in model.needs:
-        if name not in given:
+        if name not in given and not any(each.startswith(f"{name}.") for each in given):
             kind = model.media()[name]
             message = f"`{name}` is missing: {model.name} needs a {kind}, as a file of a form"
             raise bad_field(name, message, "missing_field")
+    structured.check(params, uploads, model)
 
 
 def _seed(request: ImageRequest) -> int:

@@ -21,7 +21,7 @@ import msgspec
 import torch
 
 from roles.samples import Sample
-from roles.split import given, inputs, skipping, warming
+from roles.split import given, inputs, skipping, structures, warming
 from roles.split.adapters import Adapters
 from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
 from roles.split.branches import Outlines
@@ -30,7 +30,7 @@ from roles.split.describe import describe
 from roles.split.door import Coroutine
 from roles.split.encodings import Encodings
 from roles.split.exchange import Exchange
-from roles.split.face import Face, NotHere, StandIn
+from roles.split.face import ENCODES, Face, NotHere, StandIn
 from roles.split.fast import Fast
 from roles.split.generation import Generation, Generator
 from roles.split.generators import generators
@@ -80,6 +80,7 @@ class ClassicProgram:
         self._signature = inspect.signature(type(pipeline).__call__).parameters
         self._arguments = inputs.arguments(type(pipeline).__call__)
         self.media = given.media_arguments(type(pipeline).__call__)
+        self._structures = structures.structures(type(pipeline).__call__)
         self._modules = {
             name: part
             for name, part in pipeline.components.items()
@@ -306,7 +307,10 @@ class ClassicProgram:
             return self._stand_in(name, module, stops)
         if isinstance(module, StandIn) or not hasattr(module, "encode"):
             return self._stand_in(name, module, {"decode": _reached})
-        answers: dict[str, Any] = {"encode": recorder.watch_latents(name, "encode", module.encode)}
+        ways = {way: getattr(module, way) for way in ENCODES if hasattr(module, way)}
+        answers: dict[str, Any] = {
+            way: recorder.watch_latents(name, way, encode) for way, encode in ways.items()
+        }
         for part, child in module.named_children():
             kept = recorder.watch_latents(name, part, child)
             answers[part] = Face(child, {"__call__": kept, "forward": kept})
@@ -340,7 +344,7 @@ class ClassicProgram:
         sparing = Sparing(call.request, call.inputs.exact, self.tiles)
         replay = Replay(payload["kept"], generator)
         decodes = Given(self.info.pipeline, payload["decodes"], generator, sparing)
-        zeros = skipping.Zeros(payload.get("forms")) if skip == "zeros" else None
+        zeros = skipping.Zeros(payload.get("forms"), decodes) if skip == "zeros" else None
         faces = {
             name: self._decoder_face(name, module, replay, decodes, zeros)
             for name, module in self._modules.items()
@@ -374,7 +378,7 @@ class ClassicProgram:
         except Reached:
             pass
         except NotHere as error:
-            if not boundary.decodes or error.method == "encode":
+            if not boundary.decodes or error.method in ENCODES:
                 reason = "it encodes once its denoiser has begun"
                 raise Unsplittable(self.info.pipeline, reason) from error
         except Exception:
@@ -398,9 +402,9 @@ class ClassicProgram:
 
     def _begin(self, call: Call) -> tuple[dict[str, Any], torch.Generator, GlobalRandomness]:
         """The request's own arguments and random numbers. Raises BadInput."""
-        params = inputs.accept(self._arguments, call.inputs.params)
+        params = structures.plain(self._arguments, call)
         inputs.check_sizes(params, self.info.size_multiple)
-        params |= given.accept(self.media, call.media)
+        params |= structures.made(self._structures, self.media, call)
         seed = call.inputs.seed
         randomness = GlobalRandomness(seed, self.device)
         return params, torch.Generator("cpu").manual_seed(seed), randomness
