@@ -355,15 +355,26 @@ class Speed(Record, frozen=True):
     context: str | None = None
 
 
+class Replaced(Record, frozen=True):
+    """A component that is not the model's own. `source`: from where, as the role was told;
+    `fingerprint`: of its contents."""
+
+    component: str
+    source: str
+    fingerprint: str
+
+
 class ModelInfo(Record, frozen=True):
-    """What the roles know of their model. All instances behind one front door agree on
+    """What the roles know of their model. All its instances behind one front door agree on
     `fingerprint`, all that denoise on `speed`; the others have none. `step_caches`: the types that
     a request may ask for. `fps`: of a video, where the request says nothing. `frames_step`: it has
     a multiple of so many frames, and one. `sample_rate`: of what it makes to hear, in Hz; None:
     nothing in it tells. `pictures`, `films`, `sounds`: the arguments that take some. `needs`:
     those of them that a request has to bring. `generates`: components of the encoder role that
-    write something, a token at a time, when the pipeline asks them to. `structures`: the arguments
-    that are objects."""
+    write something, a token at a time, when the pipeline asks them to. `named`: its name was given
+    to it, and is not merely that of a folder, which may be another one on another host.
+    `revision`: the commit of a hub's model. `replaced`: components that come from elsewhere;
+    `fingerprint` covers them. `structures`: the arguments that are objects."""
 
     name: str
     pipeline: str
@@ -385,6 +396,9 @@ class ModelInfo(Record, frozen=True):
     films: list[str] = []  # noqa: RUF012  # msgspec copies it
     sounds: list[str] = []  # noqa: RUF012  # msgspec copies it
     needs: list[str] = []  # noqa: RUF012  # msgspec copies it
+    named: bool = False
+    revision: str | None = None
+    replaced: list[Replaced] = []  # noqa: RUF012  # msgspec copies it
     structures: list[Structure] = []  # noqa: RUF012  # msgspec copies it
 
     def media(self) -> dict[str, MediaKind]:

@@ -22,12 +22,13 @@ _MEDIA: dict[MediaKind, str] = {
 _LEFT_OUT = {"stream", "response_format", "parameters"}
 
 
-def request_schema(model: ModelInfo) -> Schema:
+def request_schema(model: ModelInfo, usual: bool = True) -> Schema:
     """Draft 2020-12, of the body of `POST /v1/jobs`, whose fields the other addresses share. What
     it permits, the server understands; null is as left out, and not in it.
 
     `x-triptych` of a field: `parameter` (of the pipeline's own `__call__`), `media`, with the kind
     in `x-media`, `structure` (an argument that is an object, or a list of them), or `request`.
+    `usual`: a request that names no model means this one.
     """
     fields, definitions = _fields()
     taken = {parameter.name: parameter for parameter in model.parameters}
@@ -41,12 +42,17 @@ def request_schema(model: ModelInfo) -> Schema:
         elif name not in _LEFT_OUT:
             properties[name] = {**schema, "x-triptych": "request"}
     _narrow(properties, model)
+    if usual:
+        properties["model"] |= {"enum": [model.name, "default"], "default": model.name}
+    else:
+        properties["model"] |= {"const": model.name}
     for parameter in model.parameters:
         if parameter.name not in OWN_FIELDS:
             properties[parameter.name] = schema_of(parameter) | {"x-triptych": "parameter"}
     properties |= {name: _media(kind) for name, kind in model.media().items()}
     properties |= {each.name: _structure(each) for each in model.structures}
     needed = [p.name for p in model.parameters if p.required or p.name == "prompt"]
+    needed += [] if usual else ["model"]
     needed += [each.name for each in model.structures if each.required]
     return {
         "$schema": DIALECT,
@@ -63,7 +69,6 @@ def request_schema(model: ModelInfo) -> Schema:
 def _narrow(properties: Schema, model: ModelInfo) -> None:
     """Fields of requests to what this model has of them."""
     formats = FORMATS[model.modality]
-    properties["model"] |= {"enum": [model.name, "default"], "default": model.name}
     properties["output_format"] |= {"enum": [*formats], "default": formats[0]}
     properties["type"] |= {"enum": [model.modality]}
     side = {"minimum": SMALLEST, "maximum": LARGEST, "multipleOf": model.size_multiple}

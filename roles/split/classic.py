@@ -9,10 +9,11 @@ Every run happens on a view of its own (`roles.split.view`), whose components ar
 the role computes, stand-ins elsewhere. Nothing here knows a model family.
 """
 
+import contextlib
 import copy
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -209,7 +210,10 @@ class ClassicProgram:
                 raise (bad_input(error, params) if early else None) or error from None
             return self._samples(call, output, params, sparing)
 
-        return self._coroutine(call, params, run, randomness, cache)
+        def preview(seen: Seen) -> list[Sample]:
+            return self._shown(call, seen)
+
+        return self._coroutine(call, params, run, randomness, cache, preview)
 
     # ------------------------------------------------------------ their parts
 
@@ -260,19 +264,41 @@ class ClassicProgram:
 
     def _previewed(self, call: Call, kept: Any, seen: Seen) -> dict[str, Any]:
         """What `denoise` would give if its loop ended now. Raises `NoPreview`."""
+        with self._shadowing(call, seen) as (shadow, params, generator):
+            replay = Replay(kept, generator)
+            boundary = Boundary(self.info.pipeline, generator, self._several)
+            faces = {
+                name: self._denoiser_face(name, module, shadow, replay, boundary)
+                for name, module in self._modules.items()
+            }
+            view = self._replaying(make_view(self.pipeline, faces), replay)
+            shadow.put(view)
+            self._run_to(boundary, view, params | self._extras(generator))
+        return {"decodes": boundary.decodes, "kept": kept, **given.carried(call)}
+
+    def _shown(self, call: Call, seen: Seen) -> list[Sample]:
+        """What `generate` would give if its loop ended now. Raises `NoPreview`."""
+        with self._shadowing(call, seen) as (shadow, params, generator):
+            faces = {name: shadow.face(name, m) for name, m in self.of_part("denoiser").items()}
+            sparing = Sparing(call.request, exact=False)
+            for name, module in self.of_part("decoder").items():
+                if hasattr(module, "decode"):
+                    faces[name] = Face(module, {"decode": _sparingly(name, module, sparing)})
+            view = make_view(self.pipeline, faces)
+            shadow.put(view)
+            output = view(**params, **self._extras(generator))
+            return self._samples(call, output, params, sparing)
+
+    @contextlib.contextmanager
+    def _shadowing(
+        self, call: Call, seen: Seen
+    ) -> Iterator[tuple[Shadow, dict[str, Any], torch.Generator]]:
+        """Where the pipeline runs for a preview. Raises `NoPreview`, whatever goes wrong there."""
         shadow = Shadow(seen)
         params, generator, randomness = self._begin(call)
-        replay = Replay(kept, generator)
-        boundary = Boundary(self.info.pipeline, generator, self._several)
-        faces = {
-            name: self._denoiser_face(name, module, shadow, replay, boundary)
-            for name, module in self._modules.items()
-        }
-        view = self._replaying(make_view(self.pipeline, faces), replay)
-        shadow.put(view)
         try:
             with randomness.in_place():
-                self._run_to(boundary, view, params | self._extras(generator))
+                yield shadow, params, generator
         except Exception as error:
             if not self._blind:
                 self._blind = True
@@ -280,7 +306,6 @@ class ClassicProgram:
             raise NoPreview(f"{type(error).__name__}: {error}") from error
         finally:
             self._settle()
-        return {"decodes": boundary.decodes, "kept": kept, **given.carried(call)}
 
     def _encoder_face(
         self, name: str, module: Any, recorder: Recorder, generate: Callable[..., Any] | None

@@ -14,6 +14,7 @@ import msgspec
 import torch
 from PIL import Image
 
+from roles.origins import NOTHING, Origins
 from roles.parallel import Parallel
 from roles.split import context, step_cache
 from roles.split.classic import ClassicProgram
@@ -77,10 +78,12 @@ class Survey(msgspec.Struct):
     step_caches: list[str]
 
 
-def survey(model: str | os.PathLike[str], dtype: DType = "auto") -> Survey:
+def survey(
+    model: str | os.PathLike[str], dtype: DType = "auto", origins: Origins = NOTHING
+) -> Survey:
     """Loads no weights. Raises ModelError with one sentence for people."""
     torch.set_grad_enabled(False)
-    folder = find(model)
+    folder = find(model, origins)
     program = outline(folder, dtype)
     pipeline = program.pipeline
     denoisers = program.of_part("denoiser")
