@@ -101,12 +101,18 @@ def _ltx() -> Mapping[str, Any]:
 
 
 def _ltx2() -> Mapping[str, Any]:
+    vae = model(
+        diffusers.AutoencoderKLLTX2Video,
+        decoder_causal=False,
+        spatial_compression_ratio=32,
+        temporal_compression_ratio=8,
+    )
     return {
         "text_encoder": texts.gemma3(),
         "tokenizer": words(1024),
-        "connectors": model(LTX2TextConnectors),
-        "transformer": model(diffusers.LTX2VideoTransformer3DModel),
-        "vae": model(diffusers.AutoencoderKLLTX2Video),
+        "connectors": model(LTX2TextConnectors, rope_type="split"),
+        "transformer": model(diffusers.LTX2VideoTransformer3DModel, rope_type="split"),
+        "vae": vae,
         "audio_vae": model(diffusers.AutoencoderKLLTX2Audio),
         "vocoder": model(LTX2Vocoder),
         "scheduler": _flow(use_dynamic_shifting=True),
@@ -263,7 +269,7 @@ FAMILIES = [
         _ltx2,
         {"width": 768, "height": 512, "num_frames": 121},
         "121 frames of 768x512 with sound",
-        DEFAULTS,
+        SCRIPT,
     ),
     Family(
         "CogVideoX 5B",
