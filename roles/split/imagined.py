@@ -61,7 +61,8 @@ def _unseen(module: Any) -> Callable[..., Any]:
 def _given(config: Any, shape: Sequence[int]) -> list[int] | None:
     """The shape of what a denoiser gives for latents of this one, `[batch, channels, …]` or
     `[batch, tokens, channels]`."""
-    seen, given = (getattr(config, f"{way}_channels", None) for way in ("in", "out"))
+    seen = getattr(config, "in_channels", None)
+    given = getattr(config, "out_channels", None) or seen
     axes = [axis for axis in (1, -1) if len(shape) > 2 and shape[axis] == seen]
     if not axes or not isinstance(given, int):
         return None
