@@ -127,7 +127,7 @@ def _post(books: Books, post: Post) -> Iterator[str]:
     if post.next_parked() is not None and post.instance.live:
         yield "has capacity for what is parked"
     queues = [queue for queue in model.waiting(post.role) if queue]
-    if not queues or post.role in dispatch.FIRST and changes.holds(model):
+    if not queues or (post.role in dispatch.FIRST and changes.holds(model)):
         return
     for head in (head for queue in queues for head in queue.heads()):
         if not dispatch.choice(head, post.role)(post):

@@ -14,10 +14,10 @@ from transfer.results import RankError
 
 @dataclass(eq=False)
 class Change:
-    """`model`: of which all that it concerns are. `number`: of whoever waits for the answer; None: it is our own. `due`: that one's time is
-    over. `told`: the caller has the answer. `begun`: it is at the head of the line, and the
-    instances have been asked; `answers`: what they said. `required`: the components that have to
-    be found, where the caller has named them."""
+    """`model`: of which all that it concerns are. `number`: of whoever waits for the answer; None:
+    it is our own. `due`: that one's time is over. `told`: the caller has the answer. `begun`: it is
+    at the head of the line, and the instances have been asked; `answers`: what they said.
+    `required`: the components that have to be found, where the caller has named them."""
 
     model: Model
     number: int | None
