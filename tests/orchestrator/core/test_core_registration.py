@@ -293,7 +293,7 @@ def test_flags_change_when_those_with_the_old_ones_drain(bench: Bench) -> None:
     bench.join("denoiser-0", "denoiser", model=_fast())
     bench.drain("denoiser-0")
     assert bench.join("denoiser-1", "denoiser", model=_fast(quantize="int8")).take(Welcome)
-    assert bench.machine.model == _fast(quantize="int8")
+    assert bench.machine.models == [_fast(quantize="int8")]
 
 
 def test_a_denoiser_comes_back_with_other_flags(bench: Bench) -> None:
@@ -305,10 +305,10 @@ def test_a_denoiser_comes_back_with_other_flags(bench: Bench) -> None:
 
 def test_the_model_has_the_speed_of_those_that_denoise(bench: Bench) -> None:
     bench.join("encoder-0", "encoder")
-    assert bench.machine.model == MODEL
+    assert bench.machine.models == [MODEL]
     bench.join("denoiser-0", "denoiser", model=_fast(compile=True))
     bench.join("decoder-0", "decoder")
-    assert bench.machine.model == _fast(compile=True)
+    assert bench.machine.models == [_fast(compile=True)]
 
 
 def test_an_instance_that_warms_up_gets_no_work(bench: Bench) -> None:
