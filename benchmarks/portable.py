@@ -10,9 +10,9 @@ with `--checkpoint 0`:
   its steps are done. Told is how much later it is done than the undisturbed ones.
 - SIGKILL of the rank only: its leader keeps the checkpoint.
 
-Then a denoiser has so many requests, of which it takes the shortest first; another one comes, and the
-first is drained in the middle: seconds until its process has ended, and the seconds of work that it
-would have had to do otherwise.
+Then a denoiser has so many requests, of which it takes the shortest first; another one comes, and
+the first is drained in the middle: seconds until its process has ended, and the seconds of work
+that it would have had to do otherwise.
 
 At last what a checkpoint costs, on the demo model in this process: milliseconds of the compute path
 for the state at the end of a step and for writing it into the outbox, and its bytes.

@@ -25,6 +25,7 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     `max_attempts`: how often a request is tried before its client gets the error.
     `stall_timeout_s`: an instance that computes for so long without a sign of progress loses the
     request, which is tried elsewhere, in seconds.
+    `max_models`: how many models may be served at a time; roles of others are refused.
     `default_model`: what a request means that names none; None: the only one there is.
     `max_pixels`: width x height that one picture may have at most.
     `api_keys`: a file of the hashes of the keys that may come in; None lets everybody in.
@@ -49,6 +50,7 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     max_queue: int = 1000
     max_attempts: int = 3
     stall_timeout_s: float = 300.0
+    max_models: int = 1
     default_model: str | None = None
     max_pixels: int = 1 << 23
     api_keys: str | None = None

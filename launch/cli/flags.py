@@ -72,6 +72,13 @@ def front_flags(function: Wrapped) -> Wrapped:
             help="Where clients reach the front door; port 0: any that is free.",
         ),
         click.option(
+            "--max-models",
+            type=COUNT,
+            default=1,
+            show_default=True,
+            help="How many models may be served at a time. A role that brings one more is refused.",
+        ),
+        click.option(
             "--default-model",
             type=MODEL_NAME,
             metavar="NAME",

@@ -6,11 +6,12 @@ from orchestrator.core.commands import DuplicateId, NoRoute, Progress, QueueFull
 from orchestrator.core.events import Submit
 from orchestrator.core.instances import RECEIVERS
 from orchestrator.core.models import Model
-from transfer.messages import DENOISES, SPLIT_ROUTE, Register, Speed
+from transfer.messages import DENOISES, SPLIT_ROUTE, ModelInfo, Register, Replaced, Speed
 from transfer.speed import switches
 
 MAX_NAME = 128
 MAX_PREVIEWS = 16
+MAX_TOLD = 8  # models
 
 
 def submit(books: Books, event: Submit) -> None:
@@ -141,6 +142,11 @@ def _other_model(books: Books, info: Register) -> str | None:
     other = books.registry.other_than(info.name, model)
     if other is None:
         return None
+    if other_components := _other_components(model.info, info.model):
+        return (
+            f"{info.name} has {', '.join(other_components)} than {other.name}: start all instances "
+            "with the same --component flags"
+        )
     return (
         f"{info.name} has model {info.model.name} ({info.model.fingerprint}), but {other.name} "
         f"has {model.name} ({model.info.fingerprint}); all instances of a model must have the "
@@ -149,10 +155,36 @@ def _other_model(books: Books, info: Register) -> str | None:
 
 
 def _too_many_models(books: Books, info: Register) -> str | None:
-    registry = books.registry
-    if registry.model_of(info.model) or registry.has_room or registry.forgettable:
-        return None
-    return f"{len(registry.models)} models are served, no more are allowed"
+    registry, most = books.registry, books.config.max_models
+    if len(others := registry.beside(info.model)) >= most:
+        served = ", ".join(f"{x.name} ({x.info.fingerprint})" for x in others[:MAX_TOLD])
+        return (
+            f"{info.name} has model {info.model.name} ({info.model.fingerprint}), but this "
+            f"orchestrator serves {served}, and no more than --max-models {most}"
+        )
+    if registry.model_of(info.model) is None and not registry.can_know_more:
+        return f"{len(registry.models)} models are known, no more are allowed"
+    return None
+
+
+def _other_components(model: ModelInfo, other: ModelInfo) -> list[str]:
+    """What comes from elsewhere in one of them, and not in the other, or from another place."""
+    ours = {each.component: each for each in model.replaced}
+    theirs = {each.component: each for each in other.replaced}
+    differ = [
+        name
+        for name in sorted(ours.keys() | theirs.keys())
+        if _contents(ours.get(name)) != _contents(theirs.get(name))
+    ]
+    return [f"another {name} ({_from(theirs, name)}, not {_from(ours, name)})" for name in differ]
+
+
+def _contents(replaced: Replaced | None) -> str | None:
+    return None if replaced is None else replaced.fingerprint
+
+
+def _from(replaced: dict[str, Replaced], name: str) -> str:
+    return f"that of {replaced[name].source}" if name in replaced else "the model's own"
 
 
 def _other_speed(books: Books, info: Register) -> str | None:

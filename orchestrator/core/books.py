@@ -30,8 +30,8 @@ class Books:
     again: `dispatch.settle` empties both at the end of each event. `heard` has the live instances,
     the one that has been silent for longest first. `copiers` are those of which a checkpoint may
     have to be copied; `untidy` those that lack something the others have, or have something that
-    nobody is to have. `questions` are those that instances are asked, by number, and `rests` are
-    in line of those who are to sleep or to wake."""
+    nobody is to have. `questions` are those that instances are asked, by number, and `rests` are in
+    line of those who are to sleep or to wake."""
 
     def __init__(self, config: Config) -> None:
         self.config = config

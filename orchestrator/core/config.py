@@ -22,7 +22,8 @@ class Config(Record, frozen=True):
     `schedule`: requests that wait for a role go in the order in which they came (fifo), or the one
     with the fewest predicted seconds first, with ageing (sjf).
     `uploads_port`: where instances can read what clients uploaded (`Work.uploads_port`).
-    `default_model`: what a request means that names none.
+    `default_model`: what a request means that names none. So many models as `max_models` may have
+    instances at a time; of `max_known_models` it is remembered what they were.
     The other bounds keep what strangers register from growing us without limit.
     """
 
@@ -49,3 +50,4 @@ class Config(Record, frozen=True):
     uploads_port: int | None = None
     default_model: str | None = None
     max_models: int = 64
+    max_known_models: int = 64

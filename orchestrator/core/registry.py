@@ -70,21 +70,30 @@ class Registry:
     def take_in(self, info: ModelInfo) -> Model:
         """The model that a new instance belongs to; those that nobody misses make room for it."""
         model = self.model_of(info)
+        if len(self.beside(info)) + 1 >= self._config.max_models:
+            self._forget_all_but(model)
         if model is None:
-            if not self.has_room:
+            if len(self.models) >= self._config.max_known_models:
                 del self.models[next(x.name for x in self.models.values() if x.forgettable)]
             model = self.models[info.name] = Model(info, self._config)
         return model
 
-    @property
-    def has_room(self) -> bool:
-        """For one more model."""
-        return len(self.models) < self._config.max_models
+    def _forget_all_but(self, model: Model | None) -> None:
+        """Instances that were lost, of models whose turn is over."""
+        gone = [x for x in self.models.values() if x is not model and not x.live]
+        for name in [name for each in gone for name in each.lost]:
+            self.forget(name)
 
     @property
-    def forgettable(self) -> bool:
-        """One of the models could make room."""
-        return any(model.forgettable for model in self.models.values())
+    def can_know_more(self) -> bool:
+        """There is room for one more model, or one of those that are known could make it."""
+        known = self.models.values()
+        return len(known) < self._config.max_known_models or any(x.forgettable for x in known)
+
+    def beside(self, info: ModelInfo) -> list[Model]:
+        """The other models that have live instances."""
+        own = self.model_of(info)
+        return [model for model in self.models.values() if model.live and model is not own]
 
     @property
     def served(self) -> list[Model]:

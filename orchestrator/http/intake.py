@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 from starlette.requests import Request
 
-from orchestrator.http import enclosed
+from orchestrator.http import enclosed, structured
 from orchestrator.http.body import read_body
 from orchestrator.http.choice import chosen
 from orchestrator.http.decoding import Field, decode_open, from_fields, names_of, unknown
@@ -78,23 +78,30 @@ class Intake:
         finally:
             await form.close()
 
-    def _understood(self, texts: Mapping[str, str], model: str | None) -> Sorted:
+    def _understood(self, texts: Mapping[str, str], name: str | None) -> Sorted:
         """Texts of a form, as what the model takes under these names."""
-        known = {each.name: each for each in chosen(self._service, model).parameters}
-        fields = {
-            name: from_text(known[name], text) if name in known else text
-            for name, text in texts.items()
-        }
-        return self._sorted(fields, model)
+        model = chosen(self._service, name)
+        known = {each.name: each for each in model.parameters}
+        objects = {each.name for each in model.structures}
+        found: dict[str, Field] = {}
+        for field, text in texts.items():
+            parameter = known.get(field) or structured.parameter_at(field, model)
+            if parameter is not None:
+                found[field] = from_text(parameter, text)
+            else:
+                found[field] = structured.understood(field, text) if field in objects else text
+        return self._sorted(found, name)
 
     def _sorted(self, others: Mapping[str, Field], model: str | None) -> Sorted:
         """Arguments with plain values, to be checked when the request is planned; and media."""
         parameters: dict[str, Parameter] = {}
         media: list[Enclosed] = []
-        taken = chosen(self._service, model).media()
-        for name, value in others.items():
-            if name in taken:
-                media += enclosed.of_field(name, value) if value is not None else []
+        if not others:
+            return parameters, media
+        taking = chosen(self._service, model)
+        for name, value in structured.apart(others, taking):
+            if structured.kinds_at(name, taking) and value is not None:
+                media += enclosed.of_field(name, value)
                 continue
             try:
                 parameters[name] = msgspec.convert(value, Parameter)

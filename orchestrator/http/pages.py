@@ -13,7 +13,16 @@ from orchestrator.http.model_schema import request_schema
 from orchestrator.http.ports import Service
 from orchestrator.metrics import Metrics
 from transfer.made import RateFrom
-from transfer.messages import ROLES, ModelInfo, Parameter, Role, Speed, StepCacheType
+from transfer.messages import (
+    ROLES,
+    ModelInfo,
+    Parameter,
+    Replaced,
+    Role,
+    Speed,
+    StepCacheType,
+    Structure,
+)
 
 
 class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,7 +30,8 @@ class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
 
     `fps`: of a video, where a request says nothing; `fps_from`: who says so, as in a job's files.
     `sample_rate`: of what the model makes to hear, in Hz. `pictures`, `films`, `sounds`: the
-    arguments that take media which come with a request.
+    arguments that take media which come with a request. `structures`: those that are objects.
+    `revision`: the commit of a hub's model; `replaced`: its components that come from elsewhere.
     """
 
     id: str
@@ -41,6 +51,9 @@ class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
     pictures: list[str]
     films: list[str]
     sounds: list[str]
+    revision: str | None
+    replaced: list[Replaced]
+    structures: list[Structure]
 
 
 class OneModelPage(ModelPage, frozen=True, kw_only=True):
@@ -166,6 +179,9 @@ class Pages:
             pictures=model.pictures,
             films=model.films,
             sounds=model.sounds,
+            revision=model.revision,
+            replaced=model.replaced,
+            structures=model.structures,
         )
 
     def _unknown(self, name: str) -> ApiError:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from orchestrator.http import structured
 from orchestrator.http.errors import bad_field, unsupported
 from orchestrator.http.loras import loras_of
 from orchestrator.http.options import HttpOptions
@@ -101,16 +102,13 @@ def _previews(request: ImageRequest, model: ModelInfo) -> int:
     has its last event; a job that asks for what never comes is refused."""
     is_job = isinstance(request, JobRequest)
     asked = (request.partial_images or 0) if request.stream or is_job else 0
-    if asked and is_job and (reason := _no_previews(model)):
-        message = f"`partial_images`: there are none of {model.name}, {reason}; leave it out"
+    if model.modality == "image":
+        return asked
+    if asked and is_job:
+        made = f"which makes {model.modality}"
+        message = f"`partial_images`: there are none of {model.name}, {made}; leave it out"
         raise unsupported("partial_images", message)
-    return asked if model.modality == "image" else 0
-
-
-def _no_previews(model: ModelInfo) -> str | None:
-    if model.modality != "image":
-        return f"which makes {model.modality}"
-    return None if model.splittable else "whose pipeline runs whole in one instance"
+    return 0
 
 
 def _fps_of_file(params: Params, model: ModelInfo) -> float | None:
@@ -173,10 +171,11 @@ def _check_needed(params: Params, model: ModelInfo, uploads: Sequence[Upload]) -
             raise bad_field(parameter.name, f"`{parameter.name}` is missing", "missing_field")
     given = {upload.param for upload in uploads}
     for name in model.needs:
-        if name not in given:
+        if name not in given and not any(each.startswith(f"{name}.") for each in given):
             kind = model.media()[name]
             message = f"`{name}` is missing: {model.name} needs a {kind}, as a file of a form"
             raise bad_field(name, message, "missing_field")
+    structured.check(params, uploads, model)
 
 
 def _seed(request: ImageRequest) -> int:

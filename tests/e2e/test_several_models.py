@@ -38,6 +38,7 @@ def served(
     config.write_text(
         f"bind: {control}\norchestrator: {control}\nhttp: 127.0.0.1:{free_port('127.0.0.1')}\n"
         f"state-dir: {folder / 'state'}\nthreads: 1\nslots: 8\nslot-bytes: 256KiB\n"
+        "max-models: 2\n"
     )
     with ExitStack() as stack:
         processes = {"orchestrator": stack.enter_context(Served(config, "orchestrator"))}

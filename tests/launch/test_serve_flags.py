@@ -58,6 +58,7 @@ def test_defaults_are_those_of_the_orchestrator_itself() -> None:
 
 def test_every_option_of_a_role_has_a_flag() -> None:
     flags = {name.removesuffix("_s") for name in RoleOptions.__struct_fields__}
+    flags = flags - {"origins"} | {"variant", "component"}
     assert flags == {"roles", "keys", "media_store", "schedule", *OF_ROLES}
 
 
@@ -83,12 +84,14 @@ def test_flags_arrive_in_the_units_of_the_options(model: str, tmp_path: Path) ->
     keys = tmp_path / "keys"
     keys.touch()
     words += ["--api-keys", str(keys), "--rate-limit", "60/minute", "--default-model", "flux"]
+    assert orchestrator_options(parsed(*words)).max_models == 1
+    words += ["--max-models", "3"]
     words += ["--journal", "postgresql://host/jobs", "--job-ttl", "60", "--job-bytes", "1MiB"]
     front = orchestrator_options(parsed(*words))
     assert (front.journal, front.job_ttl_s) == ("postgresql://host/jobs", 60)
     assert front.job_bytes == 1 << 20
     assert (front.max_pixels, front.rate_limit) == (65536, "60/minute")
-    assert front.default_model == "flux"
+    assert (front.default_model, front.max_models) == ("flux", 3)
     assert front.api_keys == str(keys)
     assert (front.state_dir, front.request_timeout_s) == (str(state), 5)
     assert front.denoisers == ["tcp://b:1", "tcp://a:2"]

@@ -52,6 +52,30 @@ def runs(bench: Bench, those: Trio, id: str) -> None:
     assert bench.results[id]
 
 
+# ---------------------------------------------------------------- how many
+
+
+def test_f17_one_more_than_may_be_served_is_refused() -> None:
+    bench = Bench(max_models=1)
+    trio = bench.trio()
+    stray = bench.join("stray", "denoiser", model=OTHER)
+    reason = stray.take(Refused).reason
+    assert f"but this orchestrator serves {MODEL.name} ({MODEL.fingerprint})" in reason
+    assert "no more than --max-models 1" in reason
+    bench.submit("a")
+    runs(bench, trio, "a")
+
+
+def test_when_all_of_one_are_lost_another_may_take_its_place() -> None:
+    bench = Bench(max_models=1)
+    for each in bench.trio():
+        bench.end(each)
+    those = trio_of(bench, "other")
+    bench.submit("a")
+    runs(bench, those, "a")
+    assert [model.name for model in bench.machine.books.registry.served] == ["other"]
+
+
 # ---------------------------------------------------------------- routes
 
 
@@ -321,8 +345,8 @@ def test_the_last_one_is_remembered(bench: Bench, trio: Trio) -> None:
     assert bench.machine.missing() == list(SPLIT_ROUTE)
 
 
-def test_so_many_models_and_no_more() -> None:
-    bench = Bench(max_models=2)
+def test_so_many_models_are_remembered_and_no_more() -> None:
+    bench = Bench(max_known_models=2)
     bench.join("a", "encoder")
     second = bench.join("b", "encoder", model=OTHER)
     third = replace(OTHER, name="third", fingerprint="3")

@@ -16,6 +16,7 @@ from transfer.messages import (
     RankInfo,
     Refused,
     RegisterAgain,
+    Replaced,
     Speed,
     StateChanged,
     Welcome,
@@ -71,6 +72,23 @@ def test_bad_registration_is_refused_with_the_reason(
     leader = bench.join(name, "denoiser", connection=b"c", **changes)
     assert reason in leader.take(Refused).reason
     assert _denoisers(bench) == []
+
+
+def test_other_components_are_named(bench: Bench) -> None:
+    """Whose fingerprint differs, and where that comes from."""
+    vae = Replaced("vae", "tiny", "1")
+    bench.join("encoder-0", "encoder", model=replace(MODEL, fingerprint="a", replaced=[vae]))
+    for replaced, told in [
+        ([], "another vae (the model's own, not that of tiny)"),
+        ([Replaced("vae", "tiny", "2")], "another vae (that of tiny, not that of tiny)"),
+        ([vae, Replaced("unet", "b", "1")], "another unet (that of b, not the model's own)"),
+        ([Replaced("vae", "elsewhere", "1")], "must have the same: give a different one a name"),
+    ]:
+        other = replace(MODEL, fingerprint="b", replaced=replaced)
+        leader = bench.join("decoder-0", "decoder", model=other)
+        reason = leader.take(Refused).reason
+        assert told in reason
+        assert ("--component" in reason) == ("another" in told)
 
 
 def test_t13_second_instance_under_a_live_name_is_refused(bench: Bench) -> None:
@@ -293,7 +311,7 @@ def test_flags_change_when_those_with_the_old_ones_drain(bench: Bench) -> None:
     bench.join("denoiser-0", "denoiser", model=_fast())
     bench.drain("denoiser-0")
     assert bench.join("denoiser-1", "denoiser", model=_fast(quantize="int8")).take(Welcome)
-    assert bench.machine.models == [_fast(quantize="int8")]
+    assert bench.machine.model("demo") == _fast(quantize="int8")
 
 
 def test_a_denoiser_comes_back_with_other_flags(bench: Bench) -> None:
@@ -305,10 +323,10 @@ def test_a_denoiser_comes_back_with_other_flags(bench: Bench) -> None:
 
 def test_the_model_has_the_speed_of_those_that_denoise(bench: Bench) -> None:
     bench.join("encoder-0", "encoder")
-    assert bench.machine.models == [MODEL]
+    assert bench.machine.model("demo") == MODEL
     bench.join("denoiser-0", "denoiser", model=_fast(compile=True))
     bench.join("decoder-0", "decoder")
-    assert bench.machine.models == [_fast(compile=True)]
+    assert bench.machine.model("demo") == _fast(compile=True)
 
 
 def test_an_instance_that_warms_up_gets_no_work(bench: Bench) -> None:

@@ -284,8 +284,10 @@ class Rank:
         if shown is None or shown.done or not shown.step or self._world.strikes("rank error"):
             return Outcome(*key, error=ErrorInfo("unsupported", "there is nothing to see"))
         value = compute.preview(shown.value)
+        if whole := shown.role == "monolithic":
+            value = compute.then(value, "decoder", self._weights)
         self.live[key] = Live(shown.role, shown.inputs, value, shown.step, shown.steps, done=True)
-        return Outcome(*key, done=True, nbytes=compute.size(value))
+        return Outcome(*key, done=True, nbytes=None if whole else compute.size(value))
 
     def _run(self, call: int, key: Key, unit: str) -> Outcome:
         live = self._known(key, unit)
