@@ -1,6 +1,10 @@
-"""LoRA adapters of the cluster: every instance that denoises has the same ones, or gets no work.
+"""LoRA adapters of the cluster: every instance that takes them has the same ones, or gets no work.
 
-load      asked of all that denoise ── all did ──▶ requests may have it on
+Those that denoise take them, and those that have another component which adapters of this pipeline
+may change: its text encoders, mostly. Each attaches what is for it, be it nothing; so nobody has to
+know here which of them an adapter is for.
+
+load      asked of all that take them ── all did ──▶ requests may have it on
           └─ some did not ──▶ unloaded again where it was loaded, or may have been
 unload    offered no more ─▶ nobody has it on any more ─▶ asked of all ── all did ──▶ gone
           └─ some did not ──▶ loaded again where it was unloaded, and offered again
@@ -27,13 +31,17 @@ class Adapters:
 
     def waits_for(self, books: Books, change: Change) -> str | None:
         if not isinstance(change.action, UnloadLora):
-            return None
+            return None if any(map(denoises, takers(books))) else "no instance denoises"
         name = books.leaving = change.action.name
         wearers = _wearers(books, name)
         return f"{wearers} requests have {name} on" if wearers else None
 
     def concerned(self, books: Books, change: Change) -> list[Instance]:
-        return denoisers(books)
+        return takers(books)
+
+    def like(self, instance: Instance) -> frozenset[str]:
+        """Whether a file fits, only they can tell who have what it changes."""
+        return DENOISES.intersection(instance.info.roles).union(instance.info.adaptable)
 
     def problem(self, books: Books, change: Change, told: Replies) -> RankError | None:
         """Instances on several hosts may have found different files at one path."""
@@ -90,7 +98,7 @@ def adopt(books: Books, instance: Instance) -> bool:
     """The first registration that has any says what there is, unless this orchestrator has changed
     it. Whether it did."""
     instance.holds = {x.name: x.digest for x in instance.info.adapters}
-    if not denoises(instance) or books.adapters or books.adapters_changed:
+    if not takes(instance) or books.adapters or books.adapters_changed:
         return False
     books.adapters = {x.name: x for x in instance.info.adapters}
     return bool(books.adapters)
@@ -98,21 +106,27 @@ def adopt(books: Books, instance: Instance) -> bool:
 
 def fits(books: Books, instance: Instance) -> bool:
     """It has all that it should have."""
-    if not denoises(instance):
+    if not takes(instance):
         return True
     return all(instance.holds.get(x.name) == x.digest for x in _wanted(books))
 
 
 def surplus(books: Books, instance: Instance) -> str | None:
     """What it has and nobody is to have: left behind by a change whose end was not heard of."""
-    if not denoises(instance):
+    if not takes(instance):
         return None
     known = {*books.adapters, _changing(books)}
     return next((name for name in instance.holds if name not in known), None)
 
 
-def denoisers(books: Books) -> list[Instance]:
-    return [instance for instance in books.registry.live.values() if denoises(instance)]
+def takers(books: Books) -> list[Instance]:
+    """All that are to have the same."""
+    return [instance for instance in books.registry.live.values() if takes(instance)]
+
+
+def takes(instance: Instance) -> bool:
+    """Adapters may change what it computes; or it denoises, and is to say why they may not."""
+    return denoises(instance) or bool(instance.info.adaptable)
 
 
 def denoises(instance: Instance) -> bool:
@@ -120,7 +134,7 @@ def denoises(instance: Instance) -> bool:
 
 
 def _wanted(books: Books) -> list[Adapter]:
-    """What every denoiser has to have; not what is being unloaded, which nobody has on."""
+    """What every one of them has to have; not what is being unloaded, which nobody has on."""
     gone = _changing(books)
     return [x for x in books.adapters.values() if not (x.name == gone == books.leaving)]
 

@@ -34,7 +34,7 @@ class Books:
     have to be copied; `untidy` those that lack something the others have, or have something that
     nobody is to have. `questions` are those that instances are asked, by number; `changes` of
     adapters and weights are in line, and `rests` of those who are to sleep or to wake. `adapters`
-    are those that all denoisers are to have, of which one may be `leaving`; `weights` what
+    are those that all who take any are to have, of which one may be `leaving`; `weights` what
     components are to compute with, where those are not the model's own; of those that are in
     `weights_known`, no instance is believed to know better."""
 

@@ -54,13 +54,12 @@ def go_on(books: Books) -> None:
         kind = kind_of(head.action)
         if kind.waits_for(books, head) is not None:
             return
-        concerned = kind.concerned(books, head)
-        awake = [x.name for x in concerned if x.reported == "ready"]
-        if not awake and any(x.reported == "sleeping" for x in concerned):
+        asked = _asked(kind, kind.concerned(books, head))
+        if any(x.reported == "sleeping" for x in asked):
             _refuse(books, head, "all that it concerns sleep; wake one first")
             continue
         head.begun = True
-        head.names = awake or head.names
+        head.names = [x.name for x in asked] or head.names
         seconds = min(EQUIP_S if math.isinf(head.due) else math.inf, head.due - books.now)
         made, note = partial(_made, head), partial(_note, head.action)
         asking.pose(books, head.names, head.action, max(0.0, seconds), made, note)
@@ -135,6 +134,16 @@ def equip_all(books: Books) -> None:
 def _stand_in_line(books: Books, change: Change) -> None:
     books.changes.append(kind_of(change.action).prepare(books, change))
     go_on(books)
+
+
+def _asked(kind: Kind, concerned: list[Instance]) -> list[Instance]:
+    """Those that are ready, and each other one that nobody of them can speak for."""
+    ready = [kind.like(x) for x in concerned if x.reported == "ready"]
+
+    def is_spoken_for(instance: Instance) -> bool:
+        return any(kind.like(instance) <= each for each in ready)
+
+    return [x for x in concerned if x.reported == "ready" or not is_spoken_for(x)]
 
 
 def _made(change: Change, books: Books, told: Replies) -> None:

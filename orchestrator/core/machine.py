@@ -40,7 +40,6 @@ from orchestrator.core.instances import Instance
 from orchestrator.core.view import ClusterView, look
 from transfer.actions import Adapter, LoadLora, Sleep, UnloadLora, UpdateWeights, Wake
 from transfer.messages import (
-    DENOISES,
     Answered,
     Beat,
     Ended,
@@ -132,6 +131,10 @@ class Machine:
         """Those that requests may have on, in the order in which they were loaded."""
         return adapters.offered(self.books)
 
+    def takers(self) -> set[str]:
+        """The names of the instances that take adapters: all of them have the same."""
+        return {instance.name for instance in adapters.takers(self.books)}
+
     def parts(self, names: Iterable[str]) -> set[str]:
         """The components that these instances compute with."""
         return weights.parts_of(self.books, names)
@@ -166,7 +169,7 @@ class Machine:
                 membership.drain(books, name)
             case RemoveInstance(name=name):
                 membership.remove(books, name)
-            case AskInstances(action=LoadLora() | UnloadLora()) if self._denoise(event.names):
+            case AskInstances(action=LoadLora() | UnloadLora()) if self._adapt(event.names):
                 changes.begin(books, event)
             case AskInstances(action=UpdateWeights()) if self.parts(event.names):
                 changes.begin(books, event)
@@ -224,9 +227,8 @@ class Machine:
         if ghost is not None and ghost.epoch == message.epoch:
             membership.bury(books, ghost)
 
-    def _denoise(self, names: list[str]) -> bool:
-        found = filter(None, (self.books.registry.by_name.get(name) for name in names))
-        return any(DENOISES & set(instance.info.roles) for instance in found)
+    def _adapt(self, names: list[str]) -> bool:
+        return not self.takers().isdisjoint(names)
 
     def _cancel(self, id: str, reason: str) -> None:
         request = self.books.ledger.active.get(id)

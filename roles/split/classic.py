@@ -21,7 +21,7 @@ import torch
 
 from roles.samples import Sample
 from roles.split import given, inputs, skipping, warming
-from roles.split.adapters import Adapters
+from roles.split.adapters import Adapters, Worn
 from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
 from roles.split.branches import Outlines
 from roles.split.components import part_of
@@ -94,7 +94,9 @@ class ClassicProgram:
         self._alone = one_by_one(type(pipeline))
         self._outlines = None if self._alone else Outlines()
         self._fast = Fast(pipeline, self.of_part("denoiser"), speed)
-        self._adapters = Adapters(pipeline, self._real_denoisers(), speed)
+        self._adapters = Adapters(
+            pipeline, self._real_of("denoiser"), speed, self._real_of("encoder")
+        )
         self.adapters: Adapters | None = self._adapters
         self.sleeper: Sleeper | None = None
         self.exchange: Exchange | None = None
@@ -120,20 +122,25 @@ class ClassicProgram:
 
     def encode(self, call: Call) -> dict[str, Any]:
         params, generator, randomness = self._begin(call)
+        worn = self._adapters.worn(call.inputs.loras)
         try:
             with randomness.in_place():
-                return self._encoded(params, generator, randomness, {}) | given.carried(call)
+                worn.on_all()
+                made = self._encoded(params, generator, randomness, {}, worn)
+                return made | given.carried(call)
         finally:
             self._settle()
 
     def encoding(self, call: Call) -> Generation:
         params, generator, randomness = self._begin(call)
+        worn = self._adapters.worn(call.inputs.loras)
 
         def run(generation: Generation) -> dict[str, Any]:
             own = {each.name: generation.generate_of(each) for each in self._generators}
-            return self._encoded(params, generator, randomness, own) | given.carried(call)
+            made = self._encoded(params, generator, randomness, own, worn)
+            return made | given.carried(call)
 
-        return Generation(call.request, run, self._generators, randomness, self._settle)
+        return Generation(call.request, run, self._generators, randomness, worn, self._settle)
 
     def denoise(self, call: Call, payload: Any) -> Coroutine:
         call = given.with_media(call, payload)
@@ -207,10 +214,11 @@ class ClassicProgram:
         generator: torch.Generator,
         randomness: GlobalRandomness,
         generates: Mapping[str, Any],
+        worn: Worn,
     ) -> dict[str, Any]:
         """`generates`: what some components generate with instead of their own."""
         reading = Reading(params)
-        memory = Recollection(self.encodings, reading, randomness)
+        memory = Recollection(self.encodings, reading, randomness, worn.of_text)
         recorder = Recorder(generator, memory)
         faces = reading.faces(self.pipeline.components)
         for name, module in self._modules.items():
@@ -418,8 +426,8 @@ class ClassicProgram:
     def _generating(self) -> list[str]:
         return generators(type(self.pipeline), self.of_part("encoder"))
 
-    def _real_denoisers(self) -> dict[str, Any]:
-        return {n: m for n, m in self._real().items() if part_of(n) == "denoiser"}
+    def _real_of(self, part: str) -> dict[str, Any]:
+        return {n: m for n, m in self._real().items() if part_of(n) == part}
 
     def _settle(self) -> None:
         """Undoes casts that a failed pipeline left on shared modules (some decode in float32)."""

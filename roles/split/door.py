@@ -141,6 +141,13 @@ class Coroutine(Standing):
         if scheduler is not None and hasattr(scheduler, "step"):
             scheduler.step = Watched(scheduler, lambda *_: self.advance(1))
 
+    @contextlib.contextmanager
+    def _in_place(self) -> Iterator[None]:
+        if self.worn is not None:
+            self.worn.on_all()  # what is not at the door computes when the pipeline comes to it
+        with super()._in_place():
+            yield
+
     def advance(self, count: int) -> None:
         """So many steps more are complete."""
         self._branches.settle()

@@ -45,6 +45,7 @@ from transfer.messages import (
     Progressed,
     PushFailed,
     Role,
+    Work,
 )
 
 TRIO: tuple[Role, ...] = ("encoder", "denoiser", "decoder")
@@ -234,9 +235,23 @@ class World:
     def deliver(self, connection: bytes, message: Any) -> None:
         process = self.connections.get(connection)
         if process is not None:
+            if isinstance(message, Work):
+                self._is_fit(process, message)
             process.inbox.append(message)
         elif self.random.random() < 0.5:
             self._broken.append(connection)  # the loop is told on sending; not always at once
+
+    def _is_fit(self, process: Process, work: Work) -> None:
+        """Who computes with what adapters change has each one that the request has on. One that is
+        offered no more may be gone: of a job that has waited for long, it was loaded then."""
+        if work.role == "decoder" or work.preview_of is not None:
+            return
+        offered = self.orchestrator.machine.adapters()
+        worn = [lora for lora in work.inputs.loras if lora.name in offered]
+        found = [process.held.loaded.get(lora.name) for lora in worn]
+        assert found == [offered[lora.name].digest for lora in worn], (
+            f"{process} is given {work.role} of {work.request} with {worn}, and has {found}"
+        )
 
     def shown(self, preview: Preview) -> None:
         """A picture of a request half done: only while somebody waits for the whole."""
@@ -501,7 +516,7 @@ class World:
         self._end_those_with_pins()
 
     def _unlike(self) -> list[str]:
-        """Changes under way, and denoisers that have other adapters than they should have."""
+        """Changes under way, and who has other adapters than it should have."""
         books = self.orchestrator.machine.books
         found = [f"{change} is not over" for change in (*books.changes, *books.rests)]
         for process in self.processes:
@@ -514,7 +529,7 @@ class World:
                 continue  # it gets what it lacks when it is woken
             if lacking := process.held.lacks(books.weights):
                 found.append(f"{process} has other weights of {lacking}")
-            if "denoiser" not in process.roles:
+            if not process.held.adaptable:
                 continue
             wanted = {adapter.name: adapter.digest for adapter in books.adapters.values()}
             if process.held.loaded != wanted:

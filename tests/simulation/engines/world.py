@@ -432,7 +432,7 @@ class World:
                 continue
             if lacking := rank.held.lacks(books.weights):
                 found.append(f"rank {rank.rank} of {named} has other weights of {lacking}")
-            if "denoiser" not in named.posts:
+            if not rank.held.adaptable:
                 continue
             wanted = {x.name: x.digest for x in books.adapters.values()}
             if wanted != rank.held.loaded:
