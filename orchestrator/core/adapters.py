@@ -96,11 +96,12 @@ def offered(books: Books) -> dict[str, Adapter]:
 
 def adopt(books: Books, instance: Instance) -> bool:
     """The first registration that has any says what there is, unless this orchestrator has changed
-    it. Whether it did."""
+    it, or is about to. Whether it did."""
     instance.holds = {x.name: x.digest for x in instance.info.adapters}
     if not takes(instance) or books.adapters or books.adapters_changed:
         return False
-    books.adapters = {x.name: x for x in instance.info.adapters}
+    changing = _changing(books)
+    books.adapters = {x.name: x for x in instance.info.adapters if x.name != changing}
     return bool(books.adapters)
 
 

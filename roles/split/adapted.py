@@ -6,10 +6,8 @@ the numbers are theirs. Nothing is imported before it is needed: some ranks run 
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-from transfer.messages import Lora
 
 EXPECTED = ("Already found a `peft_config`", "Adapter .* was active which is now deleted")
 
@@ -19,17 +17,17 @@ def adapters_of(module: Any) -> set[str]:
     return set(getattr(module, "peft_config", None) or ())
 
 
-def put_on(module: Any, loras: Sequence[Lora]) -> None:
+def put_on(module: Any, scales: Mapping[str, float]) -> None:
     """These act in its next forwards, each with its scale, and no others. All of them are in it."""
-    names, scales = [lora.name for lora in loras], [lora.scale for lora in loras]
+    names, weights = list(scales), list(scales.values())
     if _is_of_diffusers(module):
         module.enable_lora()
-        module.set_adapters(names, scales)
+        module.set_adapters(names, weights)
         return
     from diffusers.loaders import lora_base
 
     lora_base.enable_lora_for_text_encoder(module)
-    lora_base.set_adapters_for_text_encoder(names, module, scales)
+    lora_base.set_adapters_for_text_encoder(names, module, weights)
 
 
 def take_off(module: Any) -> None:

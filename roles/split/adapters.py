@@ -116,11 +116,11 @@ class Adapters:
         if not self._files:
             return
         here = adapters_of(module)
-        mine = tuple(lora for lora in loras if lora.name in here)
+        mine = tuple(lora for lora in loras if _within(lora.name) in here)
         if self._worn.get(name) == mine:
             return
         if mine:
-            adapted.put_on(module, mine)
+            adapted.put_on(module, {_within(lora.name): lora.scale for lora in mine})
         elif here:
             adapted.take_off(module)
         self._worn[name] = mine
@@ -134,7 +134,7 @@ class Adapters:
         """What tells these from others to whoever encodes here: digests and scales, of those that
         change anything of that."""
         changing = set().union(*map(adapters_of, self._encoders.values()))
-        mine = (lora for lora in loras if lora.name in changing)
+        mine = (lora for lora in loras if _within(lora.name) in changing)
         return tuple((self._files[lora.name].digest, float(lora.scale)) for lora in mine)
 
     # ------------------------------------------------------------ how diffusers does it
@@ -157,8 +157,8 @@ class Adapters:
         reader = Reader(self._pipeline.lora_state_dict, self._loadable, self._away())
         try:
             with quietly(), contextlib.suppress(Elsewhere):
-                self._view(reader).load_lora_weights(path, adapter_name=name, **LOCAL)
-            attached = any(name in adapters_of(module) for module in self._modules.values())
+                self._view(reader).load_lora_weights(path, adapter_name=_within(name), **LOCAL)
+            attached = any(_within(name) in adapters_of(x) for x in self._modules.values())
             if reader.parts and not attached:
                 raise ValueError(f"{path}: it has nothing that fits {', '.join(self._modules)}")
         except BaseException:
@@ -196,7 +196,14 @@ class Adapters:
 
     def _remove(self, name: str) -> None:
         for module in self._modules.values():
-            adapted.remove(module, name)
+            adapted.remove(module, _within(name))
+
+
+def _within(name: str) -> str:
+    """What an adapter is called within the modules. transformers takes each weight for one of the
+    adapter's whose name contains the adapter's, and thinks that it lacks what is not in the file:
+    so this is no part of any other name."""
+    return f"lora_{name}"
 
 
 @dataclass(frozen=True)

@@ -242,9 +242,10 @@ class World:
             self._broken.append(connection)  # the loop is told on sending; not always at once
 
     def _is_fit(self, process: Process, work: Work) -> None:
-        """Who computes with what adapters change has each one that the request has on. One that is
-        offered no more may be gone: of a job that has waited for long, it was loaded then."""
-        if work.role == "decoder" or work.preview_of is not None:
+        """Who begins a request has each adapter that it has on. One that is offered no more may be
+        gone: of a job that has waited for long, it was loaded then. A denoiser may have got new
+        ranks while the payload was on its way, and says so when it comes to that."""
+        if work.delivery is not None or work.preview_of is not None:
             return
         offered = self.orchestrator.machine.adapters()
         worn = [lora for lora in work.inputs.loras if lora.name in offered]

@@ -19,7 +19,7 @@ from tests.support.splitting import Arrays, arrays, call
 from transfer.messages import Lora
 
 TARGETS = ["to_q", "to_k", "to_v"]
-OF_TEXT = ["q_proj", "v_proj"]
+OF_TEXT = ["q_proj", "k_proj", "v_proj", "out_proj"]
 NAME = "pytorch_lora_weights.safetensors"
 
 

@@ -134,6 +134,21 @@ def test_an_orchestrator_that_knows_nothing_learns_it_from_an_encoder(bench: Ben
     assert bench.join("d0", "denoiser").take(Ask).action == LoadLora("a", "/a", 1.0)
 
 
+def test_it_does_not_learn_what_is_being_undone(
+    bench: Bench, pair: tuple[Scripted, Scripted]
+) -> None:
+    """Who has it still, and registers again meanwhile, does not bring it back."""
+    asks(bench, "d0", LoadLora("a", "/a"))
+    does(pair[0])
+    fails(pair[1])
+    late = bench.join("e1", "encoder", adaptable=TEXT, adapters=[A])
+    assert not bench.machine.adapters()
+    (answer,) = does(pair[0])
+    assert answer.undone
+    assert late.take(Ask).action == UnloadLora("a")
+    assert not bench.machine.books.adapters
+
+
 def test_unloading_is_asked_of_both(bench: Bench, pair: tuple[Scripted, Scripted]) -> None:
     load(bench, *pair)
     asks(bench, "d0", UnloadLora("a"))

@@ -41,12 +41,12 @@ class Writer:
             torch.manual_seed(1)
             self.model: Any = ministral()
         self.generator = Generator(NAME, self.model)
-        self.adapters = Adapters(Writing(self.model), {}, None, {NAME: self.model})
         for seed, name in enumerate("ab"):
-            layers = random_layers(self.model, OF_TEXT, seed)
+            save({NAME: random_layers(self.model, OF_TEXT, seed)}, folder / name)
             adapted.remove(self.model, "default")
-            path = save({NAME: layers}, folder / name)
-            assert self.adapters.load(name, str(path)).lora.parts == [NAME]
+        self.adapters = Adapters(Writing(self.model), {}, None, {NAME: self.model})
+        for name in "ab":
+            assert self.adapters.load(name, str(folder / name)).lora.parts == [NAME]
 
     def plain(self, *loras: Lora) -> list[int]:
         """What the model writes by itself with these on."""

@@ -110,10 +110,11 @@ def test_whole_pipelines_have_them_too(name: str, folder: Any, program: Any, lor
 
 
 def _as_others_save_it(path: Path, place: Path) -> Path:
-    """As kohya's scripts do: other names, and an alpha for each layer."""
-    named = {k.replace("encoder.layers", "text_model.encoder.layers"): v for k, v in _read(path)}
+    """As kohya's scripts do: other names, and an alpha."""
+    named = {k.replace(".encoder.", ".text_model.encoder."): v for k, v in _read(path)}
+    named = {k.replace("text_model.text_model", "text_model"): v for k, v in named.items()}
     theirs = convert_state_dict_to_kohya(named)
-    alphas = {k: torch.tensor(1.0 + len(k) % 7) for k in theirs if k.endswith(".alpha")}
+    alphas = {key: torch.tensor(3.0) for key in theirs if key.endswith(".alpha")}
     place.mkdir()
     save_file({k: v.contiguous() for k, v in (theirs | alphas).items()}, place / NAME)
     return place
