@@ -172,6 +172,7 @@ class ClassicProgram:
 
         coroutine = self._coroutine(call, params, run, randomness, cache, preview)
         coroutine.keep(snapshots, forward)
+        coroutine.beside = False  # its encoders are stand-ins
         return coroutine
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:

@@ -503,7 +503,9 @@ class World:
         for role in TRIO:
             self.start(f"fresh-{role}", (role,))
         for _ in range(60_000):
-            quiet = not any(p.inbox or p.outbox for p in self.processes)
+            here = self.orchestrator.machine.books.registry.by_connection
+            heard = all(p.connection in here for p in self.processes)  # since the last crash, too
+            quiet = heard and not any(p.inbox or p.outbox for p in self.processes)
             if self.orchestrator.idle and quiet and not self._unlike():
                 break
             self._network()
