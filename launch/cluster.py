@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from os import PathLike
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -30,7 +31,8 @@ class Cluster:
             [picture] = cluster.generate("a red circle", seed=1)
 
     `flags` are all the flags of `triptych up`, with underscores (`threads=1`, `slot_bytes="1MiB"`);
-    what is left out is chosen for the machine. `api_key` is for a cluster with `api_keys`, where
+    what is left out is chosen for the machine. `components`: from elsewhere, by their names, as
+    `--component` has them: {"vae": FOLDER}. `api_key` is for a cluster with `api_keys`, where
     `generate`, `status` and `drain` need one. It listens on a free port of this machine. When the
     block ends, however it ends, every process of the cluster ends too; so they do when this process
     dies. Raises `ClusterError` if it does not come up.
@@ -43,11 +45,13 @@ class Cluster:
         encoders: int | None = None,
         denoisers: int | None = None,
         decoders: int | None = None,
+        components: Mapping[str, str | PathLike[str]] | None = None,
         api_key: str | None = None,
         **flags: object,
     ) -> None:
         counts = {"encoders": encoders, "denoisers": denoisers, "decoders": decoders}
         self._flags = {"model": model, "http": "127.0.0.1:0", **counts, **flags}
+        self._components = dict(components or {})
         self._api_key = api_key
         self._log: IO[bytes] | None = None
         self._supervisor: subprocess.Popen[bytes] | None = None
@@ -150,6 +154,8 @@ class Cluster:
             if value is not None and value is not False:
                 flag = f"--{name.replace('_', '-')}"
                 flags += [flag] if value is True else [flag, str(value)]
+        for name, source in self._components.items():
+            flags += ["--component", f"{name}={os.fspath(source)}"]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `stop`
         self._supervisor = subprocess.Popen(
             command("up", "--end-with-stdin", *flags),

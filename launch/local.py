@@ -13,10 +13,12 @@ from launch.child import Recipe
 from launch.errors import LaunchError
 from launch.itself import command
 from launch.machine import this_machine
-from launch.model import check_model
+from launch.model import settle
+from launch.origins import as_flags, origins_of
 from launch.plan import Member, Plan, Wish, plan
 from launch.weights import whole_bytes
 from orchestrator.api_keys import hash_of, new_key
+from roles.origins import Origins
 from roles.parallel import divide
 from transfer.addresses import is_loopback
 from transfer.errors import KeysError
@@ -25,6 +27,8 @@ from transfer.speed import write_step_cache
 
 _LOOPBACK, _ANY = "127.0.0.1", "0.0.0.0"
 _OF_FRONT = (
+    "max_models",
+    "default_model",
     "policy",
     "request_timeout",
     "max_queue",
@@ -39,6 +43,7 @@ _OF_FRONT = (
     "job_bytes",
 )
 _OF_ROLES = (
+    "model_name",
     "advertise",
     "dtype",
     "transfer",
@@ -67,15 +72,16 @@ class LocalCluster:
     @classmethod
     def planned(cls, flags: dict[str, Any]) -> Self:
         """From the flags of `up`. Raises `LaunchError` for what can be seen to fail beforehand."""
-        model = check_model(flags["model"])
+        model, origins = settle(flags["model"]), origins_of(flags)
         _check_keys(flags["keys"])
         http: Address = flags["http"].settled()
         control: Address = flags["control"].settled()
-        chosen = _plan(model, flags)
+        chosen = _plan(model, origins, flags)
         ports = {member.name: free_port(_ANY) for member in chosen.members}
         endpoints = {name: Address(flags["advertise"], port).tcp for name, port in ports.items()}
         key = new_key() if flags["api_keys"] is not None else None
         common = {name: flags[name] for name in (*_OF_ROLES, *_OF_BOTH)}
+        common |= as_flags(origins)
         common["max_batch"] = flags["max_batch"] or chosen.max_batch
         shared = tuple(_flags({**common, **_cores(chosen)}))
         return cls(
@@ -121,13 +127,14 @@ def _check_keys(folder: str | None) -> None:
         raise LaunchError(str(error)) from error
 
 
-def _plan(model: str, flags: dict[str, Any]) -> Plan:
+def _plan(model: str, origins: Origins, flags: dict[str, Any]) -> Plan:
     names = ("encoders", "denoisers", "decoders", "monolithic", "device", "threads", "all_in_one")
     wish = Wish(**{name: flags[name] for name in names}, ranks=flags["ranks"])
     slots = flags["slots"] * flags["slot_bytes"]
+    needs = whole_bytes(model, flags["dtype"], slots, origins.components)
     try:
         divide(flags["parallel"], flags["ranks"])
-        return plan(this_machine(), wish, whole_bytes(model, flags["dtype"], slots))
+        return plan(this_machine(), wish, needs)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
@@ -200,7 +207,9 @@ def _serve(flags: Iterable[str]) -> tuple[str, ...]:
 
 
 def _flags(values: dict[str, Any]) -> Iterator[str]:
-    """{"slot_bytes": 4096, "name": None} → --slot-bytes 4096."""
+    """{"slot_bytes": 4096, "name": None, "component": ["a=b"]} → --slot-bytes 4096 --component
+    a=b."""
     for name, value in values.items():
-        if value is not None:
-            yield from (f"--{name.replace('_', '-')}", str(value))
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None:
+                yield from (f"--{name.replace('_', '-')}", str(each))

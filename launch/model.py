@@ -4,19 +4,29 @@ import json
 from pathlib import Path
 
 from launch.errors import LaunchError
+from roles.split.source import Source
 
 INDEX = "model_index.json"
 MODULAR_INDEX = "modular_model_index.json"
 
 
+def settle(model: str) -> str:
+    """As `check_model`; of a hub's model with the commit that is meant, so that all processes have
+    the same one, and go on having it. Raises `LaunchError`."""
+    return pinned(check_model(model))
+
+
 def check_model(model: str) -> str:
     """The folder's absolute path, or the hub id as it is. Raises `LaunchError` for a folder that is
     missing or holds no pipeline. Whether its weights are whole is seen when a rank loads them."""
-    folder = Path(model).expanduser()
-    if not folder.exists():
-        if _could_be_hub_id(model):
-            return model
-        raise LaunchError(f"there is no model folder {model}")
+    try:
+        source = Source.parse(model)
+    except ValueError as error:
+        message = str(error).replace("there is no folder", "there is no model folder")
+        raise LaunchError(message) from error
+    folder = source.path
+    if folder is None:
+        return str(source)
     indexes = [folder / name for name in (INDEX, MODULAR_INDEX)]
     index = next((each for each in indexes if each.is_file()), None)
     if index is None:
@@ -25,10 +35,18 @@ def check_model(model: str) -> str:
     return str(folder.resolve())
 
 
-def _could_be_hub_id(model: str) -> bool:
-    """owner/name, as a model hub writes it; everything else is meant as a path."""
-    parts = model.split("/")
-    return len(parts) == 2 and all(parts) and not model.startswith((".", "~"))
+def pinned(text: str) -> str:
+    """A source with its hub's commit. Raises `LaunchError`."""
+    source = Source.parse(text)
+    if source.path is not None:
+        return text
+    from roles.split.hub import resolve
+    from roles.split.program import ModelError
+
+    try:
+        return str(Source(source.place, resolve(source), source.subfolder))
+    except ModelError as error:
+        raise LaunchError(str(error)) from error
 
 
 def _check_index(index: Path) -> None:

@@ -2,9 +2,13 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from roles.split.source import Source
+
+NONE: Mapping[str, str] = {}
 _LENGTH_BYTES = 8  # before a safetensors file's header
 _MAX_HEADER = 100 << 20
 _FLOAT32, _HALF = 4, 2
@@ -14,16 +18,19 @@ _PROCESSES = 1 << 30  # Python and torch in a leader and a rank, and what one re
 _WORK = 0.5  # of the weights: what a forward and a decode hold meanwhile
 
 
-def whole_bytes(model: str, dtype: str, slots: int) -> int | None:
+def whole_bytes(
+    model: str, dtype: str, slots: int, components: Mapping[str, str] = NONE
+) -> int | None:
     """Bytes of memory that an instance with all roles takes, with `slots` bytes of slots for each
-    direction; None if the weights are not here to be counted."""
-    weights = weights_bytes(model, dtype)
+    direction; None if the weights are not here to be counted. `components`: those that come from
+    elsewhere."""
+    weights = weights_bytes(model, dtype, components)
     if weights is None:
         return None
     return int(weights * (1 + _WORK)) + _DIRECTIONS * slots + _PROCESSES
 
 
-def weights_bytes(model: str, dtype: str) -> int | None:
+def weights_bytes(model: str, dtype: str, components: Mapping[str, str] = NONE) -> int | None:
     """Bytes of all components together, loaded as --dtype says; None if the folder is not here.
 
     Numbers are counted, not bytes on the disk: with `auto` most are loaded as float32, whatever
@@ -35,7 +42,13 @@ def weights_bytes(model: str, dtype: str) -> int | None:
     size = _HALF if dtype in ("bfloat16", "float16") else _FLOAT32
     total = 0
     for component in sorted(each for each in folder.iterdir() if each.is_dir()):
-        total += _component(component, size)
+        if component.name not in components:
+            total += _component(component, size)
+    for name, text in components.items():
+        path = Source.parse(text).path
+        if path is None:
+            return None
+        total += _component(path / name if (path / name).is_dir() else path, size)
     return total
 
 

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterator
 from typing import Literal
 
+from roles.origins import Origins
 from transfer.actions import Action, Told
 from transfer.codec import MAX_FRAME_BYTES, Decoder, Message, ProtocolError, encode
 from transfer.made import Made
@@ -42,13 +43,15 @@ MAX_TRACEBACK = 16_000  # characters; the end of it is what tells
 
 class Load(Message, frozen=True, tag="load"):
     """The first call: load the model's part for these roles, each rank onto its own device.
-    `speed`: None runs it as the plain pipeline does. Answered with `Loaded`."""
+    `speed`: None runs it as the plain pipeline does; `origins`: None if the model is all that its
+    name says. Answered with `Loaded`."""
 
     model: str
     roles: list[Role]
     dtype: str
     call: int = 0
     speed: Speed | None = None
+    origins: Origins | None = None
 
 
 class Warm(Message, frozen=True, tag="warm"):

@@ -18,6 +18,7 @@ from roles.fittings import Fittings
 from roles.meeting import Meeting
 from roles.nodes.hub import Hub, NodesMissing
 from roles.options import RoleOptions
+from roles.origins import NOTHING, write
 from roles.pool import Results, WorkerPool
 from roles.process import RankCommand
 from transfer.actions import Health
@@ -113,7 +114,11 @@ class Keeper:
         speed = options.speed()
         plain = speed is None or speed == Speed(options.dtype)
         load = Load(
-            options.model, list(options.roles), options.dtype, speed=None if plain else speed
+            options.model,
+            list(options.roles),
+            options.dtype,
+            speed=None if plain else speed,
+            origins=None if options.origins == NOTHING else options.origins,
         )
         info = self._info(await self._pool.call(load, LOAD_S))
         self._loaded = True
@@ -239,11 +244,14 @@ class Keeper:
         info = result.first.value.info
         for other in result.results[1:]:
             assert isinstance(other.value, Loaded)
-            if replace(other.value.info, name=info.name) != info:
+            # the same files may have other names there
+            if replace(other.value.info, name=info.name, replaced=info.replaced) != info:
                 raise CannotLoad(
                     f"rank {other.rank} on {other.host} has loaded another model than rank 0 on "
                     f"{result.first.host}: the files of --model have to be the same on all hosts"
                 )
+        if self._options.model_name is not None:
+            info = replace(info, name=self._options.model_name, named=True)
         if self.info is not None and info != self.info:
             raise CannotLoad(f"the model at {self._options.model} is not the one of before")
         self.info, self.parts = info, result.first.value.parts
@@ -281,7 +289,7 @@ def rank_command(
         fds.append(pool_fd)
         flags["pool-fd"] = pool_fd
     else:
-        flags["model"] = options.model
+        flags |= {"model": options.model, "origins": write(options.origins)}
     if options.joins:
         parallel = options.parallel or "guidance"
         flags |= {"ranks": options.ranks, "parallel": parallel}

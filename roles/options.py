@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from roles.origins import NOTHING, Origins
 from roles.parallel import Parallel, divide
 from roles.turns import Schedule
 from transfer.messages import DECODES, DENOISES, Role, Speed, StepCache
@@ -31,7 +32,12 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     orchestrator: str
     """Where the orchestrator's control socket listens: tcp://HOST:PORT."""
     model: str
-    """A folder in the diffusers format (model_index.json), or a hub id."""
+    """A folder in the diffusers format (model_index.json), or a hub id, as `roles.split.source`
+    reads it."""
+    model_name: str | None = None
+    """What requests call it. None: the name of its folder, or the hub id."""
+    origins: Origins = NOTHING
+    """Where the model comes from, beside that."""
     roles: tuple[Role, ...]
     """What the instance serves; several roles share its ranks."""
     name: str | None = None

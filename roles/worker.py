@@ -44,6 +44,7 @@ from roles.cores import Cores, OwnCores
 from roles.health import Health
 from roles.lifeline import tie_to
 from roles.logs import configure
+from roles.origins import NOTHING, read
 from roles.parallel import divide
 from roles.profiling import Profiling
 from roles.refusals import Unsupported
@@ -269,7 +270,11 @@ class Worker:
         own: dict[str, Any] = {} if call.speed is None else {"speed": call.speed}
         if self._world is not None and self._world.parallel.loads:
             own["world"] = self._world
-        model = self._options.model or call.model
+        here = self._options.model is not None
+        model = self._options.model if here else call.model
+        origins = read(self._options.origins) if here else call.origins or NOTHING
+        if origins != NOTHING:
+            own["origins"] = origins
         program: Program = load(model, call.roles, call.dtype, self._options.device, **own)
         return program
 

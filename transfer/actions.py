@@ -22,9 +22,10 @@ class Health(Record, frozen=True, tag="health"):
 
 
 class LoadLora(Record, frozen=True, tag="load_lora"):
-    """Load the adapter at `path`, a .safetensors file or a folder with one, where all that have what
-    adapters change see it: denoisers, and encoders whose texts they change. From then on requests that name none have it on, `scale` of it; 0: only those that name
-    it. Of one that is loaded already, only the scale changes."""
+    """Load the adapter at `path`, a .safetensors file or a folder with one, where all see it whom
+    it concerns: denoisers, and encoders that have what adapters change. From then on requests that
+    name none have it on, `scale` of it; 0: only those that name it. Of one that is loaded already,
+    only the scale changes."""
 
     name: AdapterName
     path: Annotated[str, Meta(min_length=1, max_length=4096)]

@@ -20,8 +20,13 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
         if name is None:
             flags = ", ".join(sorted(known))
             raise click.UsageError(f"{path}: {ctx.info_name} has no flag {key!r}; it has {flags}")
-        values[name] = value
+        values[name] = _words(value)
     ctx.default_map = {**(ctx.default_map or {}), **values}
+
+
+def _words(value: Any) -> Any:
+    """A mapping, {NAME: VALUE}, stands for a flag given several times: --flag NAME=VALUE."""
+    return [f"{key}={each}" for key, each in value.items()] if isinstance(value, dict) else value
 
 
 def _flags(command: click.Command) -> dict[str, str]:

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launch.cli.command import Command
+from launch.cli.origins import origin_flags
 from launch.errors import LaunchError
-from launch.model import check_model
+from launch.model import settle
+from launch.origins import origins_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +21,7 @@ ROLES = ("encoder", "denoiser", "decoder")
 
 @click.command(cls=Command, short_help="Show what a model supports.")
 @click.argument("model", metavar="MODEL")
+@origin_flags
 @click.option(
     "--dtype",
     type=click.Choice(DTYPES),
@@ -27,20 +30,20 @@ ROLES = ("encoder", "denoiser", "decoder")
     help="As which the weights are counted; auto: as a plain from_pretrained loads them.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def models(model: str, dtype: str, as_json: bool) -> None:
+def models(model: str, dtype: str, as_json: bool, **origins: Any) -> None:
     """Show what MODEL, a folder or a hub id, supports: its roles, the bytes of weights in each and
     of what crosses between them, its parameters, and what it can be served with.
 
     It is told from configs: no weights are loaded, and it takes seconds whatever the model's size.
     """
-    place = check_model(model)
+    place = settle(model)
     import msgspec
 
     from roles.split.program import ModelError
     from roles.split.survey import survey
 
     try:
-        found = survey(place, dtype)  # type: ignore[arg-type]  # a choice of these
+        found = survey(place, dtype, origins_of(origins))  # type: ignore[arg-type]  # a choice
     except ModelError as error:
         raise LaunchError(str(error)) from error
     if as_json:
@@ -91,6 +94,8 @@ def _switches(found: "Survey") -> list[tuple[str, ...]]:
         ("--parallel ulysses", _yes(found.ulysses)),
         ("step caches", ", ".join(found.step_caches) or "none"),
         *([("writes prompts", generates)] if generates else []),
+        *([("commit", found.info.revision)] if found.info.revision else []),
+        *((f"{one.component} from", one.source) for one in found.info.replaced),
     ]
 
 

@@ -13,15 +13,18 @@ from launch.cli.flags import (
     compute_flags,
     front_flags,
     keys_flag,
+    model_name_flag,
     parallel_flag,
     schedule_flag,
     speed_flags,
 )
 from launch.cli.hosts import hosts
+from launch.cli.origins import MODEL_HELP, origin_flags
 from launch.cli.values import DEVICE, HOST_PORT, ROLES, TCP, TCP_LIST
 from launch.errors import LaunchError
 from launch.machine import usable_cores
-from launch.model import check_model
+from launch.model import settle
+from launch.origins import origins_of
 from roles.lifeline import tie_to
 from roles.options import SLICE_S
 from roles.parallel import divide, of_roles
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 OF_ROLES = (
     "orchestrator",
     "model",
+    "model_name",
+    "component",
+    "variant",
     "name",
     "device",
     "ranks",
@@ -73,6 +79,8 @@ OF_DENOISERS = (
 OF_ORCHESTRATOR = (
     "bind",
     "http",
+    "max_models",
+    "default_model",
     "policy",
     "request_timeout",
     "max_queue",
@@ -133,9 +141,11 @@ def _section(name: str | None) -> str:
 )
 @click.option(
     "--model",
-    metavar="DIR_OR_ID",
-    help="A folder in the diffusers format (it has a model_index.json), or a hub id.",
+    metavar="DIR_OR_ID[@REVISION]",
+    help=MODEL_HELP,
 )
+@model_name_flag
+@origin_flags
 @click.option(
     "--name",
     metavar="NAME",
@@ -286,6 +296,8 @@ def orchestrator_options(flags: dict[str, Any]) -> "OrchestratorOptions":
         journal=flags["journal"],
         job_ttl_s=flags["job_ttl"],
         job_bytes=flags["job_bytes"],
+        max_models=flags["max_models"],
+        default_model=flags["default_model"],
         policy=flags["policy"],
         schedule=flags["schedule"],
         encoders=list(flags["encoders"]),
@@ -313,7 +325,9 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
     endpoint = flags["endpoint"]
     return RoleOptions(
         orchestrator=flags["orchestrator"].tcp,
-        model=check_model(flags["model"]),
+        model=settle(flags["model"]),
+        model_name=flags["model_name"],
+        origins=origins_of(flags),
         roles=roles,  # type: ignore[arg-type]  # checked by ROLES
         name=flags["name"],
         device=flags["device"],

@@ -11,10 +11,12 @@ from launch.cli.flags import (
     compute_flags,
     front_flags,
     keys_flag,
+    model_name_flag,
     parallel_flag,
     schedule_flag,
     speed_flags,
 )
+from launch.cli.origins import MODEL_HELP, origin_flags
 from launch.cli.values import DEVICE, TCP
 
 NUMBER = click.IntRange(min=0)
@@ -24,9 +26,11 @@ NUMBER = click.IntRange(min=0)
 @click.option(
     "--model",
     required=True,
-    metavar="DIR_OR_ID",
-    help="A folder in the diffusers format (it has a model_index.json), or a hub id.",
+    metavar="DIR_OR_ID[@REVISION]",
+    help=MODEL_HELP,
 )
+@model_name_flag
+@origin_flags
 @click.option("--encoders", type=NUMBER, metavar="N", help="Encoders. [default: 1, if any count]")
 @click.option(
     "--denoisers",

@@ -27,7 +27,7 @@ class Facts:
     @classmethod
     def of(cls, options: RoleOptions) -> "Facts":
         """Reads the model's files, for which a slow disk may take seconds."""
-        return cls(options.nnodes, options.roles, _fingerprint(options.model), _software())
+        return cls(options.nnodes, options.roles, _fingerprint(options), _software())
 
     def difference(self, join: Join) -> str | None:
         """Why ranks here and there could not compute together; None: nothing speaks against it."""
@@ -49,11 +49,11 @@ class Facts:
         return None
 
 
-def _fingerprint(model: str) -> str | None:
-    if not Path(model).expanduser().is_dir():
+def _fingerprint(options: RoleOptions) -> str | None:
+    if not Path(options.model).expanduser().is_dir():
         return None
     try:
-        return fingerprint(find(model))
+        return fingerprint(find(options.model, options.origins))
     except (ModelError, OSError):  # which the ranks will say better
         return None
 

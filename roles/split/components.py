@@ -41,6 +41,16 @@ _DENOISER = re.compile(
     r"|(prior_)?(prior|decoder|language_model)$"
 )
 
+# as safetensors writes them
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+
 
 def part_of(name: str) -> Part:
     """The role that computes with the component of this name."""
@@ -70,6 +80,8 @@ class Loader:
             if not (weights_in(path) if elsewhere else self.folder.weights(entry)):
                 raise FileNotFoundError("there is no safetensors file")
             options = self._options(kind) | self._quantized(kind, entry)
+            if elsewhere is None:
+                options |= self._variant(kind, entry)
             with self._shared(kind, entry, path) as part:
                 return kind.from_pretrained(str(path), **options, **part).to(self.device).eval()
 
@@ -107,11 +119,21 @@ class Loader:
         options = {"use_safetensors": True} if _is_ours(kind) or _is_theirs(kind) else {}
         return options if dtype is None else options | {"dtype": dtype}
 
+    def _variant(self, kind: Any, entry: ComponentEntry) -> dict[str, Any]:
+        variant = self.folder.place(entry).variant
+        return {"variant": variant} if variant and (_is_ours(kind) or _is_theirs(kind)) else {}
+
     def _quantized(self, kind: Any, entry: ComponentEntry) -> dict[str, Any]:
-        if self.quantize is None or part_of(entry.name) != "denoiser" or not _is_ours(kind):
+        if not _is_ours(kind):
             return {}
         # named, or diffusers would make it bfloat16, which the other roles know nothing of
         dtype = {"dtype": torch.float32} if self.dtype == "auto" else {}
+        if "quantization_config" in kind.load_config(self.folder.of(entry)):
+            if self.quantize and part_of(entry.name) == "denoiser":
+                raise ModelError(f"--quantize: the weights of {entry.name} are quantized already")
+            return dtype
+        if self.quantize is None or part_of(entry.name) != "denoiser":
+            return {}
         return {"quantization_config": quantization_config(self.quantize), **dtype}
 
     def _skeleton(self, kind: Any, entry: ComponentEntry) -> Any:
@@ -141,13 +163,8 @@ class Loader:
             return getattr(torch, self.dtype)  # type: ignore[no-any-return]
         if config.dtype is not None:
             return config.dtype  # type: ignore[no-any-return]
-        for path in self.folder.weights(entry):
-            with safe_open(path, "pt") as file:
-                dtypes = (file.get_tensor(name).dtype for name in file.keys())  # noqa: SIM118
-                found: torch.dtype | None = next((d for d in dtypes if d.is_floating_point), None)
-            if found is not None:
-                return found
-        return torch.float32
+        stored = self.folder.place(entry).stored_dtype()
+        return _DTYPES.get(stored or "F32", torch.float32)
 
     def _fill(self, module: Any, entry: ComponentEntry, dtype: torch.dtype) -> None:
         """Reads the few numbers that pipelines want from a checkpoint: the statistics of a VAE's

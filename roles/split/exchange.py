@@ -15,7 +15,8 @@ import torch
 
 from roles.refusals import Unsupported
 from roles.split.components import Loader, part_of
-from roles.split.folder import INDEX, ComponentEntry, weights_in
+from roles.split.folder import ComponentEntry, weights_in
+from roles.split.modular_index import INDEX
 from roles.split.skeleton import stored_buffers
 from roles.split.sleeper import Part, Sleeper, identity
 from transfer.actions import PutWeights, UpdateWeights, WeightsFile, WeightsUpdated

@@ -7,45 +7,72 @@ another would make pictures of neither.
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from roles.split.folder import Folder, folders
+from roles.split.elsewhere import Elsewhere
+from roles.split.folder import Folder, places
+from roles.split.place import Place, header_bytes
 from roles.split.program import ModelError
 
 _SAMPLES = 16
 _SAMPLE_BYTES = 4096
-_MAX_HEADER = 100 << 20  # as safetensors itself allows
 
 
 def fingerprint(folder: Folder) -> str:
     """32 hexadecimal digits.
 
-    Of a folder: its model_index.json, the components' configs, and of each safetensors file the
-    header, the size, and a few samples of the weights. Of a hub's model, of which each role has
-    only its own files: the commit.
+    Of a folder: its model_index.json, the components' configs, and of each safetensors file that is
+    read the header, the size, and a few samples of the weights. Of a hub's model, of which each
+    role has only its own files: the commit, and the variant that was asked for. And the same of
+    components that come from elsewhere.
     """
+    own = _of(folder.path, folder.variant) or _digest(_contents(folder))
+    if not folder.replaced:
+        return own
+    replaced = [(name, of_component(each)) for name, each in sorted(folder.replaced.items())]
+    return _digest((name, digest.encode()) for name, digest in [("", own), *replaced])
+
+
+def of_component(replaced: Elsewhere) -> str:
+    """32 hexadecimal digits of a component that comes from elsewhere."""
+    place, kind = replaced.place, replaced.kind
+    own = _of(place.path, place.wanted) or _digest(_component(place))
+    return _digest([(kind.library, kind.name.encode()), ("", own.encode())])
+
+
+def _of(path: Path, variant: str | None) -> str | None:
+    """Of a folder in a hub's cache: its commit, and where it is in there. None of others."""
+    found = re.search(r"/snapshots/([0-9a-f]{40})(/.+)?$", str(path))
+    if found is None:
+        return None
+    told = found[1] + (found[2] or "") + (variant or "")
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def _digest(contents: Iterable[tuple[str, bytes]]) -> str:
     digest = hashlib.sha256()
-    commit = re.search(r"/snapshots/([0-9a-f]{40})$", str(folder.path))
-    if commit:
-        digest.update(commit[1].encode())
-    else:
-        for name, content in _contents(folder):
-            for part in (name.encode(), content):
-                digest.update(len(part).to_bytes(8, "little") + part)
+    for name, content in contents:
+        for part in (name.encode(), content):
+            digest.update(len(part).to_bytes(8, "little") + part)
     return digest.hexdigest()[:32]
 
 
 def _contents(folder: Folder) -> Iterator[tuple[str, bytes]]:
     # without where a modular pipeline was saved: its copies lie elsewhere
     yield folder.index_name, json.dumps(folder.index, sort_keys=True).encode()
-    for component in folders(folder):
-        for path in sorted(component.iterdir()):
-            name = f"{component.name}/{path.name}"
-            if path.suffix == ".json" and "config" in path.name:
-                yield name, _normal(path)
-            elif path.suffix == ".safetensors":
-                yield name, _weights(path)
+    for place in places(folder):
+        yield from _component(place, f"{place.path.name}/")
+
+
+def _component(place: Place, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+    weights = place.weights()
+    for path in sorted(place.path.iterdir()):
+        name = f"{prefix}{path.name}"
+        if path.suffix == ".json" and "config" in path.name:
+            yield name, _normal(path)
+        elif path in weights:
+            yield name, _weights(path)
 
 
 def _normal(path: Path) -> bytes:
@@ -57,15 +84,14 @@ def _normal(path: Path) -> bytes:
 
 
 def _weights(path: Path) -> bytes:
-    """The header and the size of a safetensors file, and samples spread over it."""
-    size = path.stat().st_size
+    """The header and the size of a safetensors file, and samples spread over it. Raises
+    ModelError."""
+    size, header = path.stat().st_size, header_bytes(path)
+    parts = [size.to_bytes(8, "little"), header]
+    start = 8 + len(header)
+    last = size - start - _SAMPLE_BYTES
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, _MAX_HEADER):
-            raise ModelError(f"{path} is no safetensors file, or an unfinished download")
-        last = size - 8 - length - _SAMPLE_BYTES
-        parts = [size.to_bytes(8, "little"), file.read(length)]
         for index in range(_SAMPLES):
-            file.seek(8 + length + max(0, last) * index // (_SAMPLES - 1))
+            file.seek(start + max(0, last) * index // (_SAMPLES - 1))
             parts.append(file.read(_SAMPLE_BYTES))
     return b"".join(parts)

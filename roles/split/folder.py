@@ -3,21 +3,23 @@
 Imports no torch: leaders read the same folder for the fingerprint.
 """
 
+import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from roles.split import modular_index
-from roles.split.modular_index import MODULAR_INDEX
+from roles.origins import NOTHING, Origins
+from roles.split import modular_index, variants
+from roles.split.elsewhere import Elsewhere, Kind, elsewhere
+from roles.split.hub import Hub
+from roles.split.modular_index import INDEX, MODULAR_INDEX
+from roles.split.place import Place
 from roles.split.program import ModelError
-
-INDEX = "model_index.json"
-# everything but weights: configs, tokenizers, chat templates
-SMALL_FILES = ["*.json", "*.txt", "*.jinja", "*.model", "*.spm", "*.tiktoken"]
+from roles.split.source import Source
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,15 @@ class ComponentEntry:
 
 @dataclass(frozen=True)
 class Folder:
-    """A readable model folder. `name` is what the user called it; `fetch(component)` brings a
-    component's weights to this disk, if they are elsewhere."""
+    """A readable model folder. `name` is what the user called it; `hub`: the commit that it is a
+    copy of, if it is one; `variant`: of the weights, where components have it; `replaced`: the
+    components that come from elsewhere."""
 
     path: Path
     name: str
-    fetch: Callable[[str], None] | None = None
+    hub: Hub | None = None
+    variant: str | None = None
+    replaced: Mapping[str, Elsewhere] = field(default_factory=dict)
 
     @property
     def index_name(self) -> str:
@@ -76,11 +81,23 @@ class Folder:
 
     @cached_property
     def components(self) -> list[ComponentEntry]:
-        return [
-            ComponentEntry(name, *value)
-            for name, value in self.index.items()
-            if not name.startswith("_") and _is_component(value) and value[0] is not None
-        ]
+        kinds = {name: self._kind(name) for name in self.slots}
+        return [ComponentEntry(n, kind.library, kind.name) for n, kind in kinds.items() if kind]
+
+    @property
+    def slots(self) -> list[str]:
+        """The names of all components that the model can have, whether it does or not."""
+        names = (name for name in self.index if not name.startswith("_"))
+        return [name for name in names if _is_component(self.index[name])]
+
+    def own_kind(self, name: str) -> Kind | None:
+        """What the model itself has for a component; None: nothing."""
+        library, kind = self.index[name]
+        return Kind(library, kind) if library is not None else None
+
+    def _kind(self, name: str) -> Kind | None:
+        replaced = self.replaced.get(name)
+        return replaced.kind if replaced else self.own_kind(name)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -89,24 +106,33 @@ class Folder:
         return {
             name: None if _is_component(value) else value
             for name, value in self.index.items()
-            if not name.startswith("_") and not (_is_component(value) and value[0] is not None)
+            if not name.startswith("_") and not (_is_component(value) and self._kind(name))
         }
+
+    def place(self, entry: ComponentEntry) -> Place:
+        """Where the component's files are."""
+        if replaced := self.replaced.get(entry.name):
+            return replaced.place
+        return self.own_place(entry.name)
+
+    def own_place(self, name: str) -> Place:
+        """Where the model itself has a component, if it has it."""
+        inner = modular_index.subfolder(self.written, name)
+        return Place(self.path / inner, self.hub, inner, self.variant)
 
     def of(self, entry: ComponentEntry) -> Path:
         """The component's sub-folder. Raises ModelError."""
-        name = modular_index.subfolder(self.written, entry.name)
-        path = self.path / name
-        if not path.is_dir():
-            raise ModelError(f"{self.name} has no folder {name}, which its {self.index_name} names")
-        return path
+        place = self.place(entry)
+        if not place.path.is_dir():
+            raise ModelError(
+                f"{self.name} has no folder {place.inner}, which its {self.index_name} names"
+            )
+        return place.path
 
     def weights(self, entry: ComponentEntry) -> list[Path]:
-        """The component's safetensors files, fetched if need be."""
-        found = weights_in(self.of(entry))
-        if not found and self.fetch is not None:
-            self.fetch(modular_index.subfolder(self.written, entry.name))
-            found = weights_in(self.of(entry))
-        return found
+        """The component's safetensors files, fetched if need be. Raises ModelError."""
+        self.of(entry)
+        return self.place(entry).weights()
 
 
 def weights_in(path: Path) -> list[Path]:
@@ -114,47 +140,58 @@ def weights_in(path: Path) -> list[Path]:
     return sorted(path.glob("*.safetensors"))
 
 
-def find(model: str | os.PathLike[str]) -> Folder:
+def find(model: str | os.PathLike[str], origins: Origins = NOTHING) -> Folder:
     """The folder of a path, or of a hub id. Raises ModelError.
 
     Of a hub's model only the small files come now; each role fetches the weights of its own
-    components. HF_HUB_OFFLINE and the rest of the hub's settings hold.
+    components.
     """
-    name = os.fspath(model)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return Folder(path, name)
-    if path.exists():
-        raise ModelError(f"{name} is a file; a model is a folder with a {INDEX}")
-    if not _may_be_hub_id(name):
-        raise ModelError(f"there is no folder {name}")
-    return _from_hub(name)
-
-
-def _from_hub(name: str) -> Folder:
-    def fetch(component: str) -> None:
-        _snapshot(name, [f"{component}/*.safetensors", f"{component}/*.json"])
-
-    return Folder(_snapshot(name, SMALL_FILES), name, fetch)
-
-
-def _snapshot(name: str, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download  # slow to import, and seldom needed
-
     try:
-        # variants of the same weights, which loading never reads
-        ignored = ["*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.ema.*"]
-        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=ignored))
-    except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"there is no folder {name}, and the model hub gives no model of that name: {first}"
-        ) from error
+        source = Source.parse(model)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+    path = source.path
+    if path is not None and path.is_file():
+        raise ModelError(f"{source} is a file; a model is a folder with a {INDEX}")
+    if path is not None:
+        folder = _with(origins, Folder(path, str(source), None, origins.variant))
+    else:
+        folder = _from_hub(source, origins)
+    _check_variant(folder)
+    return folder
 
 
-def _may_be_hub_id(name: str) -> bool:
-    parts = name.split("/")
-    return len(parts) <= 2 and all(part and not part.startswith((".", "~")) for part in parts)
+def _with(origins: Origins, folder: Folder) -> Folder:
+    """The folder with components from elsewhere."""
+    replaced = {}
+    for name, text in sorted(origins.components.items()):
+        if name not in folder.slots:
+            known = ", ".join(sorted(folder.slots))
+            raise ModelError(f"{folder.name} has no component {name}; it has {known}")
+        home = folder.own_place(name).path
+        replaced[name] = elsewhere(name, text, folder.own_kind(name), home, origins.variant)
+    return dataclasses.replace(folder, replaced=replaced) if replaced else folder
+
+
+def _from_hub(source: Source, origins: Origins) -> Folder:
+    if source.subfolder:
+        raise ModelError(f"{source}: a model is a whole repository, and no folder in one")
+    hub = Hub.at(source)
+    folder = _with(origins, Folder(hub.path, source.place, hub, origins.variant))
+    own = [entry.name for entry in folder.components if entry.name not in folder.replaced]
+    hub.bring(file for name in own for file in folder.own_place(name).small)
+    return folder
+
+
+def _check_variant(folder: Folder) -> None:
+    """A variant that no component has is a mistake."""
+    if folder.variant is None:
+        return
+    names = [name for entry in folder.components for name in folder.place(entry).names]
+    there = variants.variants(names)
+    if folder.variant not in there:
+        others = f"; it has {', '.join(there)}" if there else ", nor any other"
+        raise ModelError(f"{folder.name} has no weights of the variant {folder.variant}{others}")
 
 
 def _is_component(value: Any) -> bool:
@@ -165,9 +202,7 @@ def _is_component(value: Any) -> bool:
     )
 
 
-def folders(folder: Folder) -> Iterator[Path]:
-    """The sub-folders of the components that exist, in the order of the index."""
-    for entry in folder.components:
-        path = folder.path / modular_index.subfolder(folder.written, entry.name)
-        if path.is_dir():
-            yield path
+def places(folder: Folder) -> Iterator[Place]:
+    """Of the model's own components that exist, in the order of the index."""
+    names = (entry.name for entry in folder.components if entry.name not in folder.replaced)
+    return (place for name in names if (place := folder.own_place(name)).path.is_dir())

@@ -9,7 +9,9 @@ import diffusers
 import torch
 import transformers
 from diffusers import DiffusionPipeline
+from msgspec.structs import replace
 
+from roles.origins import NOTHING, Origins
 from roles.split import stages
 from roles.split.attention import set_backend
 from roles.split.classic import ClassicProgram
@@ -18,17 +20,19 @@ from roles.split.components import DType, Loader, brief, component_class, is_mod
 from roles.split.context import divide_tokens
 from roles.split.exchange import Exchange
 from roles.split.face import StandIn
-from roles.split.fingerprint import fingerprint
+from roles.split.fingerprint import fingerprint, of_component
 from roles.split.folder import Folder, find
 from roles.split.given import media_arguments
+from roles.split.kinds import check_kinds
 from roles.split.modular import ModularProgram
 from roles.split.modular_loading import is_modular, modular_pipeline
 from roles.split.program import ModelError, Program, Unsplittable
 from roles.split.sleeper import Part, Sleeper
+from roles.split.structures import structures
 from roles.split.tensor import Shares
 from roles.split.tiles import divide_tiles
 from roles.split.view import Pipeline, inner_pipelines
-from transfer.messages import DECODES, DENOISES, Role, Speed
+from transfer.messages import DECODES, DENOISES, ModelInfo, Replaced, Role, Speed
 
 if TYPE_CHECKING:
     from roles.world import World
@@ -44,14 +48,16 @@ def load(
     device: str | torch.device = "cpu",
     speed: Speed | None = None,
     world: "World | None" = None,
+    origins: Origins = NOTHING,
 ) -> Program:
     """Loads what these roles compute with, and stand-ins without weights for the rest.
 
     `dtype` auto is the dtype of a plain `DiffusionPipeline.from_pretrained(model)`, for each
     component; any other that of `from_pretrained(model, dtype=...)`. `speed`: how a transformer
     that is loaded here is to run; None: as in the plain pipeline. `world`: the ranks with which it
-    divides the tokens or weights of a forward, where `speed.context` says so, and tiles. Raises
-    ModelError with one sentence for people; Unsplittable if the model runs, but not in these roles.
+    divides the tokens or weights of a forward, where `speed.context` says so, and tiles. `origins`:
+    where the model comes from, beside its name. Raises ModelError with one sentence for people;
+    Unsplittable if the model runs, but not in these roles.
 
     Turns off gradients in this thread for good: pipelines of several requests take turns here, and
     their own `no_grad` blocks would end in each other's.
@@ -59,7 +65,7 @@ def load(
     torch.set_grad_enabled(False)
     _quiet()
     try:
-        return _load(find(model), roles, dtype, torch.device(device), speed, world)
+        return _load(find(model, origins), roles, dtype, torch.device(device), speed, world)
     except OSError as error:
         raise ModelError(f"{os.fspath(model)} cannot be read: {brief(error)}") from error
 
@@ -69,7 +75,14 @@ def outline(folder: Folder, dtype: DType = "auto") -> ClassicProgram | ModularPr
 
     A model that cannot be split has one too.
     """
+    program = _outline(folder, dtype)
+    program.info = _told(program.info, folder)
+    return program
+
+
+def _outline(folder: Folder, dtype: DType) -> ClassicProgram | ModularProgram:
     _quiet()
+    check_kinds(folder)
     device = torch.device("cpu")
     loader, name, digest = Loader(folder, dtype, device), _name(folder), fingerprint(folder)
     if is_modular(folder):
@@ -87,6 +100,7 @@ def _load(
     speed: Speed | None,
     world: "World | None",
 ) -> ClassicProgram | ModularProgram:
+    check_kinds(folder)
     speed = (speed or Speed(dtype)) if DENOISES & set(roles) else None
     loader = Loader(
         folder,
@@ -97,6 +111,7 @@ def _load(
     )
     make = _modular if is_modular(folder) else _classic
     program = make(folder, roles, loader, speed, world)
+    program.info = _told(program.info, folder)
     program.sleeper = _sleeper(folder, loader, program, speed)
     program.exchange = Exchange(program.sleeper, loader, speed)
     if world is not None and world.parallel.tiles > 1 and DECODES & set(roles):
@@ -251,13 +266,23 @@ def _real_parts(kind: type[DiffusionPipeline], roles: Collection[Role]) -> set[s
     if "monolithic" in roles:
         return {"encoder", "denoiser", "decoder"}
     real: set[str] = set(roles)
-    if "encoder" in roles and media_arguments(kind.__call__):
+    seen = media_arguments(kind.__call__) or structures(kind.__call__)
+    if "encoder" in roles and seen:
         real.add("decoder")  # the VAE encodes the pictures, films and sounds of a request
     return real
 
 
+def _told(info: ModelInfo, folder: Folder) -> ModelInfo:
+    """And where it comes from."""
+    replaced = [
+        Replaced(name, each.told, of_component(each)) for name, each in folder.replaced.items()
+    ]
+    commit = folder.hub.commit if folder.hub else None
+    return replace(info, revision=commit, replaced=replaced)
+
+
 def _name(folder: Folder) -> str:
-    return folder.name if folder.fetch else folder.path.resolve().name
+    return folder.name if folder.hub else folder.path.resolve().name
 
 
 def _quiet() -> None:

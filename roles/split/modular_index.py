@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+INDEX = "model_index.json"
 MODULAR_INDEX = "modular_model_index.json"
 # a folder with pipeline code of its own has its blocks described here
 BLOCKS = "modular_config.json"

@@ -12,9 +12,11 @@ from launch.addresses import free_port
 from launch.child import Recipe
 from launch.cli import serve, up
 from launch.cli.serve import orchestrator_options, role_options
+from launch.errors import LaunchError
 from launch.local import LocalCluster
 from orchestrator.api_keys import hash_of
 from roles.cores import Cores
+from tests.support.fake_hub import FakeHub
 
 
 @pytest.fixture
@@ -66,9 +68,12 @@ def test_flags_are_passed_on(model: str, tmp_path: Path) -> None:
     words += ["--transfer", "shm", "--media-store", str(tmp_path), "--threads", "5"]
     words += ["--keys", os.environ["TRIPTYCH_KEYS"]]
     words += ["--policy", "least_loaded", "--request-timeout", "7", "--max-queue", "9"]
+    words += ["--model-name", "big", "--default-model", "small", "--max-models", "2"]
     cluster = planned("--model", model, *words, "--state-dir", str(tmp_path / "state"))
     front = orchestrator_options(served(cluster.orchestrator))
     assert (front.policy, front.request_timeout_s, front.max_queue) == ("least_loaded", 7, 9)
+    assert (front.default_model, front.max_models) == ("small", 2)
+    assert {each["model_name"] for each in map(served, cluster.instances)} == {"big"}
     assert front.keys == os.environ["TRIPTYCH_KEYS"]
     assert front.state_dir == str(tmp_path / "state")
     for flags in map(served, cluster.instances):
@@ -151,3 +156,39 @@ def test_ranks_are_for_those_that_denoise(model: str) -> None:
 def test_ranks_that_cannot_be_divided_like_that_are_a_mistake(model: str) -> None:
     with pytest.raises(click.UsageError, match="--parallel ulysses=3 is for 3 ranks"):
         planned("--model", model, "--ranks", "2", "--parallel", "ulysses=3")
+
+
+def test_all_roles_get_the_commit_that_a_branch_is_at(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeHub() as hub, hub.asked_by(monkeypatch, tmp_path / "cache"):
+        commit = hub.push("someone/pictures", Path(model), "v1")
+        counts = ["--denoisers", "2", "--device", "cpu", "--variant", "fp16"]
+        cluster = planned("--model", "someone/pictures@v1", *counts)
+        asked = hub.questions
+        for flags in map(served, cluster.instances):
+            options = role_options(flags["roles"], flags)
+            assert options.model == f"someone/pictures@{commit}"
+            assert options.origins.variant == "fp16"
+        assert hub.questions == asked  # roles that start again need no network
+        with pytest.raises(LaunchError, match="has no branch, tag or commit v2"):
+            planned("--model", "someone/pictures@v2")
+
+
+def test_all_roles_get_the_same_components(model: str, tmp_path: Path) -> None:
+    (tmp_path / "vae").mkdir()
+    file = tmp_path / "flags.yaml"
+    file.write_text(f"component:\n  vae: {tmp_path}/vae\n  unet: {tmp_path}:vae\n")
+    for words in (["--config", str(file)], ["--component", f"vae={tmp_path}/vae"]):
+        cluster = planned("--model", model, *words, "--denoisers", "1", "--device", "cpu")
+        told = [role_options(f["roles"], f).origins for f in map(served, cluster.instances)]
+        assert len(told) == 3
+        assert told[0].components["vae"] == f"{tmp_path}/vae"
+        assert told[0] == told[1] == told[2]
+    assert told[0].components.keys() == {"vae"}
+    with pytest.raises(LaunchError, match="--component vae is given twice"):
+        planned("--model", model, *words, "--component", f"vae={tmp_path}")
+    with pytest.raises(LaunchError, match="--component vae=nowhere: there is no folder nowhere"):
+        planned("--model", model, "--component", "vae=nowhere")
+    with pytest.raises(click.UsageError, match="write NAME=DIR_OR_ID"):
+        planned("--model", model, "--component", "vae")

@@ -5,6 +5,7 @@ import pytest
 
 from launch.cli import run
 from launch.cli.models import _bytes
+from roles.origins import Origins
 from roles.split import survey as survey_module
 from roles.split.survey import Survey, survey
 
@@ -21,7 +22,7 @@ def asked(found: Survey, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str
     """What is asked for, of a model that is looked at once."""
     calls: list[tuple[str, str]] = []
 
-    def once(model: str, dtype: str) -> Survey:
+    def once(model: str, dtype: str, origins: Origins) -> Survey:
         calls.append((model, dtype))
         return found
 

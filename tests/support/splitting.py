@@ -44,10 +44,17 @@ def through_roles(
     return decoder.decode(request, latents)
 
 
-def plain(folder: Path, params: dict[str, Any], seed: int = 0, dtype: str = "auto") -> Arrays:
-    """What a diffusers user gets: pictures or frames, then sounds."""
+def plain(
+    folder: Path, params: dict[str, Any], seed: int = 0, dtype: str = "auto", **given: Any
+) -> Arrays:
+    """What a diffusers user gets: pictures or frames, then sounds. `given`: to
+    `from_pretrained`."""
     options = {} if dtype == "auto" else {"dtype": getattr(torch, dtype)}
-    pipeline = DiffusionPipeline.from_pretrained(folder, **options)
+    return drawn(DiffusionPipeline.from_pretrained(folder, **options, **given), params, seed)
+
+
+def drawn(pipeline: Any, params: dict[str, Any], seed: int = 0) -> Arrays:
+    """What a plain pipeline makes."""
     pipeline.set_progress_bar_config(disable=True)
     pictures = {} if "audio_end_in_s" in params else {"output_type": "pil"}
     output = pipeline(**params, **pictures, generator=torch.Generator("cpu").manual_seed(seed))

@@ -60,10 +60,10 @@ def test_both_are_asked_whoever_is_named(
 ) -> None:
     assert not asks(bench, target, LoadLora("a", "/a"))
     assert not does(pair[0])
-    assert not bench.machine.adapters()
+    assert not bench.machine.adapters("demo")
     (answer,) = does(pair[1])
     assert list(answer.instances) == ["e0", "d0"]
-    assert bench.machine.adapters() == {"a": A}
+    assert bench.machine.adapters("demo") == {"a": A}
 
 
 def test_an_encoder_that_adapters_change_nothing_of_is_left_alone(bench: Bench) -> None:
@@ -84,7 +84,7 @@ def test_what_an_encoder_cannot_load_is_unloaded_by_the_denoiser(
     assert isinstance(pair[1].inbox[-1].action, UnloadLora)
     (answer,) = does(pair[1])
     assert answer.undone
-    assert not bench.machine.adapters()
+    assert not bench.machine.adapters("demo")
 
 
 def test_a_new_encoder_is_given_it_before_its_first_work(
@@ -130,7 +130,7 @@ def test_what_nobody_is_to_have_is_taken_from_encoders_too(
 
 def test_an_orchestrator_that_knows_nothing_learns_it_from_an_encoder(bench: Bench) -> None:
     bench.join("e0", "encoder", adaptable=TEXT, adapters=[A])
-    assert bench.machine.adapters() == {"a": A}
+    assert bench.machine.adapters("demo") == {"a": A}
     assert bench.join("d0", "denoiser").take(Ask).action == LoadLora("a", "/a", 1.0)
 
 
@@ -142,11 +142,11 @@ def test_it_does_not_learn_what_is_being_undone(
     does(pair[0])
     fails(pair[1])
     late = bench.join("e1", "encoder", adaptable=TEXT, adapters=[A])
-    assert not bench.machine.adapters()
+    assert not bench.machine.adapters("demo")
     (answer,) = does(pair[0])
     assert answer.undone
     assert late.take(Ask).action == UnloadLora("a")
-    assert not bench.machine.books.adapters
+    assert not bench.model.adapters
 
 
 def test_unloading_is_asked_of_both(bench: Bench, pair: tuple[Scripted, Scripted]) -> None:
@@ -155,7 +155,7 @@ def test_unloading_is_asked_of_both(bench: Bench, pair: tuple[Scripted, Scripted
     assert not does(pair[0])
     (answer,) = does(pair[1])
     assert list(answer.instances) == ["e0", "d0"]
-    assert not bench.machine.books.adapters
+    assert not bench.model.adapters
 
 
 @pytest.mark.parametrize("sleeper", ["e1", "d1"])

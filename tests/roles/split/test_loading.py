@@ -139,33 +139,6 @@ def test_a_path_that_is_no_folder(tmp_path):
         load(tmp_path / "file", ["encoder"])
 
 
-def test_a_hub_that_is_not_reached(monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match="there is no folder someone/something, and the model hub"):
-        load("someone/something", ["encoder"])
-
-
-def test_of_a_hubs_model_each_role_fetches_its_own_weights(folder, tmp_path, monkeypatch):
-    cache = tmp_path / "snapshots" / ("0" * 40)
-    asked = []
-
-    def snapshot_download(name, allow_patterns, ignore_patterns):
-        asked.extend(allow_patterns)
-        for pattern in allow_patterns:
-            for path in [*folder("sd15").glob(pattern), *folder("sd15").glob(f"*/{pattern}")]:
-                target = cache / path.relative_to(folder("sd15"))
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, target)
-        return str(cache)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    info = load("someone/sd", ["decoder"]).info
-    assert info.name == "someone/sd"
-    assert [pattern for pattern in asked if "safetensors" in pattern] == ["vae/*.safetensors"]
-    assert sorted(path.parent.name for path in cache.glob("*/*.safetensors")) == ["vae"]
-    assert load("someone/sd", ["denoiser"]).info.fingerprint == info.fingerprint
-
-
 def test_the_fingerprint_is_of_the_contents(folder, tmp_path):
     original = fingerprint(folders.find(folder("sd15")))
     path = copied(folder, "sd15", tmp_path)

@@ -131,7 +131,7 @@ def test_files_of_other_trainers(
     roles, params = [program(name, x) for x in ("encoder", "denoiser", "decoder")], PARAMS[name]
     path, worn = _as_others_save_it(lora(name, 1), tmp_path / "kohya"), Lora("a", 0.8)
     with loaded(roles[:2], a=path) as parts:
-        assert sorted(sum(parts, [])) == sorted(PARTS[name])
+        assert sorted(part for each in parts for part in each) == sorted(PARTS[name])
         made = arrays(through_roles(*roles, with_loras(params, worn)))
         assert same(made, by_diffusers(folder(name), params, 1, (path, worn)))
         assert not same(made, by_diffusers(folder(name), params, 1, (lora(name, 1), worn)))

@@ -40,7 +40,6 @@ from roles.scheduler import SINGLE_UNIT
 from tests.simulation.engines import compute
 from tests.simulation.engines.clock import LIFE
 from tests.simulation.questions import Held, do, parts_of
-from tests.support.bench import MODEL
 from transfer.actions import Action, PutWeights, Told, UpdateWeights
 from transfer.header import HEADER_BYTES
 from transfer.made import ImageMade
@@ -209,8 +208,8 @@ class Rank:
             case Load():
                 if self._world.strikes("load"):
                     raise RuntimeError("no such file")
-                info = replace(MODEL, generates=["writer"])
-                return Loaded(info, self.held.parts, self.held.adaptable)
+                model = replace(self._process.model, generates=["writer"])
+                return Loaded(model, self.held.parts, self.held.adaptable)
             case Begin():
                 return Outcomes([self._begin(call)])
             case Peek():
@@ -248,6 +247,10 @@ class Rank:
         del self.live[key]
         return Outcome(*key, error=error)
 
+    @property
+    def _weights(self) -> str:
+        return compute.weights(self._process.model.name, self.held.shared)
+
     def _begin(self, call: Begin) -> Outcome:
         key = (call.request, call.attempt)
         if self.held.level:
@@ -281,15 +284,17 @@ class Rank:
 
     def _with(self, role: Role, worn: str) -> str:
         """The weights that a stage computes with, and the adapters that it has on them."""
-        return self.held.shared + (worn if role == "encoder" else "")
+        return self._weights + (worn if role == "encoder" else "")
 
     def _peek(self, call: Peek) -> Outcome:
         key, shown = (call.request, call.attempt), self.live.get((call.of, call.of_attempt))
         if shown is None or shown.done or not shown.step or self._world.strikes("rank error"):
             return Outcome(*key, error=ErrorInfo("unsupported", "there is nothing to see"))
         value = compute.preview(shown.value)
+        if whole := shown.role == "monolithic":
+            value = compute.then(value, "decoder", self.held.shared)
         self.live[key] = Live(shown.role, shown.inputs, value, shown.step, shown.steps, done=True)
-        return Outcome(*key, done=True, nbytes=compute.size(value))
+        return Outcome(*key, done=True, nbytes=None if whole else compute.size(value))
 
     def _run(self, call: int, key: Key, unit: str) -> Outcome:
         live = self._known(key, unit)
@@ -306,7 +311,7 @@ class Rank:
             taken = self._slice(live.steps - live.step)
             for _ in range(taken):
                 if denoises:
-                    live.value = compute.step(live.value, self.held.shared + worn)
+                    live.value = compute.step(live.value, self._weights + worn)
                 live.step += 1
                 marked = self._checkpoint(live) or marked
                 self._tell(call, StepDone(*key, live.step, live.steps))
