@@ -277,6 +277,7 @@ class ClassicProgram:
     def _shown(self, call: Call, seen: Seen) -> list[Sample]:
         """What `generate` would give if its loop ended now. Raises `NoPreview`."""
         with self._shadowing(call, seen) as (shadow, params, generator):
+            self._adapters.worn(call.inputs.loras).on_all()
             faces = {name: shadow.face(name, m) for name, m in self.of_part("denoiser").items()}
             sparing = Sparing(call.request, exact=False)
             for name, module in self.of_part("decoder").items():

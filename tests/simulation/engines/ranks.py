@@ -292,7 +292,7 @@ class Rank:
             return Outcome(*key, error=ErrorInfo("unsupported", "there is nothing to see"))
         value = compute.preview(shown.value)
         if whole := shown.role == "monolithic":
-            value = compute.then(value, "decoder", self.held.shared)
+            value = compute.then(value, "decoder", self._weights)
         self.live[key] = Live(shown.role, shown.inputs, value, shown.step, shown.steps, done=True)
         return Outcome(*key, done=True, nbytes=None if whole else compute.size(value))
 
