@@ -32,7 +32,8 @@ from safetensors.torch import load_file, save_file
 from benchmarks.batching import Denoiser, Model
 from benchmarks.environment import describe
 from roles.batch_costs import BatchCosts
-from roles.split.adapters import LOCAL, quietly
+from roles.split.adapted import quietly
+from roles.split.adapters import LOCAL
 from roles.split.loading import load
 from roles.split.program import Call, Program
 from tests.support import pipelines

@@ -8,7 +8,7 @@ from orchestrator.control import Control
 from orchestrator.core.commands import Answers
 from orchestrator.core.events import AskInstances
 from transfer.actions import Action, LoadLora, UnloadLora, UpdateWeights
-from transfer.messages import DENOISES, ROLES, Role
+from transfer.messages import ROLES, Role
 
 MAX_QUESTIONS = 64  # that wait for answers
 ALL = "all"  # the target that is every live instance
@@ -96,14 +96,12 @@ class Operator:
         raise UnknownTarget(target, known)
 
     def _check(self, target: str, names: list[str], action: LoadLora | UnloadLora) -> None:
-        denoise = {name for role in DENOISES for name in self._machine.roster(role)}
-        if not denoise & set(names):
+        takers = self._machine.takers()
+        if takers.isdisjoint(names):
             return  # they will say that they have no use for it
-        model = self._model_of(name for name in names if name in denoise)
-        denoise = {name for role in DENOISES for name in self._machine.roster(role, model)}
-        if target in denoise and target not in ROLES and len(denoise) > 1:
-            text = f"all that denoise have the same adapters ({', '.join(sorted(denoise))})"
-            raise NotAlone(f"{text}; name their role")
+        model = self._model_of(name for name in names if name in takers)
+        if target not in (*ROLES, ALL):
+            self._check_alone(target, model, takers)
         known = self._machine.adapters(model)
         there = known.get(action.name)
         if isinstance(action, UnloadLora) and there is None:
@@ -112,6 +110,15 @@ class Operator:
         if isinstance(action, LoadLora) and there is not None and there.path != action.path:
             text = f"adapter {action.name!r} is loaded, of {there.path}"
             raise Conflict(f"{text}; unload it first, or give this one another name")
+
+    def _check_alone(self, name: str, model: str, takers: set[str]) -> None:
+        """Who takes adapters in another role gets this one, too; but of instances that do the same,
+        none is changed alone."""
+        for role in ROLES:
+            same = takers.intersection(self._machine.roster(role, model))
+            if name in same and len(same) > 1:
+                text = f"every {role} has the same adapters ({', '.join(sorted(same))})"
+                raise NotAlone(f"{text}; name the role")
 
     def _check_components(self, names: list[str], action: UpdateWeights) -> None:
         """Who shares a component with the target gets its weights, too; but of instances that do

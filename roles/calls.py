@@ -240,10 +240,12 @@ class Outcome(Record, frozen=True):
 
 
 class Loaded(Record, frozen=True, tag="loaded"):
-    """`parts`: the components whose weights were read, and can be replaced."""
+    """`parts`: the components whose weights were read, and can be replaced; `adaptable`: those that
+    LoRA adapters may change."""
 
     info: ModelInfo
     parts: list[str] = []  # noqa: RUF012  # msgspec copies it
+    adaptable: list[str] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Outcomes(Record, frozen=True, tag="outcomes"):

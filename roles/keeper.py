@@ -66,6 +66,7 @@ class Keeper:
     ) -> None:
         self.info: ModelInfo | None = None
         self.parts: list[str] = []  # whose weights can be changed
+        self.adaptable: list[str] = []  # that adapters may change
         self.fittings = Fittings()
         self.warmed: tuple[int, int] | None = None
         self._options = options
@@ -254,6 +255,7 @@ class Keeper:
         if self.info is not None and info != self.info:
             raise CannotLoad(f"the model at {self._options.model} is not the one of before")
         self.info, self.parts = info, result.first.value.parts
+        self.adaptable = result.first.value.adaptable
         return info
 
 

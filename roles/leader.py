@@ -262,6 +262,7 @@ class Leader:
             adapters=self.keeper.fittings.adapters,
             parts=self.keeper.parts,
             weights=self.keeper.fittings.weights,
+            adaptable=self.keeper.adaptable,
         )
 
     def heartbeat(self, epoch: int) -> Heartbeat:

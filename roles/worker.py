@@ -261,7 +261,8 @@ class Worker:
             world=self._world,
         )
         parts = [] if program.exchange is None else program.exchange.components
-        return Loaded(program.info, parts)
+        adaptable = [] if program.adapters is None else program.adapters.components
+        return Loaded(program.info, parts, adaptable)
 
     def _program(self, call: Load) -> Program:
         module, _, function = self._options.program.partition(":")

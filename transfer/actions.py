@@ -22,9 +22,10 @@ class Health(Record, frozen=True, tag="health"):
 
 
 class LoadLora(Record, frozen=True, tag="load_lora"):
-    """Load the adapter at `path`, a .safetensors file or a folder with one, where every denoiser
-    sees it. From then on requests that name none have it on, `scale` of it; 0: only those that name
-    it. Of one that is loaded already, only the scale changes."""
+    """Load the adapter at `path`, a .safetensors file or a folder with one, where all see it whom
+    it concerns: denoisers, and encoders that have what adapters change. From then on requests that
+    name none have it on, `scale` of it; 0: only those that name it. Of one that is loaded already,
+    only the scale changes."""
 
     name: AdapterName
     path: Annotated[str, Meta(min_length=1, max_length=4096)]
@@ -38,7 +39,7 @@ class UnloadLora(Record, frozen=True, tag="unload_lora"):
 
 
 class Adapter(Record, frozen=True):
-    """One that all denoisers have. `digest`: of its file's bytes."""
+    """One that all have who take any. `digest`: of its file's bytes."""
 
     name: str
     path: str
@@ -139,7 +140,7 @@ class HealthReport(Record, frozen=True, tag="health"):
 
 class LoraFile(Record, frozen=True):
     """An adapter that a rank has loaded. `digest`: of the bytes of its file, by which all ranks are
-    compared. `parts`: the components of the pipeline that it changes."""
+    compared. `parts`: the components that it changes in this rank; none if it is for others."""
 
     name: str
     path: str

@@ -414,7 +414,8 @@ class Register(Message, frozen=True, tag="register"):
     Registering again promises that nothing of an older epoch is written any more. `may_land`: the
     generations of grants whose writes failed in this process and may still land (`PushFailed`).
     `adapters`: those that all its ranks have loaded. `parts`: the components that compute in them;
-    `weights`: of those that compute with others than the model's own.
+    `weights`: of those that compute with others than the model's own; `adaptable`: the components
+    that adapters may change.
     """
 
     name: str
@@ -432,6 +433,7 @@ class Register(Message, frozen=True, tag="register"):
     adapters: list[Adapter] = []  # noqa: RUF012  # msgspec copies it
     parts: list[str] = []  # noqa: RUF012  # msgspec copies it
     weights: list[Weights] = []  # noqa: RUF012  # msgspec copies it
+    adaptable: list[str] = []  # noqa: RUF012  # msgspec copies it
 
 
 class Heartbeat(Message, frozen=True, tag="heartbeat"):

@@ -1,6 +1,11 @@
-"""LoRA adapters of a model: every instance of it that denoises has the same ones, or gets no work.
+"""LoRA adapters of a model: every instance of it that takes them has the same ones, or gets no
+work.
 
-load      asked of all that denoise ── all did ──▶ requests may have it on
+Those that denoise take them, and those that have another component which adapters of this pipeline
+may change: its text encoders, mostly. Each attaches what is for it, be it nothing; so nobody has to
+know here which of them an adapter is for.
+
+load      asked of all that take them ── all did ──▶ requests may have it on
           └─ some did not ──▶ unloaded again where it was loaded, or may have been
 unload    offered no more ─▶ nobody has it on any more ─▶ asked of all ── all did ──▶ gone
           └─ some did not ──▶ loaded again where it was unloaded, and offered again
@@ -28,13 +33,17 @@ class Adapters:
 
     def waits_for(self, books: Books, change: Change) -> str | None:
         if not isinstance(change.action, UnloadLora):
-            return None
+            return None if any(map(denoises, takers(change.model))) else "no instance denoises"
         name = change.model.leaving = change.action.name
         wearers = _wearers(books, change.model, name)
         return f"{wearers} requests have {name} on" if wearers else None
 
     def concerned(self, change: Change) -> list[Instance]:
-        return [x for x in change.model.live.values() if denoises(x)]
+        return takers(change.model)
+
+    def like(self, instance: Instance) -> frozenset[str]:
+        """Whether a file fits, only they can tell who have what it changes."""
+        return DENOISES.intersection(instance.info.roles).union(instance.info.adaptable)
 
     def problem(self, books: Books, change: Change, told: Replies) -> RankError | None:
         """Instances on several hosts may have found different files at one path."""
@@ -91,28 +100,39 @@ def offered(model: Model) -> dict[str, Adapter]:
 
 def adopt(instance: Instance) -> bool:
     """The first registration that has any says what there is, unless this orchestrator has changed
-    it. Whether it did."""
+    it, or is about to. Whether it did."""
     instance.holds = {x.name: x.digest for x in instance.info.adapters}
     model = instance.model
-    if not denoises(instance) or model.adapters or model.adapters_changed:
+    if not takes(instance) or model.adapters or model.adapters_changed:
         return False
-    model.adapters = {x.name: x for x in instance.info.adapters}
+    changing = _changing(model)
+    model.adapters = {x.name: x for x in instance.info.adapters if x.name != changing}
     return bool(model.adapters)
 
 
 def fits(instance: Instance) -> bool:
     """It has all that it should have."""
-    if not denoises(instance):
+    if not takes(instance):
         return True
     return all(instance.holds.get(x.name) == x.digest for x in _wanted(instance.model))
 
 
 def surplus(instance: Instance) -> str | None:
     """What it has and nobody is to have: left behind by a change whose end was not heard of."""
-    if not denoises(instance):
+    if not takes(instance):
         return None
     known = {*instance.model.adapters, _changing(instance.model)}
     return next((name for name in instance.holds if name not in known), None)
+
+
+def takers(model: Model) -> list[Instance]:
+    """All that are to have the same."""
+    return [instance for instance in model.live.values() if takes(instance)]
+
+
+def takes(instance: Instance) -> bool:
+    """Adapters may change what it computes; or it denoises, and is to say why they may not."""
+    return denoises(instance) or bool(instance.info.adaptable)
 
 
 def denoises(instance: Instance) -> bool:
@@ -120,7 +140,7 @@ def denoises(instance: Instance) -> bool:
 
 
 def _wanted(model: Model) -> list[Adapter]:
-    """What every denoiser has to have; not what is being unloaded, which nobody has on."""
+    """What every one of them has to have; not what is being unloaded, which nobody has on."""
     gone = _changing(model)
     return [x for x in model.adapters.values() if not (x.name == gone == model.leaving)]
 

@@ -55,7 +55,7 @@ def _models_of(books: Books, names: list[str], action: Action) -> list[Model]:
     """Those whose instances it concerns, each once."""
     found = filter(None, (books.registry.by_name.get(name) for name in names))
     weights = isinstance(action, UpdateWeights)
-    mine = (x for x in found if (x.info.parts if weights else adapters.denoises(x)))
+    mine = (x for x in found if (x.info.parts if weights else adapters.takes(x)))
     return list(dict.fromkeys(x.model for x in mine))
 
 
@@ -81,13 +81,12 @@ def _go_on(books: Books, model: Model) -> None:
         kind = kind_of(head.action)
         if kind.waits_for(books, head) is not None:
             return
-        concerned = kind.concerned(head)
-        awake = [x.name for x in concerned if x.reported == "ready"]
-        if not awake and any(x.reported == "sleeping" for x in concerned):
+        asked = _asked(kind, kind.concerned(head))
+        if any(x.reported == "sleeping" for x in asked):
             _refuse(books, head, "all that it concerns sleep; wake one first")
             continue
         head.begun = True
-        head.names = awake or head.names
+        head.names = [x.name for x in asked] or head.names
         seconds = min(EQUIP_S if math.isinf(head.due) else math.inf, head.due - books.now)
         made, note = partial(_made, head), partial(_note, head.action)
         asking.pose(books, head.names, head.action, max(0.0, seconds), made, note)
@@ -161,6 +160,16 @@ def equip_all(books: Books) -> None:
 def _stand_in_line(books: Books, change: Change) -> None:
     change.model.changes.append(kind_of(change.action).prepare(books, change))
     _go_on(books, change.model)
+
+
+def _asked(kind: Kind, concerned: list[Instance]) -> list[Instance]:
+    """Those that are ready, and each other one that nobody of them can speak for."""
+    ready = [kind.like(x) for x in concerned if x.reported == "ready"]
+
+    def is_spoken_for(instance: Instance) -> bool:
+        return any(kind.like(instance) <= each for each in ready)
+
+    return [x for x in concerned if x.reported == "ready" or not is_spoken_for(x)]
 
 
 def _made(change: Change, books: Books, told: Replies) -> None:

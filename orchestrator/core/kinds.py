@@ -46,6 +46,10 @@ class Kind(Protocol):
     def concerned(self, change: Change) -> list[Instance]:
         """Whom it is asked of."""
 
+    def like(self, instance: Instance) -> frozenset[str]:
+        """What the instance has a say in. Who is not ready need not be asked if somebody is who has
+        a say in as much."""
+
     def problem(self, books: Books, change: Change, told: Replies) -> RankError | None:
         """Why it is no success, although every rank of every instance did it."""
 

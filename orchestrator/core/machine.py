@@ -41,7 +41,6 @@ from orchestrator.core.models import Model
 from orchestrator.core.view import ClusterView, look
 from transfer.actions import Adapter, LoadLora, Sleep, UnloadLora, UpdateWeights, Wake
 from transfer.messages import (
-    DENOISES,
     ROLES,
     SPLIT_ROUTE,
     Answered,
@@ -171,6 +170,10 @@ class Machine:
         model = self.books.registry.find_model(name)
         return {} if model is None else adapters.offered(model)
 
+    def takers(self) -> set[str]:
+        """The names of the instances that take adapters: all those of a model have the same."""
+        return {x.name for model in self.books.models for x in adapters.takers(model)}
+
     def parts(self, names: Iterable[str]) -> set[str]:
         """The components that these instances compute with."""
         return weights.parts_of(self.books, names)
@@ -211,7 +214,7 @@ class Machine:
                 membership.drain(books, name)
             case RemoveInstance(name=name):
                 membership.remove(books, name)
-            case AskInstances(action=LoadLora() | UnloadLora()) if self._denoise(event.names):
+            case AskInstances(action=LoadLora() | UnloadLora()) if self._adapt(event.names):
                 changes.begin(books, event)
             case AskInstances(action=UpdateWeights()) if self.parts(event.names):
                 changes.begin(books, event)
@@ -269,9 +272,8 @@ class Machine:
         if ghost is not None and ghost.epoch == message.epoch:
             membership.bury(books, ghost)
 
-    def _denoise(self, names: list[str]) -> bool:
-        found = filter(None, (self.books.registry.by_name.get(name) for name in names))
-        return any(DENOISES & set(instance.info.roles) for instance in found)
+    def _adapt(self, names: list[str]) -> bool:
+        return not self.takers().isdisjoint(names)
 
     def _cancel(self, id: str, reason: str) -> None:
         request = self.books.ledger.active.get(id)

@@ -42,10 +42,10 @@ class Model:
     nothing else to do. `active` counts the requests whose clients wait, `queued` those of them that
     wait for their first role, `ended` the others by outcome.
 
-    `changes` of adapters and weights are in line. `adapters` are those that all its denoisers are
-    to have, of which one may be `leaving`; `weights` what components are to compute with, where
-    those are not the model's own; of those that are in `weights_known`, no instance is believed to
-    know better.
+    `changes` of adapters and weights are in line. `adapters` are those that all are to have
+    who take any, of which one may be `leaving`; `weights` what components are to compute with,
+    where those are not the model's own; of those that are in `weights_known`, no instance is
+    believed to know better.
     """
 
     def __init__(self, info: ModelInfo, config: Config) -> None:

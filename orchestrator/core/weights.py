@@ -63,6 +63,9 @@ class Exchanges:
         components = set(_components(change.action))
         return [x for x in change.model.live.values() if components & set(x.info.parts)]
 
+    def like(self, instance: Instance) -> frozenset[str]:
+        return frozenset()  # anybody can tell whether files are there
+
     def problem(self, books: Books, change: Change, told: Replies) -> RankError | None:
         found = _found(told)
         if any(len(each) > 1 for each in found.values()):

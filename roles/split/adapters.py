@@ -1,28 +1,33 @@
-"""LoRA adapters of a role's denoisers, through the pipeline's own `load_lora_weights`.
+"""LoRA adapters of a role's modules, denoisers and text encoders, through the pipeline's own
+`load_lora_weights`.
 
-An adapter that is loaded changes nothing by itself: each forward says which ones it wants, and how
-much of each, and they are put on, or off, before it runs. So requests with different adapters take
-turns on one transformer, and one without any gets the plain one's bits.
+An adapter that is loaded changes nothing by itself: each forward of a denoiser, and each piece of a
+pipeline that runs, says which ones it wants, and how much of each, and they are put on, or off,
+before that. So requests with different adapters take turns on one module, and one without any gets
+the plain one's bits.
+
+Many adapters change denoisers and text encoders, which may be in different roles: each attaches the
+parts of a file that it has the modules for.
 """
 
 import contextlib
 import copy
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import xxhash
-
 from roles.refusals import Unsupported
+from roles.split import adapted
+from roles.split.adapted import adapters_of, quietly
+from roles.split.adapter_file import Elsewhere, Reader, identified
+from roles.split.face import StandIn
 from transfer.actions import LoraFile, LoraLoaded, Loras, LoraUnloaded
 from transfer.messages import Lora, Speed
 from transfer.speed import why_fixed
 
-READ_BYTES = 1 << 20
-EXPECTED = ("Already found a `peft_config`", "Adapter .* was active which is now deleted")
-OF_TEXT = ("load_lora_into_text_encoder", "load_lora_into_text_conditioner")
+LOADERS = "load_lora_into_"  # how a pipeline's methods begin that give a module its part of a file
+LOCAL = {"local_files_only": True, "use_safetensors": True}
 
 
 class AdapterGone(Exception):
@@ -30,43 +35,44 @@ class AdapterGone(Exception):
 
 
 class Adapters:
-    """All adapters of one program. `denoisers`: its real ones, by component name; none: this role
-    does not denoise."""
+    """All adapters of one program. `denoisers`: its real ones, by component name; `encoders`: what
+    is real besides, of which the pipeline says what adapters may change. None of both: this role
+    has no use for adapters."""
 
-    def __init__(self, pipeline: Any, denoisers: Mapping[str, Any], speed: Speed | None) -> None:
+    def __init__(
+        self,
+        pipeline: Any,
+        denoisers: Mapping[str, Any],
+        speed: Speed | None,
+        encoders: Mapping[str, Any],
+    ) -> None:
         self._pipeline = pipeline
-        self._denoisers = dict(denoisers)
+        self._loadable: list[str] = list(getattr(pipeline, "_lora_loadable_modules", ()))
+        self._encoders = {n: m for n, m in encoders.items() if n in self._loadable}
+        self._modules = {**denoisers, **self._encoders}
         self._speed = speed
         self._files: dict[str, LoraFile] = {}
         self._worn: dict[str, tuple[Lora, ...]] = {}  # by component; what is put on now
 
+    @property
+    def components(self) -> list[str]:
+        """What is here that adapters may change."""
+        return [name for name in self._modules if name in self._loadable]
+
     def load(self, name: str, path: str) -> LoraLoaded:
         """The same file again is nothing new; of that name and other contents there cannot be two.
-        Raises `Unsupported`, FileNotFoundError, ValueError, and what diffusers raises; then nothing
-        has changed."""
+        Of a file that is for other roles alone, nothing is attached. Raises `Unsupported`,
+        FileNotFoundError, ValueError, and what diffusers raises; then nothing has changed."""
         self._check_supported()
-        digest, nbytes = _identified(path)
+        digest, nbytes = identified(path)
         known = self._files.get(name)
         if known is not None and known.digest == digest:
             return LoraLoaded(known, fresh=False)
         if known is not None:
             raise ValueError(f"another adapter {name} is loaded, of {known.path}; unload it first")
-        parts = self._parts(path)
-        self._attach(name, path)
+        parts = self._attach(name, path)
         file = self._files[name] = LoraFile(name, path, digest, nbytes, parts)
         return LoraLoaded(file)
-
-    def _attach(self, name: str, path: str) -> None:
-        try:
-            with quietly():
-                self._view().load_lora_weights(path, adapter_name=name, **LOCAL)
-            if not any(name in _adapters_of(module) for module in self._denoisers.values()):
-                raise ValueError(f"{path}: it has nothing for {', '.join(self._denoisers)}")
-        except BaseException:
-            self._remove(name)
-            raise
-        finally:
-            self._worn.clear()  # what was loaded last is active
 
     def unload(self, name: str) -> LoraUnloaded:
         """Whether there was one or not."""
@@ -85,7 +91,7 @@ class Adapters:
         all are put away."""
         try:
             for file in self._files.values():
-                if _identified(file.path)[0] != file.digest:
+                if identified(file.path)[0] != file.digest:
                     raise ValueError(f"adapter {file.name}: {file.path} has changed on disk")
                 self._attach(file.name, file.path)
         except BaseException:
@@ -97,33 +103,46 @@ class Adapters:
         return Loras(list(self._files.values()))
 
     def worn(self, loras: Sequence[Lora]) -> "Worn":
-        """For the forwards of one request. Raises `AdapterGone`."""
-        for lora in loras:
+        """For what one request computes here. Raises `AdapterGone`."""
+        for lora in loras if self._modules else ():
             if lora.name not in self._files:
                 known = ", ".join(self._files) or "none"
                 text = f"there is no adapter {lora.name!r} here any more; loaded: {known}"
                 raise AdapterGone(text)
         return Worn(self, tuple(loras))
 
-    def put_on(self, name: str, module: Any, loras: tuple[Lora, ...]) -> None:
-        """These and no others act in the component's next forwards."""
-        if not self._files or self._worn.get(name) == loras:
+    def put_on(self, name: str, module: Any, loras: Sequence[Lora]) -> None:
+        """These and no others act in the component's next forwards, as far as they change it."""
+        if not self._files:
             return
-        here = _adapters_of(module)
-        mine = [lora for lora in loras if lora.name in here]
+        here = adapters_of(module)
+        mine = tuple(lora for lora in loras if _within(lora.name) in here)
+        if self._worn.get(name) == mine:
+            return
         if mine:
-            module.enable_lora()
-            module.set_adapters([lora.name for lora in mine], [lora.scale for lora in mine])
+            adapted.put_on(module, {_within(lora.name): lora.scale for lora in mine})
         elif here:
-            module.disable_lora()
-        self._worn[name] = loras
+            adapted.take_off(module)
+        self._worn[name] = mine
+
+    def put_on_all(self, loras: Sequence[Lora]) -> None:
+        """The same of whatever is here."""
+        for name, module in self._modules.items():
+            self.put_on(name, module, loras)
+
+    def of_text(self, loras: Sequence[Lora]) -> tuple[tuple[str, float], ...]:
+        """What tells these from others to whoever encodes here: digests and scales, of those that
+        change anything of that."""
+        changing = set().union(*map(adapters_of, self._encoders.values()))
+        mine = (lora for lora in loras if _within(lora.name) in changing)
+        return tuple((self._files[lora.name].digest, float(lora.scale)) for lora in mine)
 
     # ------------------------------------------------------------ how diffusers does it
 
     def _check_supported(self) -> None:
         kind = type(self._pipeline).__name__
-        if not self._denoisers:
-            raise Unsupported("this role runs no transformer")
+        if not self._modules:
+            raise Unsupported("this role has nothing that adapters change")
         if not hasattr(self._pipeline, "load_lora_weights"):
             raise Unsupported(f"diffusers loads no LoRA into a {kind}")
         speed = self._speed
@@ -133,73 +152,76 @@ class Adapters:
             flag = "--compile" if speed.compile else "--quantize"
             raise Unsupported(f"this denoiser was started with {flag}, which fixes its weights")
 
-    def _parts(self, path: str) -> list[str]:
-        """The components that the file changes. Raises `Unsupported` if one is elsewhere."""
-        read = self._pipeline.lora_state_dict(path, **LOCAL)
-        weights: Mapping[str, Any] = read[0] if isinstance(read, tuple) else read
-        loadable = set(self._pipeline._lora_loadable_modules)
-        parts = sorted({key.partition(".")[0] for key in weights} & loadable)
-        for part in parts:
-            if part not in self._denoisers:
-                text = f"{path} also changes {part}, which does not get adapters here"
-                raise Unsupported(text)
-        return parts
+    def _attach(self, name: str, path: str) -> list[str]:
+        """The components that it changes now."""
+        reader = Reader(self._pipeline.lora_state_dict, self._loadable, self._away())
+        try:
+            with quietly(), contextlib.suppress(Elsewhere):
+                self._view(reader).load_lora_weights(path, adapter_name=_within(name), **LOCAL)
+            attached = any(_within(name) in adapters_of(x) for x in self._modules.values())
+            if reader.parts and not attached:
+                raise ValueError(f"{path}: it has nothing that fits {', '.join(self._modules)}")
+        except BaseException:
+            self._remove(name)
+            raise
+        finally:
+            self._worn.clear()  # what was loaded last is active
+        return reader.parts
 
-    def _view(self) -> Any:
-        """The pipeline, which leaves the parts alone that are not there."""
+    def _away(self) -> set[str]:
+        """What other roles compute with."""
+        parts = ((name, getattr(self._pipeline, name, None)) for name in self._loadable)
+        return {name for name, part in parts if isinstance(part, StandIn)}
+
+    def _view(self, reader: Reader) -> Any:
+        """The pipeline, which reads what is for the modules that are here, and leaves the others
+        alone."""
         view = copy.copy(self._pipeline)
-        for method in OF_TEXT:
-            if hasattr(view, method):
-                view.__dict__[method] = lambda *args, **kwargs: None
+        own = view.__dict__
+        own["lora_state_dict"] = reader
+        for method in dir(type(view)):
+            if method.startswith(LOADERS):
+                own[method] = self._into_mine(getattr(view, method))
         return view
 
+    def _into_mine(self, load: Callable[..., Any]) -> Callable[..., Any]:
+        mine = {id(module) for module in self._modules.values()}
+
+        @functools.wraps(load)
+        def into(*args: Any, **kwargs: Any) -> Any:
+            given = (*args, *kwargs.values())
+            return load(*args, **kwargs) if any(id(each) in mine for each in given) else None
+
+        return into
+
     def _remove(self, name: str) -> None:
-        for module in self._denoisers.values():
-            here = _adapters_of(module)
-            if here == {name}:
-                module.unload_lora()  # it is the plain module again
-            elif name in here:
-                with quietly():
-                    module.delete_adapters(name)
+        for module in self._modules.values():
+            adapted.remove(module, _within(name))
 
 
-LOCAL = {"local_files_only": True, "use_safetensors": True}
+def _within(name: str) -> str:
+    """What an adapter is called within the modules. transformers takes each weight for one of the
+    adapter's whose name contains the adapter's, and thinks that it lacks what is not in the file:
+    so this is no part of any other name."""
+    return f"lora_{name}"
 
 
 @dataclass(frozen=True)
 class Worn:
-    """What one request's forwards have on."""
+    """What one request has on."""
 
     adapters: Adapters
     loras: tuple[Lora, ...]
 
     def on(self, name: str, module: Any) -> None:
+        """Before a forward of this component."""
         self.adapters.put_on(name, module, self.loras)
 
+    def on_all(self) -> None:
+        """Before the request's pipeline runs on."""
+        self.adapters.put_on_all(self.loras)
 
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """peft warns of several adapters, and of deleting one that acts: both are what is wanted."""
-    with warnings.catch_warnings():
-        for message in EXPECTED:
-            warnings.filterwarnings("ignore", message)
-        yield
-
-
-def _adapters_of(module: Any) -> set[str]:
-    return set(getattr(module, "peft_config", None) or ())
-
-
-def _identified(path: str) -> tuple[str, int]:
-    """The hash of the adapter's bytes, and how many there are. Raises FileNotFoundError."""
-    place = Path(path)
-    files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
-    if not files or not all(file.is_file() for file in files):
-        raise FileNotFoundError(f"there is no .safetensors file at {path}")
-    hasher, nbytes = xxhash.xxh3_128(), 0
-    for file in files:
-        with file.open("rb") as opened:
-            while data := opened.read(READ_BYTES):
-                hasher.update(data)
-                nbytes += len(data)
-    return hasher.hexdigest(), nbytes
+    @property
+    def of_text(self) -> tuple[tuple[str, float], ...]:
+        """By what its encodings are told from those of others."""
+        return self.adapters.of_text(self.loras)

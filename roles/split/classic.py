@@ -22,7 +22,7 @@ import torch
 
 from roles.samples import Sample
 from roles.split import given, inputs, skipping, structures, warming
-from roles.split.adapters import Adapters
+from roles.split.adapters import Adapters, Worn
 from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
 from roles.split.branches import Outlines
 from roles.split.components import part_of
@@ -103,7 +103,9 @@ class ClassicProgram:
         self._alone = one_by_one(type(pipeline))
         self._outlines = None if self._alone else Outlines()
         self._fast = Fast(pipeline, self.of_part("denoiser"), speed)
-        self._adapters = Adapters(pipeline, self._real_denoisers(), speed)
+        self._adapters = Adapters(
+            pipeline, self._real_of("denoiser"), speed, self._real_of("encoder")
+        )
         self.adapters: Adapters | None = self._adapters
         self.sleeper: Sleeper | None = None
         self.exchange: Exchange | None = None
@@ -129,9 +131,11 @@ class ClassicProgram:
 
     def encode(self, call: Call) -> dict[str, Any]:
         params, generator, randomness = self._begin(call)
+        worn = self._adapters.worn(call.inputs.loras)
         try:
             with randomness.in_place():
-                records = self._encoded(params, generator, randomness, {})
+                worn.on_all()
+                records = self._encoded(params, generator, randomness, {}, worn)
                 self._check_size(call, records["kept"])
                 return records | given.carried(call)
         finally:
@@ -139,14 +143,15 @@ class ClassicProgram:
 
     def encoding(self, call: Call) -> Generation:
         params, generator, randomness = self._begin(call)
+        worn = self._adapters.worn(call.inputs.loras)
 
         def run(generation: Generation) -> dict[str, Any]:
             own = {each.name: generation.generate_of(each) for each in self._generators}
-            records = self._encoded(params, generator, randomness, own)
+            records = self._encoded(params, generator, randomness, own, worn)
             self._check_size(call, records["kept"])
             return records | given.carried(call)
 
-        return Generation(call.request, run, self._generators, randomness, self._settle)
+        return Generation(call.request, run, self._generators, randomness, worn, self._settle)
 
     def denoise(self, call: Call, payload: Any) -> Coroutine:
         call = given.with_media(call, payload)
@@ -178,6 +183,7 @@ class ClassicProgram:
 
         coroutine = self._coroutine(call, params, run, randomness, cache, preview)
         coroutine.keep(snapshots, forward)
+        coroutine.beside = False  # its encoders are stand-ins
         return coroutine
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
@@ -223,10 +229,11 @@ class ClassicProgram:
         generator: torch.Generator,
         randomness: GlobalRandomness,
         generates: Mapping[str, Any],
+        worn: Worn,
     ) -> dict[str, Any]:
         """`generates`: what some components generate with instead of their own."""
         reading = Reading(params)
-        memory = Recollection(self.encodings, reading, randomness)
+        memory = Recollection(self.encodings, reading, randomness, worn.of_text)
         recorder = Recorder(generator, memory, self._feeding)
         faces = reading.faces(self.pipeline.components)
         for name, module in self._modules.items():
@@ -279,6 +286,7 @@ class ClassicProgram:
     def _shown(self, call: Call, seen: Seen) -> list[Sample]:
         """What `generate` would give if its loop ended now. Raises `NoPreview`."""
         with self._shadowing(call, seen) as (shadow, params, generator):
+            self._adapters.worn(call.inputs.loras).on_all()
             faces = {name: shadow.face(name, m) for name, m in self.of_part("denoiser").items()}
             sparing = Sparing(call.request, exact=False)
             for name, module in self.of_part("decoder").items():
@@ -498,8 +506,8 @@ class ClassicProgram:
     def _generating(self) -> list[str]:
         return generators(type(self.pipeline), self.of_part("encoder"))
 
-    def _real_denoisers(self) -> dict[str, Any]:
-        return {n: m for n, m in self._real().items() if part_of(n) == "denoiser"}
+    def _real_of(self, part: str) -> dict[str, Any]:
+        return {n: m for n, m in self._real().items() if part_of(n) == part}
 
     def _settle(self) -> None:
         """Undoes casts that a failed pipeline left on shared modules (some decode in float32)."""

@@ -71,6 +71,7 @@ class Coroutine(Standing):
         self.cache = cache
         self._hooks: list[Hooks] = []
         self.worn: Worn | None = None  # set before `start`
+        self.beside = True  # models compute in its pipeline that do not wait at the door
         self.alone: str | None = None  # why its forwards run alone
         self._preview = preview
         self._branches = Branches(self._forwards, outlines, self._past_the_door)
@@ -140,6 +141,13 @@ class Coroutine(Standing):
         scheduler = getattr(view, "scheduler", None)
         if scheduler is not None and hasattr(scheduler, "step"):
             scheduler.step = Watched(scheduler, lambda *_: self.advance(1))
+
+    @contextlib.contextmanager
+    def _in_place(self) -> Iterator[None]:
+        if self.worn is not None and self.beside:
+            self.worn.on_all()
+        with super()._in_place():
+            yield
 
     def advance(self, count: int) -> None:
         """So many steps more are complete."""

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
+from roles.split.adapters import Worn
 from roles.split.carried import Carried, Notes
 from roles.split.program import Checkpoint, NoPreview
 from roles.split.randomness import GlobalRandomness
@@ -45,7 +46,8 @@ class Generation(Standing):
 
     `program(self)` runs the pipeline with what `generate_of` gives for its models, and returns its
     result. `step` of `steps`: tokens that there are, and may be at most, over all that the pipeline
-    has generated so far. `leave` is called once, when the pipeline has ended in whichever way.
+    has generated so far. `worn`: the adapters that the request has on. `leave` is called once, when
+    the pipeline has ended in whichever way.
     """
 
     def __init__(
@@ -54,9 +56,11 @@ class Generation(Standing):
         program: "Callable[[Generation], Any]",
         generators: Iterable[Generator],
         randomness: GlobalRandomness,
+        worn: Worn | None = None,
         leave: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(request, lambda: program(self), randomness, leave)
+        self._worn = worn
         self.step = self.steps = 0
         self.pending: tuple[TokenCall, ...] = ()
         self.checkpoint: Checkpoint | None = None
@@ -89,7 +93,7 @@ class Generation(Standing):
                 if places:  # not as transformers' own ways of generating call it
                     return module(*places, **given)
                 used[:] = [given.get(CACHE)]
-                call = TokenCall(module, generator.name, given, seats, carried)
+                call = TokenCall(module, generator.name, given, seats, carried, self._worn)
                 (output,) = self._wait((call,))
                 return output
 
@@ -110,6 +114,8 @@ class Generation(Standing):
 
     @contextlib.contextmanager
     def _in_place(self) -> Iterator[None]:
+        if self._worn is not None:
+            self._worn.on_all()
         with contextlib.ExitStack() as stack:
             stack.enter_context(super()._in_place())
             for each in self._carried.values():

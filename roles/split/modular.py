@@ -83,8 +83,9 @@ class ModularProgram:
         self._dtypes = {name: _dtype(module) for name, module in self._real().items()}
         self._outlines = Outlines()
         self._fast = Fast(pipeline, self.of_part("denoiser"), speed)
-        real = {n: m for n, m in self._real().items() if part_of(n) == "denoiser"}
-        self._adapters = Adapters(pipeline, real, speed)
+        self._adapters = Adapters(
+            pipeline, self._real_of("denoiser"), speed, self._real_of("encoder")
+        )
         self.adapters: Adapters | None = self._adapters
         self.sleeper: Sleeper | None = None
         self.exchange: Exchange | None = None
@@ -113,8 +114,10 @@ class ModularProgram:
         reading = Reading(params)
         faces = reading.faces(self.pipeline.components) | self._guiders.own(params)
         view = make_view(self.pipeline, faces)
+        worn = self._adapters.worn(call.inputs.loras)
         try:
             with randomness.in_place():
+                worn.on_all()
                 self._run("encoder", view, state)
         except Exception as error:
             raise bad_input(error, params) or error from None
@@ -269,6 +272,9 @@ class ModularProgram:
     def of_part(self, part: str) -> dict[str, Any]:
         """The modules and stand-ins of one of encoder, denoiser, decoder, by component name."""
         return {name: m for name, m in self._modules.items() if part_of(name) == part}
+
+    def _real_of(self, part: Part) -> dict[str, Any]:
+        return {n: m for n, m in self._real().items() if part_of(n) == part}
 
     def _settle(self) -> None:
         """Undoes casts that a failed pipeline left on shared modules (some decode in float32)."""

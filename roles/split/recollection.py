@@ -28,7 +28,8 @@ class Sought:
 class Recollection:
     """Looks calls up, and keeps what was computed once the request is known to be a good one.
 
-    Without `encodings` nothing is ever found. A call that draws random numbers is not kept.
+    Without `encodings` nothing is ever found. A call that draws random numbers is not kept. `worn`:
+    the adapters that change what the encoders compute, digest and scale of each.
     """
 
     def __init__(
@@ -36,7 +37,9 @@ class Recollection:
         encodings: Encodings | None,
         reading: Reading,
         randomness: GlobalRandomness,
+        worn: tuple[tuple[str, float], ...] = (),
     ) -> None:
+        self._worn = worn
         self._encodings = encodings
         self._reading = reading
         self._randomness = randomness
@@ -72,7 +75,7 @@ class Recollection:
             self._encodings.keep(key, encoding)
 
     def _seek(self, encodings: Encodings, name: str, *seen: Any) -> Sought:
-        key = encodings.key(name, *seen)
+        key = encodings.key(name, self._worn, *seen)
         encoding = encodings.find(key)
         return _Unknown(self, encodings, name, key) if encoding is None else self._hit(encoding)
 

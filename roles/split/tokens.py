@@ -19,6 +19,7 @@ from roles.split.batching import split
 from roles.split.carried import Carried
 
 if TYPE_CHECKING:  # ranks whose programs write nothing start without transformers
+    from roles.split.adapters import Worn
     from roles.split.seats import Seats
 
 CACHE = "past_key_values"
@@ -32,6 +33,7 @@ class TokenCall:
 
     `module` is the shared, real module, `kwargs` are exactly what `generate` gave. `seats`: where
     caches of this model lie side by side. `carried`: the request's own notes on its modules.
+    `worn`: the adapters that it has on (`roles.split.adapters.Worn`).
     """
 
     module: Any
@@ -39,14 +41,22 @@ class TokenCall:
     kwargs: dict[str, Any]
     seats: "Seats"
     carried: Carried
+    worn: "Worn | None" = None
+
+    def dress(self) -> None:
+        """Before a forward: the request's adapters, and no others."""
+        if self.worn is not None:
+            self.worn.on(self.name, self.module)
 
     def run(self) -> Any:
         """The real forward, alone: the very call that `generate` makes."""
+        self.dress()
         with self.carried.in_place(look=not self.single):
             return self.module(**self.kwargs)
 
     def rehearse(self) -> Any:
         """What `run` would give, while the cache stays as it is."""
+        self.dress()
         with self.carried.in_place():
             return self.module(**{**self.kwargs, CACHE: self.seats.beside(self.kwargs[CACHE])})
 
@@ -72,6 +82,8 @@ class TokenCall:
         if self.kwargs.get(_POSITIONS) is None or (mask is not None and mask.ndim != 2):
             return None
         form = [type(self.module).__name__, self.name]
+        if self.worn is not None:
+            form += [f"{lora.name}*{lora.scale}" for lora in self.worn.loras]
         for name in sorted(self.kwargs.keys() - _OF_ITS_OWN):
             told = _described(name, self.kwargs[name])
             if told is None:
@@ -90,6 +102,7 @@ def together(calls: Sequence[TokenCall]) -> list[Any]:
     cache, mask = first.seats.common()
     shared = first.kwargs.keys() - _OF_ITS_OWN
     kwargs = {name: _joined([call.kwargs[name] for call in ordered]) for name in shared}
+    first.dress()
     output = first.module(**{**kwargs, CACHE: cache, _MASK: mask})
     fields = {name: value for name, value in output.items() if name != CACHE}
     each = split(fields, [1] * len(calls))

@@ -71,10 +71,18 @@ def call_signature(kind: type[Any]) -> Callable[..., Any]:
     return call_of(kind()._blocks)
 
 
-def plain(folder: Path, arguments: Mapping[str, Any], dtype: str, seed: int) -> list[Any]:
-    """What a diffusers user gets: the media that the last blocks make."""
+def plain(
+    folder: Path,
+    arguments: Mapping[str, Any],
+    dtype: str,
+    seed: int,
+    prepare: Callable[[Any], None] = lambda whole: None,
+) -> list[Any]:
+    """What a diffusers user gets: the media that the last blocks make. `prepare`: what is done to
+    the pipeline before."""
     whole = ModularPipeline.from_pretrained(str(folder))
     whole.load_components(dtype=getattr(torch, dtype))
+    prepare(whole)
     whole.set_progress_bar_config(disable=True)
     given = dict(arguments)
     known = {one.name for one in whole._blocks.inputs}

@@ -14,11 +14,23 @@ from PIL import Image as Pillow
 
 from roles.rank import PROGRAM
 from tests.support.leader_process import leader
+from tests.support.loras import OF_TEXT, TARGETS, build_lora_of, by_diffusers
 from tests.support.pipelines import PARAMS, build
 from tests.support.scripted_orchestrator import ScriptedOrchestrator, work
 from tests.support.splitting import plain
+from transfer.actions import LoadLora, LoraLoaded
 from transfer.media import MediaClient
-from transfer.messages import Abort, Aborted, Delivered, Failed, Finished, Progressed
+from transfer.messages import (
+    Abort,
+    Aborted,
+    Answered,
+    Ask,
+    Delivered,
+    Failed,
+    Finished,
+    Lora,
+    Progressed,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROLES = ("encoder", "denoiser", "decoder")
@@ -43,11 +55,13 @@ async def them(folder: Path) -> AsyncIterator[ScriptedOrchestrator]:
         yield made
 
 
-async def picture(them: ScriptedOrchestrator, seed: int, exact: bool = True) -> np.ndarray:
+async def picture(
+    them: ScriptedOrchestrator, seed: int, exact: bool = True, *loras: Lora
+) -> np.ndarray:
     """One request through the three instances."""
     request, slot = f"r{seed}", seed % 4
     delivery = None
-    inputs = {**PARAMS[NAME], "seed": seed, "exact": exact}
+    inputs = {**PARAMS[NAME], "seed": seed, "exact": exact, "loras": loras}
     for role, receiver in (("encoder", "denoiser"), ("denoiser", "decoder")):
         grant = them.grant(request, receiver, [slot])
         job = work(request, role, delivery=delivery, grant=grant, **inputs)
@@ -85,6 +99,24 @@ async def test_pictures_that_may_share_forwards_are_as_good_as_the_same(
     for seed, pixels in enumerate(made, start=5):
         (expected,) = plain(folder, PARAMS[NAME], seed)
         assert np.abs(pixels.astype(int) - expected.astype(int)).max() <= 1
+
+
+async def test_adapters_that_change_the_text_encoder_too(
+    them: ScriptedOrchestrator, folder: Path, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    changed = {"unet": TARGETS, "text_encoder": OF_TEXT}
+    path, worn = build_lora_of(folder, tmp_path, 1, changed), Lora("a", 0.8)
+    assert [them.registered[x].adaptable for x in ROLES] == [["text_encoder"], ["unet"], []]
+    for number, (role, part) in enumerate((("encoder", "text_encoder"), ("denoiser", "unet"))):
+        await them.say(role, Ask(0, number, LoadLora("a", str(path)), 60.0))
+        told = await them.hear(Answered, lambda m, n=number: m.number == n)
+        assert isinstance(told.result.first.value, LoraLoaded)
+        assert told.result.first.value.lora.parts == [part]
+    made = await asyncio.gather(picture(them, 7, True, worn), picture(them, 8))
+    for seed, pixels, pairs in zip((7, 8), made, ([(path, worn)], []), strict=True):
+        (expected,) = by_diffusers(folder, PARAMS[NAME], seed, *pairs)
+        assert np.array_equal(pixels, expected)
 
 
 async def test_what_the_pipeline_refuses_names_its_field(them: ScriptedOrchestrator) -> None:

@@ -328,6 +328,19 @@ MUTATIONS = [
         "    books.registry.lay(instance)\n",
     ),
     Mutation(
+        "let encoders work without the adapters of the others",
+        f"{CORE}/adapters.py",
+        "    if not takes(instance):\n        return True\n",
+        "    if not denoises(instance):\n        return True\n",
+    ),
+    Mutation(
+        "load adapters in those alone that denoise",
+        f"{CORE}/adapters.py",
+        "    return denoises(instance) or bool(instance.info.adaptable)\n",
+        "    return denoises(instance)\n",
+        rare=True,
+    ),
+    Mutation(
         "let requests begin while weights change",
         f"{CORE}/dispatch.py",
         "    if role in FIRST and changes.holds(model):\n",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from tests.simulation.questions import Asleep, Held, do, parts_of
+from tests.simulation.questions import Held, Refusal, do, parts_of
 from tests.support.bench import KIB, register
 from transfer.actions import Action, Adapter, PutWeights, Sleep, Told, UpdateWeights
 from transfer.messages import (
@@ -150,6 +150,7 @@ class Process:
             adapters=self.adapters,
             parts=self.held.parts,
             weights=list(self.held.weights.values()),
+            adaptable=self.held.adaptable,
             ranks=[RankInfo(0, self.pid, "sleeping" if self.held.level else "ready")],
             may_land=[grant.generation for grant in self.may_land],
         )
@@ -273,8 +274,8 @@ class Process:
         level = self.held.level
         try:
             result = RankResult(0, self.pid, True, do(action, self.held))
-        except Asleep as error:
-            refusal = RankError("raised", "Asleep", str(error))
+        except Refusal as error:
+            refusal = RankError("raised", type(error).__name__, str(error))
             result = RankResult(0, self.pid, False, None, refusal)
         if level != self.held.level or other:
             self.tell_state("it was asked to")
@@ -374,8 +375,7 @@ class Process:
 
     def _lacks(self, job: Job) -> bool:
         """It is to have on what is not there."""
-        worn = {lora.name for lora in job.work.inputs.loras}
-        return job.work.role == "denoiser" and not worn <= self.held.loaded.keys()
+        return job.work.role != "decoder" and self.held.worn(job.work.inputs.loras) is None
 
     def _checkpoint(self, job: Job) -> None:
         """Its state is kept beside it, in the place of an earlier one."""

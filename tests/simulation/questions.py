@@ -34,6 +34,8 @@ SHARED = "all"
 """A component that every role computes with, so that a request shows if its weights have changed
 under way."""
 PARTS = {"encoder": ["text"], "denoiser": ["net"], "decoder": ["vae"]}
+ADAPTABLE = {"text", "net"}
+"""The parts that adapters may change."""
 PATHS = ["/w1", "/w2", "/w3"]
 """Where other weights are."""
 VALUES: dict[type[Action], type[Told]] = {
@@ -46,8 +48,16 @@ VALUES: dict[type[Action], type[Told]] = {
 }
 
 
-class Asleep(RuntimeError):
-    """A scripted rank was asked for what it cannot do now."""
+class Refusal(RuntimeError):
+    """A scripted rank was asked for what it does not do."""
+
+
+class Asleep(Refusal):
+    """Not now."""
+
+
+class NotAdaptable(Refusal):
+    """Adapters change nothing of what it computes with."""
 
 
 @dataclass
@@ -65,6 +75,16 @@ class Held:
         """With which weights it computes."""
         return self.weights[SHARED].digest if SHARED in self.weights else ""
 
+    @property
+    def adaptable(self) -> list[str]:
+        return [part for part in self.parts if part in ADAPTABLE]
+
+    def worn(self, loras: Iterable[Lora]) -> str | None:
+        """With which adapters it computes for who has these on; None: one of them is not here."""
+        if any(lora.name not in self.loaded for lora in loras):
+            return None
+        return ",".join(self.loaded[lora.name] for lora in loras)
+
     def lacks(self, wanted: dict[str, Weights]) -> list[str]:
         """The parts whose weights are other ones."""
         mine, theirs = ({x: y.get(x) for x in self.parts} for y in (self.weights, wanted))
@@ -77,11 +97,13 @@ def parts_of(roles: Iterable[str]) -> list[str]:
 
 
 def do(action: Action, held: Held) -> Told:
-    """What a scripted rank does. Raises `Asleep`."""
+    """What a scripted rank does. Raises `Refusal`."""
     loaded = held.loaded
     match action:
         case LoadLora() | UnloadLora() | UpdateWeights() | PutWeights() if held.level:
             raise Asleep(f"{action} of one that sleeps")
+        case LoadLora() | UnloadLora() if not held.adaptable:
+            raise NotAdaptable(f"{action} of one that adapters change nothing of")
         case LoadLora(name, path):
             fresh, loaded[name] = name not in loaded, f"of {path}"
             return LoraLoaded(LoraFile(name, path, loaded[name], 1, []), fresh)

@@ -46,6 +46,7 @@ from transfer.messages import (
     Progressed,
     PushFailed,
     Role,
+    Work,
 )
 
 TRIO: tuple[Role, ...] = ("encoder", "denoiser", "decoder")
@@ -252,9 +253,24 @@ class World:
     def deliver(self, connection: bytes, message: Any) -> None:
         process = self.connections.get(connection)
         if process is not None:
+            if isinstance(message, Work):
+                self._is_fit(process, message)
             process.inbox.append(message)
         elif self.random.random() < 0.5:
             self._broken.append(connection)  # the loop is told on sending; not always at once
+
+    def _is_fit(self, process: Process, work: Work) -> None:
+        """Who begins a request has each adapter that it has on. One that is offered no more may be
+        gone: of a job that has waited for long, it was loaded then. A denoiser may have got new
+        ranks while the payload was on its way, and says so when it comes to that."""
+        if work.delivery is not None or work.preview_of is not None:
+            return
+        offered = self.orchestrator.machine.adapters(process.model.name)
+        worn = [lora for lora in work.inputs.loras if lora.name in offered]
+        found = [process.held.loaded.get(lora.name) for lora in worn]
+        assert found == [offered[lora.name].digest for lora in worn], (
+            f"{process} is given {work.role} of {work.request} with {worn}, and has {found}"
+        )
 
     def shown(self, preview: Preview) -> None:
         """A picture of a request half done: only while somebody waits for the whole."""
@@ -518,7 +534,9 @@ class World:
             for role in TRIO:
                 self.start(f"fresh-{model.name}-{role}", (role,), model)
         for _ in range(60_000):
-            quiet = not any(p.inbox or p.outbox for p in self.processes)
+            here = self.orchestrator.machine.books.registry.by_connection
+            heard = all(p.connection in here for p in self.processes)  # since the last crash, too
+            quiet = heard and not any(p.inbox or p.outbox for p in self.processes)
             if self.orchestrator.idle and quiet and not self._unlike():
                 break
             self._network()
@@ -532,7 +550,7 @@ class World:
         self._end_those_with_pins()
 
     def _unlike(self) -> list[str]:
-        """Changes under way, and denoisers that have other adapters than they should have."""
+        """Changes under way, and who has other adapters than it should have."""
         books = self.orchestrator.machine.books
         changes = (change for model in books.models for change in model.changes)
         found = [f"{change} is not over" for change in (*changes, *books.rests)]
@@ -546,7 +564,7 @@ class World:
                 continue  # it gets what it lacks when it is woken
             if lacking := process.held.lacks(instance.model.weights):
                 found.append(f"{process} has other weights of {lacking}")
-            if "denoiser" not in process.roles:
+            if not process.held.adaptable:
                 continue
             wanted = {adapter.name: adapter.digest for adapter in instance.model.adapters.values()}
             if process.held.loaded != wanted:

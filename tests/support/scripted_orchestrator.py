@@ -3,7 +3,7 @@ told to say, and remembers what it hears."""
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import zmq
@@ -19,6 +19,7 @@ from transfer.messages import (
     Grant,
     Heartbeat,
     Inputs,
+    Lora,
     Register,
     RegisterAgain,
     Role,
@@ -175,6 +176,7 @@ def work(
     grant: Grant | None = None,
     seed: int = 1,
     exact: bool = False,
+    loras: Sequence[Lora] = (),
     **params: object,
 ) -> Work:
     return Work(
@@ -183,7 +185,7 @@ def work(
         attempt=attempt,
         role=role,
         last=role in ("decoder", "monolithic"),
-        inputs=Inputs(params=params, seed=seed, exact=exact),  # type: ignore[arg-type]
+        inputs=Inputs(params=params, seed=seed, exact=exact, loras=[*loras]),  # type: ignore[arg-type]
         seconds=seconds,
         delivery=delivery,
         grant=grant,

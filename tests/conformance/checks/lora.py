@@ -22,7 +22,8 @@ OTHERWISE = 4  # as many of the other layers' names, where a model calls its own
 
 
 def check(subject: Subject) -> Lora:
-    """One for the denoisers only: text encoders get none from us."""
+    """One for the denoisers only (`tests/roles/split/test_text_adapters.py` has those that change
+    text encoders, too); encoders that may be changed have loaded it nevertheless."""
     if modular.is_modular(subject.kind):
         return Lora("none", "adapters of modular pipelines are not judged yet")
     if not hasattr(subject.kind, "load_lora_weights"):
@@ -38,15 +39,18 @@ def check(subject: Subject) -> Lora:
         return Lora("none", f"the plain pipeline takes no adapter: {reason_of(error)}", parts)
     if same(known, subject.plain("float32")):
         return Lora("none", "the adapter changes nothing in the plain pipeline", parts)
-    program = subject.program(subject.looping)
-    assert program.adapters is not None
-    program.adapters.load(NAME, str(place))
+    roles = ["monolithic"] if subject.looping == "monolithic" else ["encoder", "denoiser"]
+    found = [subject.program(role).adapters for role in roles]
+    takers = [each for each in found if each is not None and each.components]
     try:
+        for each in takers:
+            each.load(NAME, str(place))
         call = subject.call(loras=[messages.Lora(NAME)])
         whole = subject.looping == "monolithic"
         made = arrays(subject.through(call, whole=whole).samples)
     finally:
-        program.adapters.unload(NAME)
+        for each in takers:
+            each.unload(NAME)
     apart = difference(made, known)
     return Lora("no" if apart else "yes", apart, parts)
 
@@ -63,7 +67,7 @@ def random_adapter(subject: Subject, place: Path) -> list[str]:
     pipeline = plain.load(subject.kind, subject.folder, "float32")
     takes = inspect.signature(subject.kind.save_lora_weights).parameters
     layers = {}
-    for name, part in pipeline.components.items():  # text encoders get none from us
+    for name, part in pipeline.components.items():
         argument = f"{name}_lora_layers"
         if argument in takes and part_of(name) == "denoiser" and hasattr(part, "add_adapter"):
             layers[argument] = _layers(part)

@@ -25,7 +25,9 @@ def test_a_pipeline_that_makes_a_megapixel_says_so_at_once(tmp_path: Any) -> Non
     flux("FluxKontextInpaintPipeline", megapixel=True).save_pretrained(tmp_path)
     encoder = load(tmp_path, ("encoder",), "float32")
     media = {"image": [picture(0, 64, 64)], "mask_image": [mask(64, 64)]}
-    with pytest.raises(BadInput, match="this model makes 1024x1024 where 192x192 is asked") as caught:
+    with pytest.raises(
+        BadInput, match="this model makes 1024x1024 where 192x192 is asked"
+    ) as caught:
         encoder.encode(call(media, width=192, height=192))
     assert caught.value.param == "size"
     assert encoder.encode(call(media, width=1024, height=1024))["kept"]

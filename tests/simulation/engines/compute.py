@@ -37,12 +37,18 @@ def steps(value: bytes) -> int:
     return 1 + value[1] % 16
 
 
+def worn(inputs: Inputs) -> str:
+    """The adapters that it is to be encoded and denoised with (`questions.do`)."""
+    return ",".join(f"of /{lora.name}" for lora in inputs.loras)
+
+
 def step(value: bytes, weights: str) -> bytes:
-    """The state after one more step."""
+    """The state after one more step. `weights`: with the adapters that are on them."""
     return xxhash.xxh3_128_digest(value + b"step" + weights.encode())
 
 
 def then(value: bytes, role: Role, weights: str) -> bytes:
+    """What a stage gives. `weights`: as for `step`; of an encoder with its adapters, too."""
     return xxhash.xxh3_128_digest(value + role.encode() + weights.encode())
 
 
@@ -53,12 +59,12 @@ def expected(inputs: Inputs) -> set[str]:
 
 
 def _picture(inputs: Inputs, weights: str) -> str:
-    value = first(inputs)
+    value, dressed = first(inputs), weights + worn(inputs)
     for role in SPLIT_ROUTE:
         if role == "denoiser":
             for _ in range(steps(value)):
-                value = step(value, weights)
-        value = then(value, role, weights)
+                value = step(value, dressed)
+        value = then(value, role, dressed if role == "encoder" else weights)
     return value.hex()
 
 
@@ -71,9 +77,10 @@ def expected_previews(inputs: Inputs) -> set[str]:
     """After each step but the last."""
     found = set()
     for weights in _weights_for(inputs):
-        value = then(first(inputs), "encoder", weights)
+        dressed = weights + worn(inputs)
+        value = then(first(inputs), "encoder", dressed)
         for _ in range(steps(value) - 1):
-            value = step(value, weights)
+            value = step(value, dressed)
             found.add(then(preview(value), "decoder", weights).hex())
     return found
 

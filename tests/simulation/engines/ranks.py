@@ -209,7 +209,7 @@ class Rank:
                 if self._world.strikes("load"):
                     raise RuntimeError("no such file")
                 model = replace(self._process.model, generates=["writer"])
-                return Loaded(model, self.held.parts)
+                return Loaded(model, self.held.parts, self.held.adaptable)
             case Begin():
                 return Outcomes([self._begin(call)])
             case Peek():
@@ -269,6 +269,8 @@ class Rank:
             live.value = value
             live.step, live.steps = compute.midway(data) or (0, 0)
         if call.role not in SINGLE_UNIT:
+            if self.held.worn(call.inputs.loras) is None:
+                return self._failed(key, ErrorInfo("rank_failed", "an adapter is not there"))
             live.steps = live.steps or self._steps(live)
         if self._world.strikes("rank error"):
             return self._failed(key, ErrorInfo("rank_failed", "scripted"))
@@ -276,8 +278,13 @@ class Rank:
 
     def _steps(self, live: Live) -> int:
         if live.role == "monolithic":
-            live.value = compute.then(live.value, "encoder", self._weights)
+            worn = self.held.worn(live.inputs.loras) or ""
+            live.value = compute.then(live.value, "encoder", self._with("encoder", worn))
         return compute.steps(live.value)
+
+    def _with(self, role: Role, worn: str) -> str:
+        """The weights that a stage computes with, and the adapters that it has on them."""
+        return self._weights + (worn if role == "encoder" else "")
 
     def _peek(self, call: Peek) -> Outcome:
         key, shown = (call.request, call.attempt), self.live.get((call.of, call.of_attempt))
@@ -285,14 +292,15 @@ class Rank:
             return Outcome(*key, error=ErrorInfo("unsupported", "there is nothing to see"))
         value = compute.preview(shown.value)
         if whole := shown.role == "monolithic":
-            value = compute.then(value, "decoder", self.held.shared)
+            value = compute.then(value, "decoder", self._weights)
         self.live[key] = Live(shown.role, shown.inputs, value, shown.step, shown.steps, done=True)
         return Outcome(*key, done=True, nbytes=None if whole else compute.size(value))
 
     def _run(self, call: int, key: Key, unit: str) -> Outcome:
         live = self._known(key, unit)
         denoises = unit == "step" and live.role != "encoder"
-        if denoises and not {x.name for x in live.inputs.loras} <= self.held.loaded.keys():
+        worn = "" if live.role == "decoder" else self.held.worn(live.inputs.loras)
+        if worn is None:
             return self._failed(key, ErrorInfo("rank_failed", "an adapter is not there"))
         if self._world.strikes("rank error"):
             return self._failed(key, ErrorInfo("rank_failed", "scripted"))
@@ -303,7 +311,7 @@ class Rank:
             taken = self._slice(live.steps - live.step)
             for _ in range(taken):
                 if denoises:
-                    live.value = compute.step(live.value, self._weights)
+                    live.value = compute.step(live.value, self._weights + worn)
                 live.step += 1
                 marked = self._checkpoint(live) or marked
                 self._tell(call, StepDone(*key, live.step, live.steps))
@@ -319,7 +327,7 @@ class Rank:
             return Outcome(*key, step=live.step, steps=live.steps, compute_s=STEP_S)
         roles = SPLIT_ROUTE[1:] if live.role == "monolithic" else (live.role,)
         for role in roles:
-            live.value = compute.then(live.value, role, self._weights)
+            live.value = compute.then(live.value, role, self._with(role, worn))
         live.done = True
         last = live.role in ("decoder", "monolithic")
         return Outcome(

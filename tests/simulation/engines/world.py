@@ -446,7 +446,7 @@ class World:
                 continue
             if lacking := rank.held.lacks(named.model.weights):
                 found.append(f"rank {rank.rank} of {named} has other weights of {lacking}")
-            if "denoiser" not in named.posts:
+            if not rank.held.adaptable:
                 continue
             wanted = {x.name: x.digest for x in named.model.adapters.values()}
             if wanted != rank.held.loaded:
