@@ -124,7 +124,7 @@ class Loader:
         return {"variant": variant} if variant and (_is_ours(kind) or _is_theirs(kind)) else {}
 
     def _quantized(self, kind: Any, entry: ComponentEntry) -> dict[str, Any]:
-        if not _is_ours(kind):
+        if not _is_ours(kind) or not hasattr(kind, "load_config"):  # several of a kind have none
             return {}
         # named, or diffusers would make it bfloat16, which the other roles know nothing of
         dtype = {"dtype": torch.float32} if self.dtype == "auto" else {}
