@@ -120,10 +120,12 @@ class Supervisor:
         async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:
             while True:
                 with suppress(httpx.TransportError):  # the orchestrator may just be started again
-                    view: dict[str, Any] = (await client.get("/v1/cluster")).json()
+                    told = await client.get("/v1/cluster")
+                    view: dict[str, Any] = told.json() if told.is_success else {}
                     ours = self._model(view)
                     asked = {"model": ours} if ours else None
-                    if not complete or (await client.get("/ready", params=asked)).is_success:
+                    ready = not complete or (await client.get("/ready", params=asked)).is_success
+                    if ready and view:
                         return view
                 await asyncio.sleep(_POLL_S)
 

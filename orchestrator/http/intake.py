@@ -88,8 +88,11 @@ class Intake:
             parameter = known.get(field) or structured.parameter_at(field, model)
             if parameter is not None:
                 found[field] = from_text(parameter, text)
+            elif field in objects:
+                found[field] = structured.understood(field, text)
             else:
-                found[field] = structured.understood(field, text) if field in objects else text
+                empty = text == "null" and structured.is_empty_cell(field, model)
+                found[field] = None if empty else text
         return self._sorted(found, name)
 
     def _sorted(self, others: Mapping[str, Field], model: str | None) -> Sorted:

@@ -9,7 +9,7 @@ from orchestrator.http.parameters import Schema, schema_of
 from orchestrator.http.plan import FORMATS
 from orchestrator.http.schema import OWN_FIELDS, SETTABLE, JobRequest
 from orchestrator.http.size import LARGEST, SMALLEST
-from transfer.messages import MediaField, MediaKind, ModelInfo, Structure
+from transfer.messages import MediaField, MediaKind, ModelInfo, Parameter, Structure
 from transfer.places import MOST
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -115,12 +115,13 @@ def _array(items: Schema, description: str | None = None) -> Schema:
 
 def _structure(structure: Structure) -> Schema:
     """An object, or a list of them. In a form, `conditions.0.strength` is a field of the first."""
+    parts: list[Parameter | MediaField] = [*structure.fields, *structure.media]
     one = {
         "type": "object",
         "title": structure.type,
         "properties": {each.name: schema_of(each) for each in structure.fields}
         | {each.name: _part(each) for each in structure.media},
-        "required": [e.name for e in (*structure.fields, *structure.media) if e.required],
+        "required": [each.name for each in parts if each.required],
         "additionalProperties": False,
     }
     schema = {"anyOf": [one, _array(one)]} if structure.several else one

@@ -1,5 +1,5 @@
-"""Arguments of the pipeline that are objects, or rows of pictures: taken apart, so that each part has
-the name of its place (`transfer.places`); and what may stand there. Pure.
+"""Arguments of the pipeline that are objects, or rows of pictures: taken apart, so that each part
+has the name of its place (`transfer.places`); and what may stand there. Pure.
 
 JSON has them as they are, `{"conditions": [{"frames": "data:…", "index": 0}]}`; a form names the
 places itself, `-F conditions.0.frames=@first.png -F conditions.0.index=0`.
@@ -56,7 +56,7 @@ def _objects(one: Structure, value: Field) -> Iterator[tuple[str, Field]]:
 
 
 def _fields(one: Structure) -> str:
-    return ", ".join(each.name for each in (*one.fields, *one.media))
+    return ", ".join([*(each.name for each in one.fields), *(each.name for each in one.media)])
 
 
 def _has_rows(value: Field) -> bool:
@@ -141,7 +141,8 @@ def _numbers(name: str, places: set[Place]) -> Iterator[tuple[int, ...]]:
 
 
 def _check_object(one: Structure, number: tuple[int, ...], own: set[Place]) -> None:
-    for each in (*one.fields, *one.media):
+    parts: list[Parameter | MediaField] = [*one.fields, *one.media]
+    for each in parts:
         at = Place(one.name, (*number, each.name))
         if each.required and at not in own:
             raise _missing(str(at), f"a {one.type} has to have it")

@@ -52,9 +52,9 @@ def remove(module: Any, name: str) -> None:
         if _is_of_diffusers(module):
             module.delete_adapters(name)
         else:
-            from diffusers.utils import delete_adapter_layers
+            from diffusers.utils.peft_utils import delete_adapter_layers
 
-            delete_adapter_layers(module, name)
+            delete_adapter_layers(module, name)  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager
@@ -72,7 +72,7 @@ def _strip(module: Any) -> None:
         return
     from diffusers.loaders import lora_base
 
-    lora_base._remove_text_encoder_monkey_patch(module)
+    lora_base._remove_text_encoder_monkey_patch(module)  # type: ignore[no-untyped-call]
 
 
 def _layered(module: Any) -> bool:

@@ -32,8 +32,11 @@ from roles.split.encodings import Encodings
 from roles.split.exchange import Exchange
 from roles.split.face import ENCODES, Face, NotHere, StandIn
 from roles.split.fast import Fast
+from roles.split.feeding import feeding
+from roles.split.foretelling import Foretelling
 from roles.split.generation import Generation, Generator
 from roles.split.generators import generators
+from roles.split.imagined import Imagined
 from roles.split.outputs import output_type, samples
 from roles.split.preview import Seen, Shadow
 from roles.split.program import Call, NoPreview, Unsplittable
@@ -45,6 +48,7 @@ from roles.split.recollection import Recollection
 from roles.split.recording import Recorder, own_methods
 from roles.split.refusals import bad_input
 from roles.split.replay import Replay, hollow
+from roles.split.skeleton import hollow_copy
 from roles.split.skipping import NotSkipped
 from roles.split.sleeper import Sleeper
 from roles.split.snapshot import Snapshots
@@ -91,8 +95,11 @@ class ClassicProgram:
         self._several = decodes_several_times(type(pipeline), decoders)
         self._skip = skipping.skip_of(type(pipeline))
         self._interrupted = skipping.interrupted(type(pipeline))
+        self._foretelling = Foretelling()
+        self._imagined: dict[str, Imagined] = {}
         self._blind = False  # it was said that there are no previews
         self._methods = own_methods(type(pipeline))
+        self._feeding = feeding(pipeline.__class__, frozenset(self.of_part("encoder")))
         self._alone = one_by_one(type(pipeline))
         self._outlines = None if self._alone else Outlines()
         self._fast = Fast(pipeline, self.of_part("denoiser"), speed)
@@ -128,8 +135,9 @@ class ClassicProgram:
         try:
             with randomness.in_place():
                 worn.on_all()
-                made = self._encoded(params, generator, randomness, {}, worn)
-                return made | given.carried(call)
+                records = self._encoded(params, generator, randomness, {}, worn)
+                self._check_size(call, records["kept"])
+                return records | given.carried(call)
         finally:
             self._settle()
 
@@ -139,8 +147,9 @@ class ClassicProgram:
 
         def run(generation: Generation) -> dict[str, Any]:
             own = {each.name: generation.generate_of(each) for each in self._generators}
-            made = self._encoded(params, generator, randomness, own, worn)
-            return made | given.carried(call)
+            records = self._encoded(params, generator, randomness, own, worn)
+            self._check_size(call, records["kept"])
+            return records | given.carried(call)
 
         return Generation(call.request, run, self._generators, randomness, worn, self._settle)
 
@@ -225,7 +234,7 @@ class ClassicProgram:
         """`generates`: what some components generate with instead of their own."""
         reading = Reading(params)
         memory = Recollection(self.encodings, reading, randomness, worn.of_text)
-        recorder = Recorder(generator, memory)
+        recorder = Recorder(generator, memory, self._feeding)
         faces = reading.faces(self.pipeline.components)
         for name, module in self._modules.items():
             faces[name] = self._encoder_face(name, module, recorder, generates.get(name))
@@ -359,13 +368,7 @@ class ClassicProgram:
             name: self._decoder_face(name, module, replay, decodes, zeros)
             for name, module in self._modules.items()
         }
-        view = self._replaying(make_view(self.pipeline, faces), replay)
-        if skip == "interrupt":
-            view.__class__ = self._interrupted
-        if skip == "empty":
-            for _, scheduler in schedulers(view):
-                if hasattr(scheduler, "set_timesteps"):
-                    skipping.empty_schedule(scheduler)
+        view = self._past_the_loop(faces, replay, skip)
         try:
             with randomness.in_place():
                 output = view(**params, **self._extras(generator))
@@ -378,6 +381,52 @@ class ClassicProgram:
             self._settle()
         decodes.finish()
         return self._samples(call, output, params, sparing)
+
+    def _past_the_loop(self, faces: dict[str, Any], replay: Replay, skip: str) -> Any:
+        """A view whose loop is left out, in the way that `skipping` calls so."""
+        view = self._replaying(make_view(self.pipeline, faces), replay)
+        if skip == "interrupt":
+            view.__class__ = self._interrupted
+        if skip == "empty":
+            for _, scheduler in schedulers(view):
+                if hasattr(scheduler, "set_timesteps"):
+                    skipping.empty_schedule(scheduler)
+        return view
+
+    def _check_size(self, call: Call, kept: Any) -> None:
+        """Raises BadInput for a picture of a size that this pipeline would not make of what it was
+        given. `kept`: what the encoders gave."""
+        if self.info.modality != "image":
+            return
+
+        def make() -> list[Sample]:
+            params, generator, randomness = self._begin(call)
+            replay = Replay(kept, generator)
+            zeros = skipping.Zeros(None) if self._skip == "zeros" else None
+            faces = {
+                name: self._shape_face(name, module, replay, zeros)
+                for name, module in self._modules.items()
+            }
+            view = self._past_the_loop(faces, replay, self._skip)
+            with randomness.in_place():
+                output = view(**params, **self._extras(generator))
+            return self._samples(call, output, params, Sparing(call.request, exact=True))
+
+        self._foretelling.check(call, make)
+
+    def _shape_face(
+        self, name: str, module: Any, replay: Replay, zeros: skipping.Zeros | None
+    ) -> Face:
+        """Of a component in a run that computes nothing: decoders say zeros."""
+        answers = replay.of(name)
+        if part_of(name) == "decoder" and hasattr(module, "decode"):
+            if name not in self._imagined:
+                bare = module.component if isinstance(module, StandIn) else hollow_copy(module)
+                self._imagined[name] = Imagined(bare, self.device)
+            answers = answers | {"decode": self._imagined[name].decode}
+        if part_of(name) == "denoiser" and zeros is not None:
+            answers = {"__call__": zeros}
+        return self._stand_in(name, module, answers)
 
     def _run_to(self, boundary: Boundary, view: Any, arguments: dict[str, Any]) -> None:
         """Runs a denoiser's pipeline until it has given its decoders everything."""

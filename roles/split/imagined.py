@@ -5,11 +5,11 @@ second, and no memory.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map
 
 from roles.split.face import ENCODES, Face
@@ -42,23 +42,32 @@ class Imagined(Face):
 
 
 def _unseen(module: Any) -> Callable[..., Any]:
-    """The module, with latents of as many channels as it gives where it decides by the numbers that
-    it is given, which there are none of."""
+    """The module; where it cannot run without numbers (it decides by some, or computes under the
+    autocast of a device), latents of as many channels as its config says that it gives."""
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         try:
             return module(*args, **kwargs)
-        except DataDependentOutputException:
-            config = getattr(module, "config", None)
-            seen, given = (getattr(config, f"{way}_channels", None) for way in ("in", "out"))
-            latents = kwargs.get("hidden_states", args[0] if args else None)
-            if latents is None or given is None or seen not in latents.shape:
+        except Exception:
+            latents: Any = kwargs.get("hidden_states", args[0] if args else None)
+            shape = _given(getattr(module, "config", None), getattr(latents, "shape", ()))
+            if shape is None:
                 raise
-            shape = list(latents.shape)
-            shape[shape.index(seen)] = given
             return Record(sample=latents.new_empty(shape))
 
     return forward
+
+
+def _given(config: Any, shape: Sequence[int]) -> list[int] | None:
+    """The shape of what a denoiser gives for latents of this one, `[batch, channels, …]` or
+    `[batch, tokens, channels]`."""
+    seen, given = (getattr(config, f"{way}_channels", None) for way in ("in", "out"))
+    axes = [axis for axis in (1, -1) if len(shape) > 2 and shape[axis] == seen]
+    if not axes or not isinstance(given, int):
+        return None
+    made = list(shape)
+    made[axes[0]] = given
+    return made
 
 
 def hollow(module: Any) -> Any:

@@ -14,6 +14,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from roles.split.face import Watched
+from roles.split.feeding import Feeding, without_fed
 from roles.split.recollection import Recollection
 from roles.split.replay import own
 
@@ -24,11 +25,15 @@ Kept = tuple[str, Any, torch.Tensor | None]
 class Recorder:
     """Watches one request's encoders. `kept` is in the order of the calls.
 
-    What `memory` finds again is not computed, and is kept just the same.
+    What `memory` finds again is not computed, and is kept just the same. `feeding`: what of it only
+    other encoders read.
     """
 
-    def __init__(self, generator: torch.Generator, memory: Recollection) -> None:
+    def __init__(
+        self, generator: torch.Generator, memory: Recollection, feeding: Feeding | None = None
+    ) -> None:
         self.kept: list[Kept] = []
+        self._feeding = feeding or {}
         self._generator = generator
         self._memory = memory
         self._method: str | None = None
@@ -65,7 +70,7 @@ class Recorder:
                 return bound(*args, **kwargs)
             sought = self._memory.seek_method(name, args, kwargs)
             if sought.found:
-                self.kept.append((name, sought.value, None))
+                self.kept.append((name, self._crossing(name, sought.value), None))
                 return own(sought.value)
             before, state = len(self.kept), self._generator.get_state()
             self._method, self._computed = name, False
@@ -79,11 +84,15 @@ class Recorder:
             # what happened inside is contained in the result
             draws = self._draws_since(state)
             kept = own(result)
-            self.kept[before:] = [(name, kept, draws)]
+            self.kept[before:] = [(name, self._crossing(name, kept), draws)]
             sought.computed(kept, draws is not None)
             return result
 
         return keep
+
+    def _crossing(self, method: str, kept: Any) -> Any:
+        """Of a method's result, without what only feeds other encoders."""
+        return without_fed(kept, self._feeding.get(method, ()))
 
     def _component(self, name: str, function: Any, args: Any, kwargs: Any) -> Any:
         """A component's own method, and what it gave."""

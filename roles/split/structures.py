@@ -1,5 +1,5 @@
-"""Arguments of a pipeline's `__call__` that are objects, told by their annotations: dataclasses with
-pictures, films and plain values in them, alone or in a list; and rows of pictures.
+"""Arguments of a pipeline's `__call__` that are objects, told by their annotations: dataclasses
+with pictures, films and plain values in them, alone or in a list; and rows of pictures.
 
 A request names their parts by where they stand (`transfer.places`); here they become what the
 pipeline's own `__call__` takes.

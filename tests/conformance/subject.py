@@ -145,8 +145,8 @@ def call_of(
     media = {n: _several(known[n], value) for n, value in arguments.items() if n in known}
     params = {n: v for n, v in arguments.items() if n not in known and n not in objects}
     for name, one in objects.items():
-        for field, place, value in _parts(one, arguments.get(name)):
-            if field in one.media:
+        for part, place, value in _parts(one, arguments.get(name)):
+            if part in one.media:
                 media[place] = [value]
             else:
                 params[place] = value
@@ -158,9 +158,9 @@ def _parts(one: Structured, value: Any) -> Iterator[tuple[str, str, Any]]:
     """The fields of its objects, and under which names a request has them."""
     for number, each in enumerate(value if isinstance(value, list) else [value]):
         at = f"{one.name}.{number}" if one.several else one.name
-        for field in dataclasses.fields(each) if each is not None else ():
-            if (given := getattr(each, field.name)) is not None:
-                yield field.name, f"{at}.{field.name}", given
+        for part in dataclasses.fields(each) if each is not None else ():
+            if (given := getattr(each, part.name)) is not None:
+                yield part.name, f"{at}.{part.name}", given
 
 
 def crossed(value: Any) -> tuple[Any, int]:

@@ -1,64 +1,91 @@
-"""Whom an operator may name: adapters are the same in all that take them."""
+"""Which instances an operator's call is for, where several models are served."""
 
-from types import SimpleNamespace
+import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
 
-from orchestrator.core.events import AskInstances
-from orchestrator.operator import NotAlone, Operator, UnknownAdapter, UnknownTarget
-from tests.support.bench import Bench
-from transfer.actions import LoadLora, UnloadLora
-
-LOAD = LoadLora("a", "/a")
-
-
-class Asked(Exception):
-    """The core was asked."""
+from orchestrator.core.commands import Answers
+from orchestrator.core.events import AskInstances, Event
+from orchestrator.operator import Conflict, Operator, SeveralModels, UnknownTarget
+from tests.support.bench import OTHER, Bench
+from transfer.actions import Adapter, Health, LoadLora, UnloadLora, UpdateWeights
+from transfer.messages import SPLIT_ROUTE
 
 
-def operator(bench: Bench) -> Operator:
-    def post(event: AskInstances) -> None:
-        raise Asked(*event.names)
+class Channel:
+    """The control channel of a bench: it keeps what is posted, and answers at once."""
 
-    control: Any = SimpleNamespace(machine=bench.machine, post=post)
-    return Operator(control)
+    def __init__(self) -> None:
+        self.bench = Bench()
+        self.machine = self.bench.machine
+        self.answered: Any = None
+        self.asked: list[str] = []
+
+    def post(self, event: Event) -> None:
+        assert isinstance(event, AskInstances)
+        self.asked = event.names
+        self.answered(Answers(event.number, {}))
 
 
 @pytest.fixture
-def bench() -> Bench:
-    """Two encoders whose texts adapters may change, and one denoiser."""
-    bench = Bench()
-    for number in range(2):
-        bench.join(f"e{number}", "encoder", adaptable=["text_encoder"])
-    bench.join("d0", "denoiser", adaptable=["unet"])
-    bench.join("v0", "decoder")
-    return bench
+def channel() -> Channel:
+    made = Channel()
+    for model, prefix in ((None, "mine"), (OTHER, "other")):
+        changes: dict[str, Any] = {"parts": ["net"]} | ({"model": model} if model else {})
+        for role in SPLIT_ROUTE:
+            made.bench.join(f"{prefix}-{role}", role, **changes)
+    return made
 
 
-@pytest.mark.parametrize(
-    ("target", "names"),
-    [
-        ("denoiser", ["d0"]),
-        ("d0", ["d0"]),  # there is no other one that does the same
-        ("encoder", ["e0", "e1"]),
-        ("all", ["e0", "e1", "d0", "v0"]),
-        ("decoder", ["v0"]),  # which will say that it has no use for it
-    ],
-)
-async def test_it_is_asked_for(target: str, names: list[str], bench: Bench) -> None:
-    with pytest.raises(Asked) as asked:
-        await operator(bench).ask(target, LOAD, 1.0)
-    assert list(asked.value.args) == names
+@pytest.fixture
+def operator(channel: Channel) -> Operator:
+    return Operator(channel)  # type: ignore[arg-type]
 
 
-async def test_one_of_several_that_do_the_same_is_not_changed_alone(bench: Bench) -> None:
-    with pytest.raises(NotAlone, match=r"every encoder has the same adapters \(e0, e1\)"):
-        await operator(bench).ask("e0", LOAD, 1.0)
+def now(asking: Awaitable[Answers]) -> Answers:
+    return asyncio.run(asking)  # type: ignore[arg-type]
 
 
-async def test_what_is_not_there_is_an_error(bench: Bench) -> None:
-    with pytest.raises(UnknownTarget):
-        await operator(bench).ask("nobody", LOAD, 1.0)
-    with pytest.raises(UnknownAdapter, match="loaded: none"):
-        await operator(bench).ask("encoder", UnloadLora("a"), 1.0)
+def test_what_changes_nothing_is_asked_of_all_or_of_those_of_a_model(
+    channel: Channel, operator: Operator
+) -> None:
+    now(operator.ask("denoiser", Health(), 1.0))
+    assert channel.asked == ["mine-denoiser", "other-denoiser"]
+    now(operator.ask("denoiser", Health(), 1.0, "other"))
+    assert channel.asked == ["other-denoiser"]
+    now(operator.ask("all", Health(), 1.0, "demo"))
+    assert channel.asked == [f"mine-{role}" for role in SPLIT_ROUTE]
+
+
+@pytest.mark.parametrize("action", [LoadLora("a", "/a"), UnloadLora("a"), UpdateWeights("/w")])
+def test_a_change_is_for_one_model(channel: Channel, operator: Operator, action: Any) -> None:
+    channel.bench.model.adapters["a"] = Adapter("a", "/a", 1.0, "d1")
+    with pytest.raises(SeveralModels, match=r"several models \(demo, other\)"):
+        now(operator.ask("denoiser", action, 1.0))
+    now(operator.ask("denoiser", action, 1.0, "demo"))
+    assert channel.asked == ["mine-denoiser"]
+
+
+def test_the_same_name_may_be_another_adapter_of_another_model(
+    channel: Channel, operator: Operator
+) -> None:
+    channel.bench.model.adapters["a"] = Adapter("a", "/a", 1.0, "d1")
+    with pytest.raises(Conflict):
+        now(operator.ask("denoiser", LoadLora("a", "/b"), 1.0, "demo"))
+    now(operator.ask("denoiser", LoadLora("a", "/b"), 1.0, "other"))
+    assert channel.asked == ["other-denoiser"]
+
+
+def test_who_is_alone_in_his_model_can_be_named(channel: Channel, operator: Operator) -> None:
+    now(operator.ask("other-denoiser", LoadLora("a", "/a"), 1.0))
+    assert channel.asked == ["other-denoiser"]
+    now(operator.ask("other-decoder", UpdateWeights("/w"), 1.0))
+    assert channel.asked == ["other-decoder"]
+
+
+def test_nobody_of_that_model_is_called_so(operator: Operator) -> None:
+    for target, model in (("denoiser", "third"), ("mine-denoiser", "other")):
+        with pytest.raises(UnknownTarget):
+            now(operator.ask(target, Health(), 1.0, model))

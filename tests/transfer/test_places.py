@@ -34,7 +34,7 @@ def test_an_argument_is_no_place() -> None:
 
 @pytest.mark.parametrize("name", [".", "a.", ".a", "a..b", "a.16", "a.99999999999"])
 def test_what_names_nothing_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="no place in an argument|16 of a kind at most"):
+    with pytest.raises(ValueError, match=r"no place in an argument|16 of a kind at most"):
         place(name)
 
 

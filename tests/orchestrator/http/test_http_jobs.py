@@ -52,6 +52,7 @@ async def test_a_job_is_accepted_with_all_that_clients_expect() -> None:
         "seed": 7,
         "output_format": "png",
         "files": [],
+        "model": "demo",
     }
 
 

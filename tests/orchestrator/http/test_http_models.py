@@ -114,8 +114,9 @@ async def test_media_are_those_of_its_model(two: Door) -> None:
     status, _ = await post(two, model="edits", image=PIXEL)
     assert status == 200
     assert two.service.asked[-1][1].uploads[0].param == "image"
-    status, reply = await post(two, model="demo", image=PIXEL)
-    assert (status, reply["error"]["param"]) == (422, "image")
+    two.service.served[0] = AUDIO
+    status, reply = await post(two, "/v1/audio/generations", model="sounds", image=PIXEL)
+    assert (status, reply["error"]["param"]) == (400, "image")
 
 
 async def test_a_form_says_whose_its_fields_are() -> None:

@@ -162,16 +162,16 @@ async def test_the_metrics_tell_what_happened() -> None:
     assert seen["triptych_http_requests_total", "GET", "unknown", "404"] == 1
     assert seen["triptych_http_requests_total", "other", "unknown", "404"] == 1
     assert seen["triptych_http_request_seconds_count", route] == 2
-    assert seen["triptych_stage_seconds_count", "denoiser", "demo"] == 2
-    assert seen["triptych_stage_seconds_sum", "denoiser", "demo"] == pytest.approx(0.4)
-    assert seen["triptych_stage_seconds_count", "monolithic", "demo"] == 0
+    assert seen["triptych_stage_seconds_count", "demo", "denoiser"] == 2
+    assert seen["triptych_stage_seconds_sum", "demo", "denoiser"] == pytest.approx(0.4)
+    assert seen["triptych_stage_seconds_count", "demo", "monolithic"] == 0
     assert seen["triptych_requests_total", "completed"] == 5
     assert seen["triptych_requests_total", "cancelled"] == 1
     assert seen[("triptych_queued_requests",)] == 3
-    assert seen["triptych_instances", "denoiser", "ready", "demo"] == 1
-    assert seen["triptych_ranks", "decoder", "ready", "demo"] == 1
-    assert seen["triptych_capacity_requests", "decoder", "demo"] == 4
-    assert seen["triptych_in_flight_requests", "encoder", "demo"] == 1
+    assert seen["triptych_instances", "demo", "denoiser", "ready"] == 1
+    assert seen["triptych_ranks", "demo", "decoder", "ready"] == 1
+    assert seen["triptych_capacity_requests", "demo", "decoder"] == 4
+    assert seen["triptych_in_flight_requests", "demo", "encoder"] == 1
     assert seen["triptych_model_ready", "demo"] == 1
     assert seen["triptych_model_queued_requests", "demo"] == 3
     assert seen["triptych_model_running_requests", "demo"] == 1
@@ -200,7 +200,7 @@ async def test_two_doors_count_apart() -> None:
     first, second = Door(), Door()
     await samples(first)
     seen = await samples(second)
-    assert seen["triptych_stage_seconds_count", "denoiser", "demo"] == 2
+    assert seen["triptych_stage_seconds_count", "demo", "denoiser"] == 2
 
 
 async def test_the_description_knows_the_fields() -> None:

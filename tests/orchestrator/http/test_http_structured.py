@@ -102,6 +102,13 @@ async def test_rows_of_pictures() -> None:
     assert inputs.params == {"prompt": "a", "image.1.1": None}
 
 
+async def test_rows_of_pictures_in_a_form() -> None:
+    files = {"image.0.0": PICTURE, "image.0.1": OTHER, "image.1.0": OTHER}
+    inputs = await asked(data={"prompt": "a", "image.1.1": "null"}, files=files)
+    assert [each.param for each in inputs.uploads] == list(files)
+    assert inputs.params == {"prompt": "a", "image.1.1": None}
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"conditions": [{"index": 1}]}, "conditions.0.frames"),
     ({"conditions": [{**TWO[0], "index": "a"}]}, "conditions.0.index"),
