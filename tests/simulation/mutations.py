@@ -328,10 +328,12 @@ MUTATIONS = [
         "    books.registry.lay(instance)\n",
     ),
     Mutation(
-        "let encoders work without the adapters of the others",
-        f"{CORE}/adapters.py",
-        "    if not takes(instance):\n        return True\n",
-        "    if not denoises(instance):\n        return True\n",
+        "let encoders begin before they have the adapters of the others",
+        f"{CORE}/changes.py",
+        "    instance.tidy = instance.equipped and adapters.surplus(instance) is None\n",
+        "    instance.tidy = instance.equipped and adapters.surplus(instance) is None\n"
+        '    if weights.fits(instance) and instance.posts.keys() == {"encoder"}:\n'
+        "        instance.equipped = True\n",
     ),
     Mutation(
         "load adapters in those alone that denoise",
