@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 OF_ROLES = (
     "orchestrator",
     "model",
+    "model_config",
     "component",
     "variant",
     "name",
@@ -137,7 +138,7 @@ def _section(name: str | None) -> str:
 )
 @click.option(
     "--model",
-    metavar="DIR_OR_ID[@REVISION]",
+    metavar="DIR|FILE|ID[@REVISION]",
     help=MODEL_HELP,
 )
 @origin_flags

@@ -167,7 +167,7 @@ def _other_components(model: ModelInfo, other: ModelInfo) -> list[str]:
 
 
 def _contents(replaced: Replaced | None) -> str | None:
-    return replaced and replaced.fingerprint
+    return replaced.fingerprint if replaced else None
 
 
 def _from(replaced: dict[str, Replaced], name: str) -> str:
