@@ -22,18 +22,17 @@ from roles.calls import (
     Call,
     Frames,
     Meanwhile,
-    RankResult,
     Reply,
     Run,
     call_decoder,
     frame,
     reply_decoder,
 )
-from roles.pool import PoolResult
 from roles.scheduler import Scheduler
 from roles.turns import Schedule
 from tests.support.batching import Eager
 from tests.support.engine_room import EngineRoom, FakeRanks
+from transfer.results import PoolResult, RankResult
 
 RUNNING = (1, 8)
 ROUNDS = 5

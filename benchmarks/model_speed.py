@@ -32,7 +32,7 @@ from diffusers import DiffusionPipeline
 from benchmarks.environment import describe
 from benchmarks.overhead import MODEL
 from roles.split.loading import load
-from roles.split.program import Call, ModelError, Program
+from roles.split.program import Call, ModelError, Program, Unavailable
 from tests.support import pipelines
 from tests.support.splitting import arrays
 from transfer.messages import Inputs, Speed
@@ -213,9 +213,9 @@ def row(
     try:
         served = Served(path, options, speed_of(switches, options.dtype))
         warm_s = served.warm()
-    except ModelError as error:
+        given, _ = served.run(params)
+    except (ModelError, Unavailable) as error:
         return {"refused": str(error)}
-    given, _ = served.run(params)
     pairs = [(plain.run(params)[1], served.run(params)[1]) for _ in range(options.rounds)]
     plain_s, step_s = (statistics.median(column) for column in zip(*pairs, strict=True))
     most, psnr = apart(expected, given)

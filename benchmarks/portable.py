@@ -10,8 +10,9 @@ with `--checkpoint 0`:
   its steps are done. Told is how much later it is done than the undisturbed ones.
 - SIGKILL of the rank only: its leader keeps the checkpoint.
 
-Then so many long requests run at one denoiser, another one comes, and the first is drained: seconds
-until its process has ended, and what the longest would have taken there if no other had run.
+Then a denoiser has so many requests, of which it takes the shortest first; another one comes, and
+the first is drained in the middle: seconds until its process has ended, and the seconds of work
+that it would have had to do otherwise.
 
 At last what a checkpoint costs, on the demo model in this process: milliseconds of the compute path
 for the state at the end of a step and for writing it into the outbox, and its bytes.
@@ -42,7 +43,7 @@ STEP_S = 0.05
 STEPS = 60
 AT = str(STEPS * 4 // 5 + 1)  # the step in which it is killed
 EVERY_S = 0.5
-LONG = 400  # steps of a request that runs when its denoiser is drained
+LONG = 60  # steps of a request whose denoiser is drained: 20 of them take a minute
 SETTINGS = {"slice_s": 0.0, "slots": 64, "slot_bytes": 1 << 16}
 
 
@@ -105,10 +106,9 @@ async def drain(folder: Path, requests: int) -> dict[str, float]:
             them.asking(seed, each, num_inference_steps=LONG)
             for seed, each in enumerate(directions)
         ]
-        for book in books:
-            await book.until("1")
+        await eventually(lambda: _has(them, "denoiser-0", requests))
         await them.join("denoiser-1", **settings)
-        left = max(LONG - _steps(book) for book in books)
+        left = sum(LONG - _steps(book) for book in books)
         assert left > 0, "the requests were over before the other denoiser had come"
         drained = them.members["denoiser-0"]
         assert drained.leader is not None
@@ -130,6 +130,10 @@ async def drain(folder: Path, requests: int) -> dict[str, float]:
         "steps_twice": again - requests * LONG,
         "other_pixels": wrong,
     }
+
+
+async def _has(them: Troupe, name: str, requests: int) -> bool:
+    return (await them.seen(name)).get("in_flight") == requests
 
 
 def _steps(book: Book) -> int:
@@ -201,8 +205,8 @@ def report(told: dict[str, Any]) -> str:
         lines.append(f"| {name} | {' | '.join(f'{each:.2f}' for each in cells)} |")
     drained, cost = told["drain"], told["costs"]
     lines.append(
-        f"\nDrain with {drained['requests']} requests running: gone after {drained['drain_s']:.2f} "
-        f"s, where the last had {drained['left_s']:.1f} s to go at least; "
+        f"\nDrain with {drained['requests']} requests in flight: gone after "
+        f"{drained['drain_s']:.2f} s, with {drained['left_s']:.1f} s of steps to do; "
         f"{drained['moved']} moved, "
         f"{drained['steps_twice']} steps of {drained['requests'] * LONG} done twice, "
         f"{drained['other_pixels']} other pixels"

@@ -27,6 +27,8 @@ from transfer.speed import write_step_cache
 
 _LOOPBACK, _ANY = "127.0.0.1", "0.0.0.0"
 _OF_FRONT = (
+    "max_models",
+    "default_model",
     "policy",
     "request_timeout",
     "max_queue",
@@ -41,6 +43,7 @@ _OF_FRONT = (
     "job_bytes",
 )
 _OF_ROLES = (
+    "model_name",
     "advertise",
     "dtype",
     "transfer",

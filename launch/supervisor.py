@@ -110,7 +110,8 @@ class Supervisor:
         self._log("up", f"ready at http://{self._cluster.http.reachable} after {elapsed:.1f} s")
 
     async def _ready_view(self) -> dict[str, Any]:
-        """GET /v1/cluster, once /ready says 200, if the cluster has all roles by itself."""
+        """GET /v1/cluster, once /ready says 200 of our model, if the cluster has all its roles by
+        itself. Others that join may bring models of theirs."""
         import httpx
 
         url, complete = f"http://{self._cluster.http.reachable}", self._cluster.plan.complete
@@ -119,10 +120,18 @@ class Supervisor:
         async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:
             while True:
                 with suppress(httpx.TransportError):  # the orchestrator may just be started again
-                    if not complete or (await client.get("/ready")).is_success:
-                        view: dict[str, Any] = (await client.get("/v1/cluster")).json()
+                    view: dict[str, Any] = (await client.get("/v1/cluster")).json()
+                    ours = self._model(view)
+                    asked = {"model": ours} if ours else None
+                    if not complete or (await client.get("/ready", params=asked)).is_success:
                         return view
                 await asyncio.sleep(_POLL_S)
+
+    def _model(self, view: dict[str, Any]) -> str | None:
+        """What the cluster calls the model of our instances, once one of them is there."""
+        mine = {keeper.recipe.name for keeper in self._keepers}
+        there = (instance for instances in view.get("roles", {}).values() for instance in instances)
+        return next((x.get("model") for x in there if x["name"] in mine), None)
 
     def _ready_line(self, view: dict[str, Any]) -> dict[str, Any]:
         ranks = {

@@ -298,6 +298,8 @@ def configure(options: OrchestratorOptions, uploads_port: int | None = None) -> 
         max_attempts=options.max_attempts,
         stall_s=options.stall_timeout_s,
         uploads_port=uploads_port,
+        max_models=options.max_models,
+        default_model=options.default_model,
         first_generation=1 + secrets.randbits(62),
     )
 

@@ -12,13 +12,14 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from orchestrator.service import ClusterView, Timings
+from orchestrator.service import ClusterView, Completed
 
 # From one fast stage on a small model to minutes of video.
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
 PROTOCOL_ERRORS = "protocol_errors_"  # how their counters' names begin
 # What clients may write there is endless, and every label value is kept for ever.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+Counts = Counter[tuple[str, ...]]
 STAGES = ("queue", "encoder", "denoiser", "decoder", "monolithic", "transfer", "total")
 
 
@@ -35,10 +36,11 @@ class Watched(Protocol):
 class Metrics:
     """One registry per front door: two of them in one process do not meet.
 
-    Pushed, as it happens: `triptych_stage_seconds{stage}` of every finished request,
+    Pushed, as it happens: `triptych_stage_seconds{stage,model}` of every finished request,
     `triptych_http_requests_total{method,route,status}` and `triptych_http_request_seconds{route}`.
-    Read at each scrape from the service: requests by outcome, the queue, instances, slots, ranks
-    and everything that the core counts.
+    Read at each scrape from the service: requests by outcome, the queue, instances, slots, ranks,
+    the same by model, and everything that the core counts. Names of models are no client's: there
+    are as many as roles have registered.
     """
 
     content_type = CONTENT_TYPE_LATEST
@@ -46,14 +48,13 @@ class Metrics:
     def __init__(self, service: Watched) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(ClusterCollector(service))
-        stages = Histogram(
+        self._stages = Histogram(
             "triptych_stage_seconds",
             "Seconds of finished requests: waiting, per role, in transfer, and in total",
-            ["stage"],
+            ["stage", "model"],
             buckets=SECONDS,
             registry=self._registry,
         )
-        self._stages = {stage: stages.labels(stage) for stage in STAGES}
         self._requests = Total(
             "triptych_http_requests",
             "HTTP requests by route and status; 499: the client went away",
@@ -68,9 +69,10 @@ class Metrics:
             registry=self._registry,
         )
 
-    def generated(self, timings: Timings) -> None:
-        for stage, histogram in self._stages.items():
-            seconds = getattr(timings, f"{stage}_s")
+    def generated(self, made: Completed) -> None:
+        for stage in STAGES:
+            seconds = getattr(made.timings, f"{stage}_s")
+            histogram = self._stages.labels(stage, made.model)  # a model has them all, or none
             if seconds is not None:
                 histogram.observe(seconds)
 
@@ -97,6 +99,7 @@ class ClusterCollector(Collector):
         view = self._service.cluster()
         yield from _requests(view)
         yield _ready(self._service.missing())
+        yield from _models(view)
         yield from _instances(view)
         yield _slots(view)
         yield from _encodings(view)
@@ -120,34 +123,52 @@ def _ready(missing: Sequence[str]) -> Metric:
     return GaugeMetricFamily("triptych_ready", "1: requests can run", value=not missing)
 
 
+def _models(view: ClusterView) -> Iterator[Metric]:
+    """One series for each model; the families without the label have the sums."""
+    one = ["model"]
+    ready = GaugeMetricFamily("triptych_model_ready", "1: its requests can run", labels=one)
+    queued = GaugeMetricFamily("triptych_model_queued_requests", "Queued now", labels=one)
+    running = GaugeMetricFamily("triptych_model_running_requests", "Running now", labels=one)
+    ended = CounterMetricFamily(
+        "triptych_model_requests", "Requests that ended, by outcome", labels=["model", "outcome"]
+    )
+    for name, model in view.models.items():
+        ready.add_metric([name], model.ready)
+        queued.add_metric([name], model.requests.queued)
+        running.add_metric([name], model.requests.running)
+        for outcome in ("completed", "failed", "cancelled"):
+            ended.add_metric([name, outcome], getattr(model.requests, outcome))
+    yield from (ready, queued, running, ended)
+
+
 def _instances(view: ClusterView) -> Iterator[Metric]:
-    states: Counter[tuple[str, str]] = Counter()
-    ranks: Counter[tuple[str, str]] = Counter()
-    capacity = GaugeMetricFamily(
-        "triptych_capacity_requests", "Requests that a role can take at once", labels=["role"]
-    )
-    in_flight = GaugeMetricFamily(
-        "triptych_in_flight_requests", "Requests that a role has", labels=["role"]
-    )
-    for role, instances in view.roles.items():
-        states.update((role, each.state) for each in instances)
-        ranks.update((role, rank.state) for each in instances for rank in each.ranks)
-        capacity.add_metric([role], sum(each.capacity for each in instances))
-        in_flight.add_metric([role], sum(each.in_flight for each in instances))
-    yield _counted("triptych_instances", "Instances by role and state", states)
-    yield _counted("triptych_ranks", "Ranks by role and state", ranks)
-    yield from (capacity, in_flight)
+    """Of each role of each model."""
+    there = [(role, each) for role, instances in view.roles.items() for each in instances]
+    states, ranks, capacity, in_flight = Counts(), Counts(), Counts(), Counts()
+    for role, each in there:
+        states[role, each.state, each.model] += 1
+        capacity[role, each.model] += each.capacity
+        in_flight[role, each.model] += each.in_flight
+        for rank in each.ranks:
+            ranks[role, rank.state, each.model] += 1
+    by_state, by_role = ("role", "state", "model"), ("role", "model")
+    yield _counted("triptych_instances", "Instances by role, state and model", states, by_state)
+    yield _counted("triptych_ranks", "Ranks by role, state and model", ranks, by_state)
+    text = "Requests that a role of a model can take at once"
+    yield _counted("triptych_capacity_requests", text, capacity, by_role)
+    text = "Requests that a role of a model has"
+    yield _counted("triptych_in_flight_requests", text, in_flight, by_role)
 
 
 def _slots(view: ClusterView) -> Metric:
     """An instance with several roles stands in each of them, but has its slots once."""
-    slots: Counter[tuple[str, str]] = Counter()
+    slots = Counts()
     for each in {each.name: each for all in view.roles.values() for each in all}.values():
         free = each.slots.total - each.slots.leased - each.slots.quarantined
         slots.update({(each.name, "free"): free})
         slots.update({(each.name, "leased"): each.slots.leased})
         slots.update({(each.name, "quarantined"): each.slots.quarantined})
-    return _counted("triptych_slots", "Slots by instance and state", slots, "instance")
+    return _counted("triptych_slots", "Slots by instance and state", slots, ("instance", "state"))
 
 
 def _encodings(view: ClusterView) -> Iterator[Metric]:
@@ -179,12 +200,10 @@ def _tasks() -> Iterator[Metric]:
         yield GaugeMetricFamily("triptych_tasks", "Coroutines that run in this process", count)
 
 
-def _counted(
-    name: str, text: str, counts: Counter[tuple[str, str]], first: str = "role"
-) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, text, labels=[first, "state"])
-    for (label, state), count in counts.items():
-        family.add_metric([label, state], count)
+def _counted(name: str, text: str, counts: Counts, labels: tuple[str, ...]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for values, count in counts.items():
+        family.add_metric(values, count)
     return family
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Iterable
 
 from orchestrator.control import Control
 from orchestrator.core.commands import Answers
@@ -19,6 +20,10 @@ class UnknownTarget(Exception):
     def __init__(self, target: str, roles: dict[Role, list[str]]) -> None:
         super().__init__(f"there is no role and no instance {target}")
         self.roles = roles
+
+
+class SeveralModels(Exception):
+    """It is done to one model; the message says which there are."""
 
 
 class NotAlone(Exception):
@@ -51,15 +56,18 @@ class Operator:
         self._waiting: dict[int, asyncio.Future[Answers]] = {}
         control.answered = self._hear
 
-    async def ask(self, target: str, action: Action, timeout_s: float) -> Answers:
+    async def ask(
+        self, target: str, action: Action, timeout_s: float, model: str | None = None
+    ) -> Answers:
         """What each instance of a role, or the one of that name, answers; within `timeout_s`, also
-        where an instance does not.
+        where an instance does not. `model`: only of this one.
 
-        Raises `UnknownTarget` and `TooManyQuestions`, of adapters `NotAlone`, `Conflict` and
-        `UnknownAdapter`, and of weights `NotAlone` and `UnknownComponent`; then nothing was asked.
+        Raises `UnknownTarget` and `TooManyQuestions`, of adapters `SeveralModels`, `NotAlone`,
+        `Conflict` and `UnknownAdapter`, and of weights `SeveralModels`, `NotAlone` and
+        `UnknownComponent`; then nothing was asked.
         Who stops waiting changes nothing: what is asked for goes on.
         """
-        names = self._names(target)
+        names = self._names(target, model)
         if isinstance(action, LoadLora | UnloadLora):
             self._check(target, names, action)
         if isinstance(action, UpdateWeights):
@@ -75,9 +83,9 @@ class Operator:
         finally:
             del self._waiting[number]
 
-    def _names(self, target: str) -> list[str]:
+    def _names(self, target: str, model: str | None) -> list[str]:
         """A role comes before an instance of that name."""
-        roles = {role: self._machine.roster(role) for role in ROLES}
+        roles = {role: self._machine.roster(role, model) for role in ROLES}
         known = {role: names for role, names in roles.items() if names}
         if names := known.get(target):  # type: ignore[call-overload]
             return list(names)
@@ -91,10 +99,12 @@ class Operator:
         denoise = {name for role in DENOISES for name in self._machine.roster(role)}
         if not denoise & set(names):
             return  # they will say that they have no use for it
+        model = self._model_of(name for name in names if name in denoise)
+        denoise = {name for role in DENOISES for name in self._machine.roster(role, model)}
         if target in denoise and target not in ROLES and len(denoise) > 1:
             text = f"all that denoise have the same adapters ({', '.join(sorted(denoise))})"
             raise NotAlone(f"{text}; name their role")
-        known = self._machine.adapters()
+        known = self._machine.adapters(model)
         there = known.get(action.name)
         if isinstance(action, UnloadLora) and there is None:
             loaded = ", ".join(known) or "none"
@@ -109,14 +119,21 @@ class Operator:
         parts = self._machine.parts(names)
         if not parts:
             return  # they will say that theirs stay
+        model = self._model_of(name for name in names if self._machine.parts([name]))
         if unknown := set(action.components) - parts:
             text = f"{', '.join(sorted(unknown))}: the target computes with {sorted(parts)}"
             raise UnknownComponent(text)
         for role in ROLES:
-            those = set(self._machine.roster(role))
+            those = set(self._machine.roster(role, model))
             if those & set(names) and (others := those - set(names)):
                 text = f"every {role} has the same weights ({', '.join(sorted(others))} too)"
                 raise NotAlone(f"{text}; name the role")
+
+    def _model_of(self, names: Iterable[str]) -> str:
+        models = self._machine.models_of(names)
+        if len(models) > 1:
+            raise SeveralModels(f"these are of several models ({', '.join(models)})")
+        return models[0]
 
     def _hear(self, answers: Answers) -> None:
         future = self._waiting.get(answers.number)

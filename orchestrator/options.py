@@ -20,10 +20,13 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     beforehand, in this order; all others follow in the order of their first registration.
     `media_store`: a folder or fsspec URL that the decoders and the front door both reach.
     `request_timeout_s`: the deadline of a request that names none, in seconds.
-    `max_queue`: how many requests may wait for an instance before the door says 429.
+    `max_queue`: how many requests may wait for an instance before the door says 429, of
+    each model.
     `max_attempts`: how often a request is tried before its client gets the error.
     `stall_timeout_s`: an instance that computes for so long without a sign of progress loses the
     request, which is tried elsewhere, in seconds.
+    `max_models`: how many models may be served at a time; roles of others are refused.
+    `default_model`: what a request means that names none; None: the only one there is.
     `max_pixels`: width x height that one picture may have at most.
     `api_keys`: a file of the hashes of the keys that may come in; None lets everybody in.
     `supervisor_key`: the hash of one more key, for whoever started this process.
@@ -47,6 +50,8 @@ class OrchestratorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     max_queue: int = 1000
     max_attempts: int = 3
     stall_timeout_s: float = 300.0
+    max_models: int = 1
+    default_model: str | None = None
     max_pixels: int = 1 << 23
     api_keys: str | None = None
     supervisor_key: str | None = None

@@ -56,12 +56,12 @@ class Busy(Exception):
 
 
 class NotReady(Exception):
-    """Nothing was accepted: the roles in `missing` have no ready instance; of those in `asleep`,
-    one sleeps."""
+    """Nothing was accepted: the roles in `missing`, of the `model`, have no ready instance; of
+    those in `asleep`, one sleeps."""
 
-    def __init__(self, missing: list[Role], asleep: Sequence[Role] = ()) -> None:
+    def __init__(self, missing: list[Role], asleep: Sequence[Role] = (), model: str = "") -> None:
         super().__init__(f"no ready instance of: {', '.join(missing)}")
-        self.missing, self.asleep = missing, asleep
+        self.missing, self.asleep, self.model = missing, asleep, model
 
 
 class Duplicate(Exception):
@@ -112,10 +112,12 @@ class Service:
         inputs: Inputs,
         *,
         request_id: str,
+        model: str = "",
         timeout_s: float | None = None,
         previews: Previews | None = None,
     ) -> Completed:
-        """Runs one request to its end. `timeout_s` None: the server's own limit.
+        """Runs one request to its end. `model`: its name; empty: the usual one. `timeout_s` None:
+        the server's own limit.
 
         Raises `NotReady`, `Busy` or `Duplicate` (nothing was accepted) or `RequestFailed`.
         Cancelling the coroutine cancels the request.
@@ -129,7 +131,7 @@ class Service:
             self._previews[request_id] = previews
         try:
             count = previews.count if previews is not None else 0
-            self._control.post(Submit(request_id, inputs, limit, previews=count))
+            self._control.post(Submit(request_id, inputs, limit, previews=count, model=model))
             return await future
         except asyncio.CancelledError:
             self._control.post(Cancel(request_id, "the client has gone"))
@@ -157,21 +159,34 @@ class Service:
     def cluster(self) -> ClusterView:
         return self._machine.view()
 
-    def model(self) -> ModelInfo | None:
-        """The model that the roles registered; None before the first of them."""
-        return self._machine.model
+    def model(self, name: str) -> ModelInfo | None:
+        """What is known of the model of that name, also while nobody has it."""
+        return self._machine.model(name)
 
-    def missing(self) -> list[Role]:
-        """The roles of the route that have no ready instance; empty means ready."""
-        return self._machine.missing()
+    def models(self) -> list[ModelInfo]:
+        """Those that roles have registered, in the order in which they first did."""
+        return self._machine.models
 
-    def asleep(self) -> list[Role]:
+    def usual_model(self) -> ModelInfo | None:
+        """What a request gets that names none; None: there are several, or none."""
+        return self._machine.usual_model
+
+    def missing(self, model: str | None = None) -> list[Role]:
+        """The roles of a model's route that have no ready instance, or of those of all; empty means
+        ready."""
+        return self._machine.missing(model)
+
+    def routes(self) -> dict[str, list[Role]]:
+        """The same, by model."""
+        return self._machine.routes()
+
+    def asleep(self, model: str | None = None) -> list[Role]:
         """Those of them of which an instance sleeps."""
-        return self._machine.asleep()
+        return self._machine.asleep(model)
 
-    def adapters(self) -> dict[str, Adapter]:
-        """Those that requests may have on, in the order in which they were loaded."""
-        return self._machine.adapters()
+    def adapters(self, model: str) -> dict[str, Adapter]:
+        """Those that requests for a model may have on, in the order in which they were loaded."""
+        return self._machine.adapters(model)
 
     def drain(self, name: str) -> None:
         """No new work for the instance; it leaves when it has none. KeyError: no live instance
@@ -248,7 +263,7 @@ def _refused(outcome: Reject) -> Exception:
     match outcome.refusal:
         case QueueFull(retry_after_s=seconds):
             return Busy(seconds)
-        case NoRoute(missing=missing, asleep=asleep):
-            return NotReady(missing, asleep)
+        case NoRoute(missing=missing, asleep=asleep, model=model):
+            return NotReady(missing, asleep, model)
         case DuplicateId():
             return Duplicate(outcome.request)

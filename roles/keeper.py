@@ -249,6 +249,8 @@ class Keeper:
                     f"rank {other.rank} on {other.host} has loaded another model than rank 0 on "
                     f"{result.first.host}: the files of --model have to be the same on all hosts"
                 )
+        if self._options.model_name is not None:
+            info = replace(info, name=self._options.model_name, named=True)
         if self.info is not None and info != self.info:
             raise CannotLoad(f"the model at {self._options.model} is not the one of before")
         self.info, self.parts = info, result.first.value.parts

@@ -34,6 +34,8 @@ class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     """A folder in the diffusers format (model_index.json), or a hub id, as `roles.split.source`
     reads it."""
+    model_name: str | None = None
+    """What requests call it. None: the name of its folder, or the hub id."""
     origins: Origins = NOTHING
     """Where the model comes from, beside that."""
     roles: tuple[Role, ...]

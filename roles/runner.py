@@ -348,9 +348,12 @@ class Runner:
         if shown is None or shown.denoising is None:
             raise NoPreview("it is not being denoised any more")
         with clock.measure("compute_s"):
-            payload = shown.denoising.preview()
+            made = shown.denoising.preview()
         live = self._live[key] = _Live(key, shown.call, shown.role, self._cores)
-        return self._computed(live, payload, Outcome(*key))
+        if shown.role == "monolithic":
+            speed = told(self.program.info.speed, shown.call.inputs.step_cache)
+            return self._made(live, made, Outcome(*key), speed)
+        return self._computed(live, made, Outcome(*key))
 
     def _encode(self, live: _Live, clock: _Clock) -> Outcome:
         if self.program.info.generates:

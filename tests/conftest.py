@@ -19,6 +19,7 @@ LONG = {
     "e2e/test_media_in_and_out.py",
     "e2e/test_placement.py",
     "e2e/test_serve.py",
+    "e2e/test_several_models.py",
     "e2e/test_start_and_stop.py",
     "e2e/test_step_cache.py",
     "e2e/test_streaming.py",

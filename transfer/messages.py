@@ -102,7 +102,9 @@ class Inputs(Record, frozen=True):
     `params` holds only what the request gave: what is left out keeps the pipeline's default.
     `seed` means `generator=torch.Generator("cpu").manual_seed(seed)`. `priority`: those of a lower
     class give way between two steps. `loras`: the adapters that it has on, all of them.
-    `uploads`: the media that came with it; of several for one argument the first comes first.
+    `uploads`: the media that came with it; of several for one argument the first comes first, or
+    each is named by where it stands: `image.0.1` is the second one in the first row, and None among
+    `params` stands for a place in a row without a picture. `Structure` has the names of objects.
     """
 
     params: Params
@@ -313,6 +315,30 @@ class Parameter(Record, frozen=True):
     default: Scalar = None
 
 
+class MediaField(Record, frozen=True):
+    """One field of a structure that is made of media, and of which kinds it may be."""
+
+    name: str
+    kinds: list[MediaKind]
+    required: bool
+
+
+class Structure(Record, frozen=True):
+    """An argument of the pipeline's `__call__` that is an object of a class of its own, or a list
+    of those (`several`): its plain fields, and those made of media.
+
+    A request names each by where it stands: `conditions.0.strength` among its `params`,
+    `conditions.0.frames` among its `uploads`; of one that is not `several`, `action.mode`.
+    """
+
+    name: str
+    type: str
+    several: bool
+    required: bool
+    fields: list[Parameter]
+    media: list[MediaField]
+
+
 class Speed(Record, frozen=True):
     """How a denoiser runs its transformer, where that is not the plain pipeline's way.
 
@@ -339,14 +365,16 @@ class Replaced(Record, frozen=True):
 
 
 class ModelInfo(Record, frozen=True):
-    """What the roles know of their model. All instances behind one front door agree on
+    """What the roles know of their model. All its instances behind one front door agree on
     `fingerprint`, all that denoise on `speed`; the others have none. `step_caches`: the types that
     a request may ask for. `fps`: of a video, where the request says nothing. `frames_step`: it has
     a multiple of so many frames, and one. `sample_rate`: of what it makes to hear, in Hz; None:
     nothing in it tells. `pictures`, `films`, `sounds`: the arguments that take some. `needs`:
     those of them that a request has to bring. `generates`: components of the encoder role that
-    write something, a token at a time, when the pipeline asks them to. `revision`: the commit of a
-    hub's model. `replaced`: components that come from elsewhere; `fingerprint` covers them."""
+    write something, a token at a time, when the pipeline asks them to. `named`: its name was given
+    to it, and is not merely that of a folder, which may be another one on another host.
+    `revision`: the commit of a hub's model. `replaced`: components that come from elsewhere;
+    `fingerprint` covers them. `structures`: the arguments that are objects."""
 
     name: str
     pipeline: str
@@ -368,8 +396,10 @@ class ModelInfo(Record, frozen=True):
     films: list[str] = []  # noqa: RUF012  # msgspec copies it
     sounds: list[str] = []  # noqa: RUF012  # msgspec copies it
     needs: list[str] = []  # noqa: RUF012  # msgspec copies it
+    named: bool = False
     revision: str | None = None
     replaced: list[Replaced] = []  # noqa: RUF012  # msgspec copies it
+    structures: list[Structure] = []  # noqa: RUF012  # msgspec copies it
 
     def media(self) -> dict[str, MediaKind]:
         """The arguments that take media, and of which kind."""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from launch.addresses import DEFAULT_HTTP, DEFAULT_URL
-from launch.cli.values import BYTES, HOST_PORT, RATE, STEP_CACHE
+from launch.cli.values import BYTES, HOST_PORT, MODEL_NAME, RATE, STEP_CACHE
 from roles.options import (
     CHECKPOINT_S,
     ENCODER_CACHE,
@@ -72,6 +72,20 @@ def front_flags(function: Wrapped) -> Wrapped:
             help="Where clients reach the front door; port 0: any that is free.",
         ),
         click.option(
+            "--max-models",
+            type=COUNT,
+            default=1,
+            show_default=True,
+            help="How many models may be served at a time. A role that brings one more is refused.",
+        ),
+        click.option(
+            "--default-model",
+            type=MODEL_NAME,
+            metavar="NAME",
+            help="The model that requests mean which name none, where several are served. "
+            "[default: the only one; of several, a request has to name one]",
+        ),
+        click.option(
             "--policy",
             type=click.Choice(["least_backlog", "least_loaded", "round_robin"]),
             default="least_backlog",
@@ -93,7 +107,7 @@ def front_flags(function: Wrapped) -> Wrapped:
             default=1000,
             show_default=True,
             metavar="N",
-            help="Requests that may wait; more are turned away with 429.",
+            help="Requests that may wait for each model; more are turned away with 429.",
         ),
         click.option(
             "--max-attempts",
@@ -176,6 +190,16 @@ def schedule_flag(function: Wrapped) -> Wrapped:
         help="Who goes first among requests of one priority, in denoisers and in the line for "
         "them: sjf (the shortest predicted one, and nobody waits for ever), fifo, or round_robin "
         "(in denoisers, steps in turns; the line is fifo).",
+    )(function)
+
+
+def model_name_flag(function: Wrapped) -> Wrapped:
+    return click.option(
+        "--model-name",
+        type=MODEL_NAME,
+        metavar="NAME",
+        help="What requests call the model (`model`); all its roles have to be given the same. "
+        "[default: the name of its folder, or the hub id]",
     )(function)
 
 

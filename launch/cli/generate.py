@@ -26,6 +26,12 @@ from launch.timings import in_order
 )
 @url_flag
 @click.option(
+    "--model",
+    metavar="NAME",
+    help="Which model, where the cluster serves several (`triptych status` tells). [default: the "
+    "only one, or the cluster's own default]",
+)
+@click.option(
     "--seed",
     type=click.IntRange(min=0),
     metavar="N",
@@ -114,6 +120,7 @@ def _fields(prompt: str, output: Path, count: int, flags: dict[str, Any]) -> dic
         raise click.UsageError(str(error)) from error
     size = flags["size"]
     optional = {
+        "model": flags["model"],
         "size": size and f"{size[0]}x{size[1]}",
         "seed": flags["seed"],
         "num_inference_steps": flags["steps"],

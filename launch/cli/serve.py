@@ -13,6 +13,7 @@ from launch.cli.flags import (
     compute_flags,
     front_flags,
     keys_flag,
+    model_name_flag,
     parallel_flag,
     schedule_flag,
     speed_flags,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 OF_ROLES = (
     "orchestrator",
     "model",
+    "model_name",
     "model_config",
     "component",
     "variant",
@@ -78,6 +80,8 @@ OF_DENOISERS = (
 OF_ORCHESTRATOR = (
     "bind",
     "http",
+    "max_models",
+    "default_model",
     "policy",
     "request_timeout",
     "max_queue",
@@ -141,6 +145,7 @@ def _section(name: str | None) -> str:
     metavar="DIR|FILE|ID[@REVISION]",
     help=MODEL_HELP,
 )
+@model_name_flag
 @origin_flags
 @click.option(
     "--name",
@@ -292,6 +297,8 @@ def orchestrator_options(flags: dict[str, Any]) -> "OrchestratorOptions":
         journal=flags["journal"],
         job_ttl_s=flags["job_ttl"],
         job_bytes=flags["job_bytes"],
+        max_models=flags["max_models"],
+        default_model=flags["default_model"],
         policy=flags["policy"],
         schedule=flags["schedule"],
         encoders=list(flags["encoders"]),
@@ -320,6 +327,7 @@ def role_options(roles: tuple[str, ...], flags: dict[str, Any]) -> "RoleOptions"
     return RoleOptions(
         orchestrator=flags["orchestrator"].tcp,
         model=settle(flags["model"]),
+        model_name=flags["model_name"],
         origins=origins_of(flags),
         roles=roles,  # type: ignore[arg-type]  # checked by ROLES
         name=flags["name"],

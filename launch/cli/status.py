@@ -20,7 +20,7 @@ _COLOURS = {"ready": "green", "failed": "red", "divergent": "red", "dead": "red"
 @url_flag
 @click.option("--json", "as_json", is_flag=True, help="Print GET /v1/cluster as it is.")
 def status(url: str, api_key: str | None, as_json: bool) -> None:
-    """Show the cluster's instances by role, and its requests.
+    """Show the cluster's instances by model and role, and its requests.
 
     In flight: requests of how many that it takes. Slots: leased of all that it has, and in red
     those in quarantine. Ranks: their process ids and states. Hosts: a column if they differ.
@@ -34,15 +34,38 @@ def status(url: str, api_key: str | None, as_json: bool) -> None:
         click.echo(json.dumps(view, indent=2))
         return
     from rich.console import Console
+    from rich.markup import escape
 
     hosts = sorted({each["host"] for instances in view["roles"].values() for each in instances})
     console = Console()
-    console.print(_table(view["roles"], wide=WIDE_COLUMNS if len(hosts) > 1 else ("ranks",)))
-    console.print()
+    wide = WIDE_COLUMNS if len(hosts) > 1 else ("ranks",)
+    models = view.get("models", {})
+    for name, model in models.items() if len(models) > 1 else ():
+        console.print(_heading(name, model), highlight=False)
+        console.print(_table(_of(name, view["roles"]), wide))
+        console.print(f"runner: {_runners(_of(name, view['roles']))}", highlight=False)
+        console.print(f"requests: {_requests(model['requests'])}\n", highlight=False)
+    if len(models) < 2:
+        console.print(_table(view["roles"], wide))
+        console.print()
     if len(hosts) == 1:
         console.print(f"host: {hosts[0]}", highlight=False)
-    console.print(f"runner: {_runners(view['roles'])}", highlight=False)
+    if len(models) < 2:
+        for name in models:
+            console.print(f"model: {escape(name)}", highlight=False)
+        console.print(f"runner: {_runners(view['roles'])}", highlight=False)
     console.print(f"requests: {_requests(view['requests'])}", highlight=False)
+
+
+def _heading(name: str, model: dict[str, Any]) -> str:
+    from rich.markup import escape
+
+    lacking = f"[yellow]lacks {', '.join(model['missing'])}[/]"
+    return f"model [bold]{escape(name)}[/]: {'ready' if model['ready'] else lacking}"
+
+
+def _of(model: str, roles: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    return {role: [x for x in there if x["model"] == model] for role, there in roles.items()}
 
 
 def _table(roles: dict[str, list[dict[str, Any]]], wide: tuple[str, ...]) -> "Table":

@@ -11,6 +11,7 @@ from launch.cli.flags import (
     compute_flags,
     front_flags,
     keys_flag,
+    model_name_flag,
     parallel_flag,
     schedule_flag,
     speed_flags,
@@ -28,6 +29,7 @@ NUMBER = click.IntRange(min=0)
     metavar="DIR|FILE|ID[@REVISION]",
     help=MODEL_HELP,
 )
+@model_name_flag
 @origin_flags
 @click.option("--encoders", type=NUMBER, metavar="N", help="Encoders. [default: 1, if any count]")
 @click.option(

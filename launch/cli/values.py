@@ -11,6 +11,7 @@ from launch.sizes import parse_bytes, parse_pixels
 from transfer.speed import parse_step_cache
 
 _RATE = re.compile(r"0*[1-9][0-9]{0,8}\s*/\s*(second|minute|hour|day)")
+_LONGEST_NAME = 256
 _DEVICE = re.compile(r"cpu|cuda(:[0-9]+)?")
 ROLE_NAMES = ("orchestrator", "encoder", "denoiser", "decoder", "monolithic")
 
@@ -60,6 +61,15 @@ def _tcp(text: str) -> Address:
     return Address.parse(text)
 
 
+def _model_name(text: str) -> str:
+    if not 0 < len(text) <= _LONGEST_NAME or not text.isprintable() or text == "default":
+        raise ValueError(
+            f"{text[:_LONGEST_NAME]!r} is no name of a model: it has 1 to {_LONGEST_NAME} "
+            "characters that can be printed, and `default` is what requests call the usual one"
+        )
+    return text
+
+
 def _rate(text: str) -> str:
     if not _RATE.fullmatch(text.strip()):
         raise ValueError(f"{text!r} is no rate; write N/second|minute|hour|day, such as 60/minute")
@@ -76,6 +86,7 @@ HOST_PORT = Parsed("host:port", Address.parse)
 TCP = Parsed("tcp://host:port", _tcp)
 TCP_LIST = Parsed("url,url…", _tcp_list)
 DEVICE = Parsed("device", _device)
+MODEL_NAME = Parsed("name", _model_name)
 RATE = Parsed("n/unit", _rate)
 STEP_CACHE = Parsed("type[:number]", parse_step_cache)
 ROLES = Parsed("role,role…", _roles)

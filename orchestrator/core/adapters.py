@@ -1,4 +1,4 @@
-"""LoRA adapters of the cluster: every instance that denoises has the same ones, or gets no work.
+"""LoRA adapters of a model: every instance of it that denoises has the same ones, or gets no work.
 
 load      asked of all that denoise ── all did ──▶ requests may have it on
           └─ some did not ──▶ unloaded again where it was loaded, or may have been
@@ -11,6 +11,7 @@ from orchestrator.core.books import Books
 from orchestrator.core.commands import InstanceAnswer
 from orchestrator.core.instances import Instance
 from orchestrator.core.kinds import Change
+from orchestrator.core.models import Model
 from transfer.actions import Action, Adapter, LoadLora, LoraLoaded, UnloadLora
 from transfer.messages import DENOISES
 from transfer.results import RankError
@@ -28,12 +29,12 @@ class Adapters:
     def waits_for(self, books: Books, change: Change) -> str | None:
         if not isinstance(change.action, UnloadLora):
             return None
-        name = books.leaving = change.action.name
-        wearers = _wearers(books, name)
+        name = change.model.leaving = change.action.name
+        wearers = _wearers(books, change.model, name)
         return f"{wearers} requests have {name} on" if wearers else None
 
-    def concerned(self, books: Books, change: Change) -> list[Instance]:
-        return denoisers(books)
+    def concerned(self, change: Change) -> list[Instance]:
+        return [x for x in change.model.live.values() if denoises(x)]
 
     def problem(self, books: Books, change: Change, told: Replies) -> RankError | None:
         """Instances on several hosts may have found different files at one path."""
@@ -42,25 +43,27 @@ class Adapters:
         return RankError("raised", "FilesDiffer", "the instances have loaded different files")
 
     def commit(self, books: Books, change: Change, told: Replies) -> None:
+        model = change.model
         match change.action:
             case LoadLora(name, path, scale):
-                books.adapters[name] = Adapter(name, path, scale, _digest(told) or "")
+                model.adapters[name] = Adapter(name, path, scale, _digest(told) or "")
                 books.log("info", f"adapter {name} is loaded, scale {scale:g}")
             case UnloadLora(name):
-                books.adapters.pop(name, None)
+                model.adapters.pop(name, None)
                 books.log("info", f"adapter {name} is unloaded")
-        books.adapters_changed = True
+        model.adapters_changed = True
 
-    def back(self, books: Books, change: Change) -> Action | None:
+    def back(self, change: Change) -> Action | None:
+        known = change.model.adapters
         match change.action:
             case LoadLora(name):
-                return None if name in books.adapters else UnloadLora(name)
-            case UnloadLora(name) if name in books.adapters:
-                return _loading(books.adapters[name])
+                return None if name in known else UnloadLora(name)
+            case UnloadLora(name) if name in known:
+                return _loading(known[name])
         return None
 
-    def end(self, books: Books) -> None:
-        books.leaving = None
+    def end(self, books: Books, model: Model) -> None:
+        model.leaving = None
 
     def note(self, instance: Instance, action: Action, answer: InstanceAnswer) -> None:
         value = answer.result.first.value
@@ -69,64 +72,61 @@ class Adapters:
         elif isinstance(action, UnloadLora):
             instance.holds.pop(action.name, None)
 
-    def missing(self, books: Books, instance: Instance) -> Action | None:
+    def missing(self, instance: Instance) -> Action | None:
         """Or what takes one from it that nobody has."""
-        for adapter in _wanted(books):
+        for adapter in _wanted(instance.model):
             held = instance.holds.get(adapter.name)
             if held is None:
                 return _loading(adapter)
             if held != adapter.digest:  # another one of that name
                 return UnloadLora(adapter.name)
-        stray = surplus(books, instance)
+        stray = surplus(instance)
         return None if stray is None else UnloadLora(stray)
 
 
-def offered(books: Books) -> dict[str, Adapter]:
+def offered(model: Model) -> dict[str, Adapter]:
     """Those that requests may have on, in the order in which they were loaded."""
-    return {name: x for name, x in books.adapters.items() if name != books.leaving}
+    return {name: x for name, x in model.adapters.items() if name != model.leaving}
 
 
-def adopt(books: Books, instance: Instance) -> bool:
+def adopt(instance: Instance) -> bool:
     """The first registration that has any says what there is, unless this orchestrator has changed
     it. Whether it did."""
     instance.holds = {x.name: x.digest for x in instance.info.adapters}
-    if not denoises(instance) or books.adapters or books.adapters_changed:
+    model = instance.model
+    if not denoises(instance) or model.adapters or model.adapters_changed:
         return False
-    books.adapters = {x.name: x for x in instance.info.adapters}
-    return bool(books.adapters)
+    model.adapters = {x.name: x for x in instance.info.adapters}
+    return bool(model.adapters)
 
 
-def fits(books: Books, instance: Instance) -> bool:
+def fits(instance: Instance) -> bool:
     """It has all that it should have."""
     if not denoises(instance):
         return True
-    return all(instance.holds.get(x.name) == x.digest for x in _wanted(books))
+    return all(instance.holds.get(x.name) == x.digest for x in _wanted(instance.model))
 
 
-def surplus(books: Books, instance: Instance) -> str | None:
+def surplus(instance: Instance) -> str | None:
     """What it has and nobody is to have: left behind by a change whose end was not heard of."""
     if not denoises(instance):
         return None
-    known = {*books.adapters, _changing(books)}
+    known = {*instance.model.adapters, _changing(instance.model)}
     return next((name for name in instance.holds if name not in known), None)
-
-
-def denoisers(books: Books) -> list[Instance]:
-    return [instance for instance in books.registry.live.values() if denoises(instance)]
 
 
 def denoises(instance: Instance) -> bool:
     return bool(DENOISES & set(instance.info.roles))
 
 
-def _wanted(books: Books) -> list[Adapter]:
+def _wanted(model: Model) -> list[Adapter]:
     """What every denoiser has to have; not what is being unloaded, which nobody has on."""
-    gone = _changing(books)
-    return [x for x in books.adapters.values() if not (x.name == gone == books.leaving)]
+    gone = _changing(model)
+    return [x for x in model.adapters.values() if not (x.name == gone == model.leaving)]
 
 
-def _changing(books: Books) -> str | None:
-    head = books.changes[0] if books.changes else None
+def _changing(model: Model) -> str | None:
+    head = model.changes[0] if model.changes else None
     if head is None or not head.begun or not isinstance(head.action, LoadLora | UnloadLora):
         return None
     return head.action.name
@@ -143,6 +143,6 @@ def _digest(told: Replies) -> str | None:
     return digests.pop() if len(digests) == 1 else None
 
 
-def _wearers(books: Books, name: str) -> int:
-    requests = books.ledger.active.values()
+def _wearers(books: Books, model: Model, name: str) -> int:
+    requests = (x for x in books.ledger.active.values() if x.model is model)
     return sum(any(lora.name == name for lora in x.inputs.loras) for x in requests)

@@ -5,75 +5,68 @@ from orchestrator.core.books import Books
 from orchestrator.core.commands import DuplicateId, NoRoute, Progress, QueueFull, Refusal, Reject
 from orchestrator.core.events import Submit
 from orchestrator.core.instances import RECEIVERS
-from transfer.messages import DENOISES, SPLIT_ROUTE, ModelInfo, Register, Replaced, Role, Speed
+from orchestrator.core.models import Model
+from transfer.messages import DENOISES, SPLIT_ROUTE, ModelInfo, Register, Replaced, Speed
 from transfer.speed import switches
 
-MONOLITHIC: tuple[Role, ...] = ("monolithic",)
 MAX_NAME = 128
 MAX_PREVIEWS = 16
+MAX_TOLD = 8  # models
 
 
 def submit(books: Books, event: Submit) -> None:
     """Accepts the request, or says why not."""
-    refusal = _refusal(books, event)
-    if refusal is not None:
+    model = _meant(books, event)
+    refusal = _refusal(books, event, model)
+    if refusal is not None or model is None:
         books.count("requests_refused")
-        books.commands.append(Reject(event.request, refusal))
+        books.commands.append(Reject(event.request, refusal or _nobody(event)))
         return
     books.count("requests_accepted")
+    route = model.route()
     attempt = books.ledger.open(
         event.request,
+        model,
         event.inputs,
-        route(books),
+        route,
         books.now,
         event.deadline_s,
         event.attempts,
         min(event.attempts, books.config.max_attempts - 1),  # one is always left
-        books.forecast.works(route(books), event.inputs, books.registry.model),
+        model.forecast.works(route, event.inputs, model.info),
     )
     if books.config.schedule == "sjf":
-        attempt.request.due = books.forecast.due(attempt.request)
+        attempt.request.due = model.forecast.due(attempt.request)
     attempt.request.previews = min(event.previews, MAX_PREVIEWS)
-    books.ledger.queued += 1
+    model.queued += 1
     books.commands.append(Progress(event.request, attempt.request.tries + 1, "queued", None, 0, 0))
     dispatch.join(books, attempt)
 
 
-def route(books: Books) -> tuple[Role, ...]:
-    """The split route, unless only the whole pipeline in one instance is there."""
-    rosters = books.registry.rosters
-    if all(rosters[role].available for role in SPLIT_ROUTE):
-        return SPLIT_ROUTE
-    split = any(rosters[role].live for role in SPLIT_ROUTE)
-    if rosters["monolithic"].available or (rosters["monolithic"].live and not split):
-        return MONOLITHIC
-    return SPLIT_ROUTE
+def _meant(books: Books, event: Submit) -> Model | None:
+    """The model that it names; without a name, what that means here. A job may name one whose
+    roles have not come yet."""
+    registry = books.registry
+    return registry.find_model(event.model) if event.model else registry.usual
 
 
-def missing(books: Books) -> list[Role]:
-    """The roles of the route that have no ready instance."""
-    return [role for role in route(books) if not books.registry.rosters[role].available]
+def _nobody(event: Submit) -> NoRoute:
+    return NoRoute(list(SPLIT_ROUTE), model=event.model)
 
 
-def asleep(books: Books) -> list[Role]:
-    """Those of them that have an instance which sleeps, and could be woken."""
-    live = books.registry.live.values()
-    roles = {role for x in live if x.state == "sleeping" for role in x.info.roles}
-    return [role for role in missing(books) if role in roles]
-
-
-def _refusal(books: Books, event: Submit) -> Refusal | None:
-    ledger = books.ledger
-    if event.request in ledger.active:
+def _refusal(books: Books, event: Submit, model: Model | None) -> Refusal | None:
+    if event.request in books.ledger.active:
         return DuplicateId()
-    if lacking := missing(books):
-        return NoRoute(lacking, asleep(books))
-    first = route(books)[0]
-    if ledger.queued >= books.config.max_queue:
+    if model is None:
+        return _nobody(event)
+    if lacking := model.missing():
+        return NoRoute(lacking, model.asleep(), model.name)
+    first = model.route()[0]
+    if model.queued >= books.config.max_queue:
         priority = event.inputs.priority
-        room = books.registry.rosters[first].rooms(priority).now
-        if ledger.lines[first].ahead_of(priority) or not room:
-            return QueueFull(ledger.retry_after())
+        room = model.rosters[first].rooms(priority).now
+        if model.lines[first].ahead_of(priority) or not room:
+            return QueueFull(model.retry_after())
     return None
 
 
@@ -84,12 +77,15 @@ def objection(books: Books, info: Register) -> str | None:
         or _excessive(books, info)
         or _conflict(books, info)
         or _other_model(books, info)
+        or _too_many_models(books, info)
         or _other_speed(books, info)
     )
 
 
 def _malformed(info: Register) -> str | None:
     roles = set(info.roles)
+    if not 0 < len(info.model.name) <= 2 * MAX_NAME or not info.model.name.isprintable():
+        return f"a model's name of no use in addresses and logs: {info.model.name[:MAX_NAME]!r}"
     if not _presentable(info.name, MAX_NAME) or not _presentable(info.endpoint, 4 * MAX_NAME):
         return f"a name or endpoint of no use in addresses and logs: {info.name[:MAX_NAME]!r}"
     if not roles or len(roles) != len(info.roles):
@@ -139,19 +135,36 @@ def _shape(info: Register) -> tuple[int, int]:
 
 
 def _other_model(books: Books, info: Register) -> str | None:
-    model = books.registry.model
-    other = books.registry.other_than(info.name)
-    if model is None or other is None or model.fingerprint == info.model.fingerprint:
+    """Of that name there is another one: requests would be made with either, by chance."""
+    model = books.registry.model_of(info.model)
+    if model is None or model.info.fingerprint == info.model.fingerprint:
         return None
-    if other_components := _other_components(model, info.model):
+    other = books.registry.other_than(info.name, model)
+    if other is None:
+        return None
+    if other_components := _other_components(model.info, info.model):
         return (
             f"{info.name} has {', '.join(other_components)} than {other.name}: start all instances "
             "with the same --component flags"
         )
     return (
         f"{info.name} has model {info.model.name} ({info.model.fingerprint}), but {other.name} "
-        f"has {model.name} ({model.fingerprint}); all instances must have the same"
+        f"has {model.name} ({model.info.fingerprint}); all instances of a model must have the "
+        "same: give a different one a name of its own with --model-name, or drain the others first"
     )
+
+
+def _too_many_models(books: Books, info: Register) -> str | None:
+    registry, most = books.registry, books.config.max_models
+    if len(others := registry.beside(info.model)) >= most:
+        served = ", ".join(f"{x.name} ({x.info.fingerprint})" for x in others[:MAX_TOLD])
+        return (
+            f"{info.name} has model {info.model.name} ({info.model.fingerprint}), but this "
+            f"orchestrator serves {served}, and no more than --max-models {most}"
+        )
+    if registry.model_of(info.model) is None and not registry.can_know_more:
+        return f"{len(registry.models)} models are known, no more are allowed"
+    return None
 
 
 def _other_components(model: ModelInfo, other: ModelInfo) -> list[str]:
@@ -167,7 +180,7 @@ def _other_components(model: ModelInfo, other: ModelInfo) -> list[str]:
 
 
 def _contents(replaced: Replaced | None) -> str | None:
-    return replaced.fingerprint if replaced else None
+    return None if replaced is None else replaced.fingerprint
 
 
 def _from(replaced: dict[str, Replaced], name: str) -> str:
@@ -178,13 +191,16 @@ def _other_speed(books: Books, info: Register) -> str | None:
     """One request would have other pixels than the next, by the chance of who took it."""
     if not DENOISES & set(info.roles):
         return None
-    other = books.registry.denoises_beside(info.name)
+    model = books.registry.model_of(info.model)
+    if model is None:
+        return None
+    other = books.registry.denoises_beside(info.name, model)
     if other is None or other.info.model.speed == info.model.speed:
         return None
     return (
         f"{info.name} denoises with {_flags(info.model.speed)}, but {other.name} with "
         f"{_flags(other.info.model.speed)}; all that denoise need the same flags (drain the others "
-        "first to change them)"
+        "first to change them, or serve both, each with a --model-name of its own)"
     )
 
 

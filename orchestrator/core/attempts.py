@@ -9,6 +9,7 @@ from transfer.messages import Priority, Role, Shelf
 
 if TYPE_CHECKING:
     from orchestrator.core.instances import Instance
+    from orchestrator.core.models import Model
 
 
 class State(StrEnum):
@@ -130,6 +131,10 @@ class Attempt:
     @property
     def id(self) -> str:
         return self.request.id
+
+    @property
+    def model(self) -> "Model":
+        return self.request.model
 
     @property
     def priority(self) -> Priority:

@@ -4,39 +4,34 @@ They take the books as their first argument, change what they find, and leave co
 """
 
 from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from orchestrator.core.commands import Command, Log, Send
 from orchestrator.core.config import Config
-from orchestrator.core.forecast import Forecast
 from orchestrator.core.history import Change as StateChange
 from orchestrator.core.history import History
 from orchestrator.core.instances import Instance
 from orchestrator.core.ledger import Ledger
+from orchestrator.core.models import Model
 from orchestrator.core.registry import Registry
-from transfer.actions import Adapter, Weights
-from transfer.messages import ROLES, FromOrchestrator, InstanceState, Release, Role, Shelf
+from transfer.messages import FromOrchestrator, InstanceState, Release, Role, Shelf
 
 if TYPE_CHECKING:
     from orchestrator.core.asking import Question
-    from orchestrator.core.kinds import Change
     from orchestrator.core.sleeping import Rest
 
-RECENT = 32
 RELEASES = 64  # kept payloads that are released in one message
 
 
 class Books:
     """`now` is the time of the event that is being handled. `stirred` are the instances whose
-    load, slots or state have changed, `calls` the roles whose line should be looked at again:
-    `dispatch.settle` empties both at the end of each event. `heard` has the live instances, the
-    one that has been silent for longest first. `copiers` are those of which a checkpoint may
+    load, slots or state have changed, `calls` the roles of models whose line should be looked at
+    again: `dispatch.settle` empties both at the end of each event. `heard` has the live instances,
+    the one that has been silent for longest first. `copiers` are those of which a checkpoint may
     have to be copied; `untidy` those that lack something the others have, or have something that
-    nobody is to have. `questions` are those that instances are asked, by number; `changes` of
-    adapters and weights are in line, and `rests` of those who are to sleep or to wake. `adapters`
-    are those that all denoisers are to have, of which one may be `leaving`; `weights` what
-    components are to compute with, where those are not the model's own; of those that are in
-    `weights_known`, no instance is believed to know better."""
+    nobody is to have. `questions` are those that instances are asked, by number, and `rests` are in
+    line of those who are to sleep or to wake."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -44,19 +39,12 @@ class Books:
         self.registry = Registry(config)
         self.ledger = Ledger(config.max_past)
         self.questions: dict[int, Question] = {}
-        self.changes: deque[Change] = deque()
         self.rests: deque[Rest] = deque()
-        self.adapters: dict[str, Adapter] = {}
-        self.adapters_changed = False  # by an operator, in this life
-        self.leaving: str | None = None
-        self.weights: dict[str, Weights] = {}
-        self.weights_known: set[str] = set()
         self.history = History()
-        self.forecast = Forecast()
         self.counters: Counter[str] = Counter()
         self.commands: list[Command] = []
         self.stirred: dict[Instance, None] = {}
-        self.calls: dict[Role, None] = {}
+        self.calls: dict[tuple[Model, Role], None] = {}
         self.copiers: dict[Instance, None] = {}
         self.untidy: dict[Instance, None] = {}
         self.heard: OrderedDict[Instance, float] = OrderedDict()
@@ -64,7 +52,6 @@ class Books:
         self.unchecked = False  # something has changed since the last integrity check
         self._questions = 0
         self._generation = config.first_generation - 1
-        self._sizes: dict[Role, deque[int]] = {role: deque(maxlen=RECENT) for role in ROLES}
 
     def count(self, name: str) -> None:
         self.counters[name] += 1
@@ -100,6 +87,15 @@ class Books:
                 self.send(instance, Release(instance.epoch, kept))
         self._releases.clear()
 
+    @property
+    def models(self) -> Iterator[Model]:
+        """All that are known."""
+        return iter(self.registry.models.values())
+
+    def call(self, model: Model, role: Role) -> None:
+        """Somebody who waits there may get what he waits for."""
+        self.calls[model, role] = None
+
     def stir(self, instance: Instance) -> None:
         """Has room that it had not, or lost some."""
         self.stirred[instance] = None
@@ -111,11 +107,3 @@ class Books:
     def next_generation(self) -> int:
         self._generation += 1
         return self._generation
-
-    def learn(self, role: Role, nbytes: int) -> None:
-        """How large the payloads are that this role makes."""
-        self._sizes[role].append(nbytes)
-
-    def expect(self, role: Role) -> int:
-        """The largest recent payload of this role, in bytes; 0 before the first one."""
-        return max(self._sizes[role], default=0)

@@ -1,6 +1,6 @@
 """Changes of what instances have, adapters and weights: everywhere or nowhere.
 
-One is under way at a time, the others wait in line:
+Of each model one is under way at a time, the others wait in line:
 
     asked of all that it concerns ── all did ──▶ from now on everybody is to have it so
     └─ some did not ──▶ undone where it was done, or may have been
@@ -22,6 +22,7 @@ from orchestrator.core.commands import Answers, InstanceAnswer
 from orchestrator.core.events import AskInstances
 from orchestrator.core.instances import Instance
 from orchestrator.core.kinds import Change, Kind
+from orchestrator.core.models import Model
 from transfer.actions import Action, LoadLora, PutWeights, UnloadLora, UpdateWeights
 from transfer.messages import Register, Reload, StateChanged
 from transfer.results import PoolResult, RankError
@@ -37,24 +38,50 @@ def kind_of(action: Action) -> Kind:
 
 
 def begin(books: Books, event: AskInstances) -> None:
-    """An operator wants something changed."""
+    """An operator wants something changed: of one model, for no two have anything in common."""
     action = event.action
     assert isinstance(action, LoadLora | UnloadLora | UpdateWeights)
-    change = Change(event.number, action, books.now + event.seconds, list(event.names))
+    models = _models_of(books, event.names, action)
+    if len(models) > 1:
+        names = ", ".join(model.name for model in models)
+        _answer(books, event, f"these are of several models ({names}); name one")
+        return
+    (model,) = models
+    change = Change(model, event.number, action, books.now + event.seconds, list(event.names))
     _stand_in_line(books, change)
+
+
+def _models_of(books: Books, names: list[str], action: Action) -> list[Model]:
+    """Those whose instances it concerns, each once."""
+    found = filter(None, (books.registry.by_name.get(name) for name in names))
+    weights = isinstance(action, UpdateWeights)
+    mine = (x for x in found if (x.info.parts if weights else adapters.denoises(x)))
+    return list(dict.fromkeys(x.model for x in mine))
+
+
+def _answer(books: Books, event: AskInstances, why: str) -> None:
+    error = RankError("closed", "SeveralModels", f"nothing was changed: {why}")
+    told = {name: InstanceAnswer("ready", PoolResult(()), error) for name in event.names}
+    books.commands.append(Answers(event.number, told, True))
 
 
 def go_on(books: Books) -> None:
     """Whatever time, or the end of requests, has made possible."""
-    for change in [x for x in books.changes if not x.told and x.due <= books.now]:
+    for model in list(books.models):
+        if model.changes:
+            _go_on(books, model)
+
+
+def _go_on(books: Books, model: Model) -> None:
+    for change in [x for x in model.changes if not x.told and x.due <= books.now]:
         _overdue(books, change)
     if books.rests and books.rests[0].begun:
         return  # who falls asleep, or wakes up, loads nothing
-    while books.changes and not (head := books.changes[0]).begun:
+    while model.changes and not (head := model.changes[0]).begun:
         kind = kind_of(head.action)
         if kind.waits_for(books, head) is not None:
             return
-        concerned = kind.concerned(books, head)
+        concerned = kind.concerned(head)
         awake = [x.name for x in concerned if x.reported == "ready"]
         if not awake and any(x.reported == "sleeping" for x in concerned):
             _refuse(books, head, "all that it concerns sleep; wake one first")
@@ -66,29 +93,30 @@ def go_on(books: Books) -> None:
         asking.pose(books, head.names, head.action, max(0.0, seconds), made, note)
 
 
-def holds(books: Books) -> bool:
-    """Whether no request may begin now."""
-    return bool(books.changes) and kind_of(books.changes[0].action).holds
+def holds(model: Model) -> bool:
+    """Whether no request of it may begin now."""
+    return bool(model.changes) and kind_of(model.changes[0].action).holds
 
 
 def adopt(books: Books, instance: Instance, said: Register | StateChanged) -> None:
-    """What an instance says that it has. Who knows nothing of the cluster learns from it."""
+    """What an instance says that it has. Who knows nothing of the model learns from it."""
+    model = instance.model
     instance.holds = {x.name: x.digest for x in said.adapters}
-    learned = isinstance(said, Register) and adapters.adopt(books, instance)
-    known = dict(books.weights)
+    learned = isinstance(said, Register) and adapters.adopt(instance)
+    known = dict(model.weights)
     shared = weights.adopt(books, instance, said.weights)
-    if learned or books.weights != known:
-        for other in books.registry.live.values():
+    if learned or model.weights != known:
+        for other in model.live.values():
             look(books, other)
     for each in shared:
-        _stand_in_line(books, Change(None, PutWeights([each]), math.inf, [instance.name]))
+        _stand_in_line(books, Change(model, None, PutWeights([each]), math.inf, [instance.name]))
     look(books, instance)
 
 
 def look(books: Books, instance: Instance) -> None:
     """Whether it has what the others have. To be called when either has changed."""
-    instance.equipped = weights.fits(books, instance) and adapters.fits(books, instance)
-    instance.tidy = instance.equipped and adapters.surplus(books, instance) is None
+    instance.equipped = weights.fits(instance) and adapters.fits(instance)
+    instance.tidy = instance.equipped and adapters.surplus(instance) is None
     if instance.tidy:
         books.untidy.pop(instance, None)
     else:
@@ -102,10 +130,8 @@ def equip(books: Books, instance: Instance) -> None:
     ready = awake and not instance.equipping
     if instance.tidy or not ready or instance.equip_at > books.now:
         return
-    if not weights.fits(books, instance):
-        action = WEIGHTS.missing(books, instance)
-    else:
-        action = ADAPTERS.missing(books, instance)
+    kind: Kind = ADAPTERS if weights.fits(instance) else WEIGHTS
+    action = kind.missing(instance)
     if action is None:
         return
 
@@ -133,8 +159,8 @@ def equip_all(books: Books) -> None:
 
 
 def _stand_in_line(books: Books, change: Change) -> None:
-    books.changes.append(kind_of(change.action).prepare(books, change))
-    go_on(books)
+    change.model.changes.append(kind_of(change.action).prepare(books, change))
+    _go_on(books, change.model)
 
 
 def _made(change: Change, books: Books, told: Replies) -> None:
@@ -146,7 +172,7 @@ def _made(change: Change, books: Books, told: Replies) -> None:
         _tell(books, change, told)
         _end(books, change)
         return
-    back = kind.back(books, change)
+    back = kind.back(change)
     changed = [name for name, x in told.items() if x.result.ok or _unknown(x)]
     if not changed or back is None:
         _tell(books, change, told, undone=True)
@@ -176,12 +202,13 @@ def _judged(books: Books, change: Change, told: Replies) -> Replies:
 
 
 def _end(books: Books, change: Change) -> None:
-    assert books.changes[0] is change
-    books.changes.popleft()
-    kind_of(change.action).end(books)
-    for instance in books.registry.live.values():
+    model = change.model
+    assert model.changes[0] is change
+    model.changes.popleft()
+    kind_of(change.action).end(books, model)
+    for instance in model.live.values():
         look(books, instance)
-    go_on(books)
+    _go_on(books, model)
 
 
 def _tell(books: Books, change: Change, told: Replies, undone: bool | None = None) -> None:
@@ -198,7 +225,7 @@ def _overdue(books: Books, change: Change) -> None:
         if change.answers is not None:
             _tell(books, change, change.answers)
         return
-    first = books.changes[0] is change
+    first = change.model.changes[0] is change
     why = kind_of(change.action).waits_for(books, change) if first else None
     _refuse(books, change, why or "another goes first")
 
@@ -207,9 +234,9 @@ def _refuse(books: Books, change: Change, why: str) -> None:
     """It ends before it has begun."""
     error = RankError("closed", "NotBegun", f"nothing was changed: {why}")
     _tell(books, change, {x: InstanceAnswer("ready", PoolResult(()), error) for x in change.names})
-    if books.changes[0] is change:
-        kind_of(change.action).end(books)
-    books.changes.remove(change)
+    if change.model.changes[0] is change:
+        kind_of(change.action).end(books, change.model)
+    change.model.changes.remove(change)
 
 
 def diverge(books: Books, name: str, cause: str) -> None:

@@ -34,11 +34,13 @@ class Timings(Record, frozen=True, omit_defaults=True):
 
 
 class Completed(Record, frozen=True):
-    """A finished request: its media (never empty), and how many attempts it took."""
+    """A finished request: its media (never empty), how many attempts it took, and the model that
+    made it."""
 
     media: list[Media]
     timings: Timings
     attempts: int
+    model: str = ""
 
 
 class QueueFull(Record, frozen=True):
@@ -48,10 +50,12 @@ class QueueFull(Record, frozen=True):
 
 
 class NoRoute(Record, frozen=True):
-    """Some roles of the route have no ready instance; of those that are `asleep`, one sleeps."""
+    """Some roles of the model's route have no ready instance; of those that are `asleep`, one
+    sleeps. Of a `model` that is not known, all are missing."""
 
     missing: list[Role]
     asleep: list[Role] = []  # noqa: RUF012  # msgspec copies it
+    model: str = ""
 
 
 class DuplicateId(Record, frozen=True):

@@ -9,7 +9,7 @@ class Config(Record, frozen=True):
     """`declared`: endpoints per role whose places are fixed beforehand.
 
     An instance is lost after `missed_beats` of `heartbeat_s` seconds without a word from it.
-    `max_queue` requests may wait for the first role of their route. Grants count up from
+    `max_queue` requests may wait for the first role of their model's route. Grants count up from
     `first_generation`: the loop draws a new one at each start, so that a payload that was granted
     by an earlier orchestrator never matches. An Abort that is not answered is sent again every
     `abort_again_s` seconds. `max_pushes` grants at most are tried for one staged payload.
@@ -22,6 +22,8 @@ class Config(Record, frozen=True):
     `schedule`: requests that wait for a role go in the order in which they came (fifo), or the one
     with the fewest predicted seconds first, with ageing (sjf).
     `uploads_port`: where instances can read what clients uploaded (`Work.uploads_port`).
+    `default_model`: what a request means that names none. So many models as `max_models` may have
+    instances at a time; of `max_known_models` it is remembered what they were.
     The other bounds keep what strangers register from growing us without limit.
     """
 
@@ -46,3 +48,6 @@ class Config(Record, frozen=True):
     max_past: int = 65_536  # ids and names of the past
     schedule: Literal["fifo", "sjf"] = "sjf"
     uploads_port: int | None = None
+    default_model: str | None = None
+    max_models: int = 64
+    max_known_models: int = 64

@@ -74,22 +74,21 @@ def superseded(books: Books, attempt: Attempt) -> None:
 
 def _give_way(books: Books) -> bool:
     """While one is written, its slots can be had only from its maker: sooner or later."""
-    late = [copy for copy in books.ledger.copying if _is_in_the_way(books, copy)]
+    late = [copy for copy in books.ledger.copying if _is_in_the_way(copy)]
     for copy in late:
         ending.drop_copy(books, copy)
     return bool(late)
 
 
-def _is_in_the_way(books: Books, copy: Attempt) -> bool:
+def _is_in_the_way(copy: Attempt) -> bool:
     receiver = None if copy.outgoing is None else copy.outgoing.table.owner
-    return receiver is not None and _is_waited_for(books, receiver)
+    return receiver is not None and _is_waited_for(receiver)
 
 
-def _is_waited_for(books: Books, instance: Instance) -> bool:
+def _is_waited_for(instance: Instance) -> bool:
     """Whether somebody who would have a place there lacks nothing but slots."""
     for role, post in instance.posts.items():
-        queues = (books.ledger.lines[role], books.ledger.wary[role])
-        heads = (head for queue in queues for head in queue.heads())
+        heads = (head for queue in instance.model.waiting(role) for head in queue.heads())
         if role in RECEIVERS and any(post.has_place(head.priority) for head in heads):
             return True
     return False
@@ -121,9 +120,9 @@ def _receiver(books: Books, maker: Instance, of: Attempt, nbytes: int) -> Post |
         wanted = other.name not in of.request.avoid
         wanted = wanted and maker.estranged.get(other.key, 0.0) <= books.now
         roomy = other.available and 2 * slots.need(nbytes) <= slots.empty
-        return wanted and roomy and not _is_waited_for(books, other)
+        return wanted and roomy and not _is_waited_for(other)
 
-    others = books.registry.rosters[of.role].after(maker.posts[of.role].order)
+    others = of.model.rosters[of.role].after(maker.posts[of.role].order)
     found = [post for post in islice(others, TRIED) if has_room(post)]
     host = maker.info.host.boot_id
     far = (post for post in found if post.instance.info.host.boot_id != host)

@@ -11,6 +11,7 @@ from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Progress
 from orchestrator.core.instances import Instance, Post
+from orchestrator.core.models import Model
 from orchestrator.core.queues import Queue
 from orchestrator.core.rosters import Roster
 from orchestrator.core.slots import Lease
@@ -32,20 +33,21 @@ def settle(books: Books) -> None:
         if stirred:
             _review(books, stirred.popitem()[0])
         elif calls:
-            _serve(books, next(iter(calls)))
+            _serve(books, *next(iter(calls)))
         else:
             return
 
 
 def join(books: Books, attempt: Attempt) -> None:
     """The attempt waits for room in its first role, or, staged, in the next one."""
-    role, ledger = attempt.waits_for, books.ledger
-    lines = ledger.lines
+    role, model = attempt.waits_for, attempt.model
+    lines = model.lines
     if attempt.request.avoid:
-        lines = ledger.wary
-        ledger.patience.put(books.now + books.config.patience_s, attempt.serial, attempt)
+        lines = model.wary
+        due = books.now + books.config.patience_s
+        books.ledger.patience.put(due, attempt.serial, attempt)
     lines[role].put(attempt)
-    books.calls[role] = None
+    books.call(model, role)
 
 
 def settle_for_any(books: Books, attempt: Attempt) -> None:
@@ -61,7 +63,7 @@ def park(books: Books, attempt: Attempt, lease: Lease) -> None:
     assert receiver is not None
     post = receiver.posts[attempt.role]
     post.forget(attempt)
-    post.parked.enter(attempt, books.forecast.seconds(attempt, post))
+    post.parked.enter(attempt, attempt.model.forecast.seconds(attempt, post))
     attempt.incoming = lease
     books.stir(receiver)
 
@@ -69,7 +71,7 @@ def park(books: Books, attempt: Attempt, lease: Lease) -> None:
 def too_large(books: Books, attempt: Attempt) -> ErrorInfo | None:
     """Why the staged payload can go nowhere, if every instance of the next role is too small."""
     role = attempt.next_role
-    limit = books.registry.rosters[role].largest_pool
+    limit = attempt.model.rosters[role].largest_pool
     if not limit or attempt.nbytes <= limit:
         return None
     text = f"a payload of {attempt.nbytes} bytes for the {role}, whose slots hold {limit} in all"
@@ -78,13 +80,16 @@ def too_large(books: Books, attempt: Attempt) -> ErrorInfo | None:
 
 def _review(books: Books, instance: Instance) -> None:
     """Brings the rosters up to date with an instance that was stirred."""
+    model = instance.model
     for post in instance.posts.values():
         while instance.live and (attempt := post.next_parked()) is not None:
             del post.parked[attempt]
             _start(books, attempt, post)
-        books.registry.rosters[post.role].refresh(post)
-        if books.ledger.lines[post.role] or books.ledger.wary[post.role]:
-            books.calls[post.role] = None
+        model.rosters[post.role].refresh(post)
+        if any(model.waiting(post.role)):
+            books.call(model, post.role)
+    if not model.whole:
+        model.whole = not model.missing()
     if not instance.tidy:
         changes.equip(books, instance)
     if instance.live and instance.draining and not instance.drain_sent:
@@ -102,25 +107,24 @@ def _drain(books: Books, instance: Instance) -> None:
         books.send(instance, Drain(more=True))
 
 
-def _serve(books: Books, role: Role) -> None:
+def _serve(books: Books, model: Model, role: Role) -> None:
     """Gives the head of a line its room; the role is called again while that succeeds."""
-    if role in FIRST and changes.holds(books):
-        del books.calls[role]
+    if role in FIRST and changes.holds(model):
+        del books.calls[model, role]
         return
-    for queue in (books.ledger.wary[role], books.ledger.lines[role]):
+    for queue in model.waiting(role):
         for attempt in queue.heads():
             if _place(books, attempt, role, queue):
                 return
-    del books.calls[role]
+    del books.calls[model, role]
 
 
 def _place(books: Books, attempt: Attempt, role: Role, queue: Queue) -> bool:
     if attempt.state is State.STAGED and (error := too_large(books, attempt)):
         ending.fail(books, attempt, error)
         return True
-    roster, likes = books.registry.rosters[role], choice(books, attempt, role)
+    roster, likes = attempt.model.rosters[role], choice(attempt, role)
     post = _best(
-        books,
         attempt,
         roster,
         lambda shape: roster.find(
@@ -135,13 +139,13 @@ def _place(books: Books, attempt: Attempt, role: Role, queue: Queue) -> bool:
     if attempt.state is State.STAGED:
         _push(books, attempt, post)
     else:
-        books.ledger.queued -= 1
+        attempt.model.queued -= 1
         _start(books, attempt, post)
     return True
 
 
 def _best(
-    books: Books, attempt: Attempt, roster: Roster, find: Callable[[Shape | None], Post | None]
+    attempt: Attempt, roster: Roster, find: Callable[[Shape | None], Post | None]
 ) -> Post | None:
     """The policy's choice, which `find` looks for; or the best of those that compute the same
     shape, if the request would be done sooner there, because it may share forwards."""
@@ -151,19 +155,19 @@ def _best(
     if roster.by_cost:
         shape = attempt.request.works[roster.role].shape
         mate = find(shape) if shape not in post.shapes else None
-        if mate is not None and _until(books, attempt, mate) < _until(books, attempt, post):
+        if mate is not None and _until(attempt, mate) < _until(attempt, post):
             post = mate
     roster.chose(post)
     return post
 
 
-def _until(books: Books, attempt: Attempt, post: Post) -> float:
+def _until(attempt: Attempt, post: Post) -> float:
     """Predicted seconds until it is done there."""
-    own = post.pace * books.forecast.seconds(attempt, post)
+    own = post.pace * attempt.model.forecast.seconds(attempt, post)
     return post.backlog(attempt.priority) + own
 
 
-def choice(books: Books, attempt: Attempt, role: Role) -> Callable[[Post], bool]:
+def choice(attempt: Attempt, role: Role) -> Callable[[Post], bool]:
     """Where the attempt may go: anywhere at first. After a failure to no instance at which the
     request failed, and to none that is suspect, as long as there is a better one that is ready."""
     avoid = attempt.request.avoid
@@ -176,26 +180,26 @@ def choice(books: Books, attempt: Attempt, role: Role) -> Callable[[Post], bool]
     def good(post: Post) -> bool:
         return new(post) and not post.suspect
 
-    roster = books.registry.rosters[role]
+    roster = attempt.model.rosters[role]
     return good if roster.has(good) else new if roster.has(new) else _anywhere
 
 
-def choosy(books: Books, attempt: Attempt, role: Role) -> bool:
+def choosy(attempt: Attempt, role: Role) -> bool:
     """Whether there are instances that it prefers to others."""
-    return choice(books, attempt, role) is not _anywhere
+    return choice(attempt, role) is not _anywhere
 
 
-def has_room_elsewhere(books: Books, attempt: Attempt, nbytes: int) -> bool:
+def has_room_elsewhere(attempt: Attempt, nbytes: int) -> bool:
     """Whether another instance of the attempt's role could take it up now."""
-    worker, likes = attempt.worker, choice(books, attempt, attempt.role)
+    worker, likes = attempt.worker, choice(attempt, attempt.role)
 
     def fits(post: Post) -> bool:
         other = post.instance is not worker
         return other and post.room(attempt.priority)[0] and post.fits(nbytes) and likes(post)
 
-    lines = (books.ledger.lines[attempt.role], books.ledger.wary[attempt.role])
-    waiting = any(line.ahead_of(attempt.priority) for line in lines)
-    return not waiting and books.registry.rosters[attempt.role].has(fits)
+    model, role = attempt.model, attempt.role
+    waiting = any(line.ahead_of(attempt.priority) for line in model.waiting(role))
+    return not waiting and model.rosters[role].has(fits)
 
 
 def _anywhere(post: Post) -> bool:
@@ -216,7 +220,7 @@ def _start(books: Books, attempt: Attempt, post: Post) -> None:
     attempt.worker, attempt.held = instance, attempt.number
     attempt.step = attempt.steps = attempt.generation = 0
     request.reports.pop(post.role, None)
-    attempt.cost = books.forecast.seconds(attempt, post)
+    attempt.cost = attempt.model.forecast.seconds(attempt, post)
     attempt.company = request.works[post.role].shape in post.shapes
     post.working.enter(attempt, attempt.cost)
     attempt.move(State.COMPUTING, books.now, str(instance))
@@ -265,11 +269,11 @@ def only_waits(books: Books, attempt: Attempt) -> bool:
 def _promise(books: Books, attempt: Attempt) -> Grant | None:
     """Slots for a payload of the size that is usual; but whoever waits there goes first, and as
     much must stay free, so that a slow stage does not keep others from its receiver."""
-    role = attempt.next_role
-    if books.ledger.lines[role].ahead_of(attempt.priority):
+    role, model = attempt.next_role, attempt.model
+    if model.lines[role].ahead_of(attempt.priority):
         return None
-    usual, likes = books.expect(attempt.role), choice(books, attempt, role)
-    roster = books.registry.rosters[role]
+    usual, likes = model.expect(attempt.role), choice(attempt, role)
+    roster = model.rosters[role]
 
     def find(shape: Shape | None) -> Post | None:
         tried = 0
@@ -284,11 +288,11 @@ def _promise(books: Books, attempt: Attempt) -> Grant | None:
         post = roster.find(roster.rooms(attempt.priority, shape).ahead, roomy)
         return None if tried > PROMISES_TRIED else post
 
-    post = _best(books, attempt, roster, find)
+    post = _best(attempt, roster, find)
     if post is None:
         return None
     books.count("grants_promised")
-    post.promised.enter(attempt, books.forecast.seconds(attempt, post))
+    post.promised.enter(attempt, model.forecast.seconds(attempt, post))
     return grant(books, attempt, post, usual)
 
 
@@ -298,7 +302,7 @@ def _push(books: Books, attempt: Attempt, post: Post) -> None:
     sender = attempt.worker
     assert sender is not None
     attempt.pushes += 1
-    post.pushing.enter(attempt, books.forecast.seconds(attempt, post))
+    post.pushing.enter(attempt, attempt.model.forecast.seconds(attempt, post))
     watch(books, attempt)
     attempt.move(State.PUSHING, books.now, str(post.instance))
     room = grant(books, attempt, post, attempt.nbytes)
@@ -310,6 +314,7 @@ def grant(books: Books, attempt: Attempt, post: Post, nbytes: int) -> Grant:
     """Leases slots for a payload of that size to the attempt's worker."""
     sender, receiver = attempt.worker, post.instance
     assert sender is not None
+    assert receiver.model is sender.model
     count = receiver.slots.need(nbytes)
     _clear(books, receiver, count)
     lease = receiver.slots.lend(

@@ -24,7 +24,8 @@ def complete(books: Books, attempt: Attempt, media: list[Media]) -> None:
         return
     books.count("requests_completed")
     request = attempt.request
-    done = Completed(media, request.timings(books.now), request.tries)
+    timings = request.timings(books.now)
+    done = Completed(media, timings, request.tries, request.model.name)
     part(books, attempt)
     _close(books, attempt, State.COMPLETED)
     _resolve(books, request, State.COMPLETED, done)
@@ -122,7 +123,7 @@ def part(books: Books, attempt: Attempt) -> None:
         return
     release_incoming(books, attempt)
     books.ledger.stalls.discard(attempt.serial)
-    books.ledger.due.discard(attempt.serial)
+    attempt.model.due.discard(attempt.serial)
     worker.posts[attempt.post_role].working.pop(attempt, None)
     worker.posts[attempt.post_role].looking.pop(attempt, None)
     worker.outbox.pop(attempt, None)
@@ -193,7 +194,7 @@ def _close(books: Books, attempt: Attempt, state: State) -> None:
     if not attempt.copy:
         _close_beside(books, attempt.request)
     if attempt.state is State.QUEUED:
-        books.ledger.queued -= 1
+        attempt.model.queued -= 1
     elif attempt.state is State.DELIVERED:
         _unpark(books, attempt)
     elif attempt.state is State.STAGED and attempt.worker is not None:
@@ -202,7 +203,7 @@ def _close(books: Books, attempt: Attempt, state: State) -> None:
     books.ledger.step_out(attempt)
     attempt.move(state, books.now)
     for role in attempt.request.route:
-        books.calls[role] = None  # it may have been at the head of a line
+        books.call(attempt.model, role)  # it may have been at the head of a line
     withdraw(books, attempt)
     if attempt.worker is not None:
         books.ledger.linger(attempt)

@@ -41,6 +41,7 @@ Message = (
 class Submit(Record, frozen=True):
     """A client asks for one generation; its result is due in `deadline_s` seconds.
 
+    `model`: its name; empty: what that means here (`Registry.usual`).
     `attempts`: how many were made before, in an earlier life of the orchestrator. `previews`: how
     many pictures of it half done are wanted, at most.
     """
@@ -50,6 +51,7 @@ class Submit(Record, frozen=True):
     deadline_s: float
     attempts: int = 0
     previews: int = 0
+    model: str = ""
 
 
 class Cancel(Record, frozen=True):

@@ -1,5 +1,7 @@
 """One registered instance, and what the machine has given it to do."""
 
+from typing import TYPE_CHECKING
+
 from orchestrator.core.attempts import Attempt
 from orchestrator.core.crowds import Crowd, Tally
 from orchestrator.core.history import Change
@@ -14,6 +16,9 @@ from transfer.messages import (
     Register,
     Role,
 )
+
+if TYPE_CHECKING:
+    from orchestrator.core.models import Model
 
 Key = tuple[str, int]  # (endpoint, epoch)
 SUSPECT = 3  # requests
@@ -92,12 +97,13 @@ class Post:
 
     def complaints(self) -> list[str]:
         """What does not add up of its seconds."""
-        crowds = (self.working, self.parked, self.pushing, self.promised)
-        if not any(crowds) and self._tally.empty:
+        crowds = [x for x in (self.working, self.parked, self.pushing, self.promised) if x]
+        if not crowds and self._tally.empty:
             return []
         found, total = [], 0.0
         for priority in PRIORITIES:
-            total += sum(crowd.costs(priority) for crowd in crowds)
+            for crowd in crowds:
+                total += crowd.costs(priority)
             if abs(total - self._tally.seconds(priority)) > 1e-6 * max(1.0, total):
                 found.append(f"{total} s up to class {priority}, not {self._tally}")
         if sum(self.shapes.values()) != sum(len(crowd) for crowd in crowds):
@@ -132,7 +138,7 @@ class Post:
 
 
 class Instance:
-    """One incarnation of a named instance, in one epoch.
+    """One incarnation of a named instance of a model, in one epoch.
 
     `slots` are those that others write into; `borrowed` the leases elsewhere that this instance
     may still write into; `outbox` the attempts whose staged payload it has. `heard` is when it last
@@ -149,8 +155,11 @@ class Instance:
     `equip_at`. `resting`: it is about to sleep, and finishes what it has (`core.sleeping`).
     """
 
-    def __init__(self, info: Register, epoch: int, connection: bytes, slots: SlotTable) -> None:
+    def __init__(
+        self, info: Register, epoch: int, connection: bytes, slots: SlotTable, model: "Model"
+    ) -> None:
         self.info = info
+        self.model = model
         self.name = info.name
         self.endpoint = info.endpoint
         self.epoch = epoch

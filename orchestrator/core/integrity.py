@@ -1,5 +1,6 @@
 """Whether everything adds up: slots, capacity, and who holds what."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from orchestrator.core import changes, dispatch
@@ -40,23 +41,29 @@ def complaints(books: Books) -> list[str]:
 def _counts(books: Books) -> Iterator[str]:
     ledger = books.ledger
     current = list(_current(books))
-    queued = sum(x.state is State.QUEUED for x in current)
-    if queued != ledger.queued:
-        yield f"{queued} requests queued, counted {ledger.queued}"
+    states = Counter(x.state for x in current)
+    queued = states[State.QUEUED]
+    waits = Counter(x.model for x in current if queued and x.state is State.QUEUED)
+    active = Counter(x.model for x in ledger.active.values())
+    for model in books.models:
+        if (waits[model], active[model]) != (model.queued, model.active):
+            counted = f"counted {model.queued} of {model.active}"
+            yield f"{model}: {waits[model]} of {active[model]} requests queued, {counted}"
     if len(ledger.deadlines) != len(ledger.active):
         yield f"{len(ledger.deadlines)} deadlines of {len(ledger.active)} requests"
     for preview in ledger.previews.values():
         of = preview.preview_of
         if of is None or of.over or of.request.preview is not preview.attempt:
             yield f"{preview.id} shows {of}, which does not know of it"
-    due = [x for x in current if x.serial in ledger.due]
-    if len(due) != len(ledger.due) or any(x.state is not State.COMPUTING for x in due):
-        yield f"previews are due of {due}, and of {len(ledger.due)} in all"
+    looked = sum(len(model.due) for model in books.models)
+    due = [x for x in current if x.serial in x.model.due] if looked else []
+    if len(due) != looked or any(x.state is not State.COMPUTING for x in due):
+        yield f"previews are due of {due}, and of {looked} in all"
     if len(ledger.reminders) != len(ledger.lingering):
         yield f"{len(ledger.reminders)} reminders of {len(ledger.lingering)} aborts"
-    queues = (*ledger.lines.values(), *ledger.wary.values())
+    queues = [queue for model in books.models for queue in model.queues()]
     lined = sum(len(queue) for queue in queues) + len(ledger.backoffs)
-    waiting = sum(x.state in (State.QUEUED, State.STAGED) for x in current)
+    waiting = queued + states[State.STAGED]
     if lined != waiting:
         yield f"{waiting} attempts wait, {lined} stand in line"
     if len(ledger.questions) != len(books.questions):
@@ -65,11 +72,11 @@ def _counts(books: Books) -> Iterator[str]:
         lost = [str(x) for x in question.waiting.values() if not x.live]
         if lost or not question.waiting:
             yield f"question {question.number} waits for {lost or 'nobody'}"
+    head = books.rests[0] if books.rests else None
     for instance in books.registry.live.values():
-        head = books.rests[0] if books.rests else None
         if instance.resting and (head is None or instance.name not in head.names):
             yield f"{instance} is kept from work, and nobody has it sleep"
-    busy = sum(x.state in (State.COMPUTING, State.PUSHING) for x in current)
+    busy = states[State.COMPUTING] + states[State.PUSHING]
     if busy != len(ledger.stalls):
         yield f"{busy} attempts compute or write, {len(ledger.stalls)} are watched"
 
@@ -103,22 +110,27 @@ def _post(books: Books, post: Post) -> Iterator[str]:
         if post.working.count(priority) > post.capacity:
             yield f"{post.working.count(priority)} {priority} requests, capacity {post.capacity}"
     yield from post.complaints()
+    model = post.instance.model
     for attempt in (*post.working, *post.looking):
+        if attempt.model is not model:
+            yield f"works on {attempt}, which is of {attempt.model}, not of {model}"
         known = books.ledger.find(attempt.id, attempt.number) is attempt
         if not known or attempt.worker is not post.instance:
             yield f"works on {attempt}, which is {attempt.state} at {attempt.worker}"
     expected = [(post.parked, State.DELIVERED), (post.pushing, State.PUSHING)]
     for group, state in (*expected, (post.promised, State.COMPUTING)):
         for attempt in group:
+            if attempt.model is not model:
+                yield f"expects {attempt}, which is of {attempt.model}, not of {model}"
             if attempt.state is not state:
                 yield f"expects {attempt} to be {state}, which is {attempt.state}"
     if post.next_parked() is not None and post.instance.live:
         yield "has capacity for what is parked"
-    queues = (books.ledger.lines[post.role], books.ledger.wary[post.role])
-    if post.role in dispatch.FIRST and changes.holds(books):
+    queues = [queue for queue in model.waiting(post.role) if queue]
+    if not queues or (post.role in dispatch.FIRST and changes.holds(model)):
         return
     for head in (head for queue in queues for head in queue.heads()):
-        if not dispatch.choice(books, head, post.role)(post):
+        if not dispatch.choice(head, post.role)(post):
             continue
         if post.room(head.priority)[0] and post.fits(head.nbytes):
             yield f"has room for {head}, which waits"
@@ -152,7 +164,7 @@ def _attempt(attempt: Attempt) -> Iterator[str]:
         if not worker.live:
             yield f"held by {worker}, which is lost"
         post = worker.posts[attempt.post_role]
-        if sum(attempt in there for there in (post.working, post.looking, worker.outbox)) != 1:
+        if (attempt in post.working) + (attempt in post.looking) + (attempt in worker.outbox) != 1:
             yield f"{attempt.state}, not in one of the ranks and the outbox of {worker}"
     if attempt.over and worker is None:
         yield "over, held by nobody, and not forgotten"

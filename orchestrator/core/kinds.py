@@ -7,17 +7,19 @@ from orchestrator.core.asking import Replies
 from orchestrator.core.books import Books
 from orchestrator.core.commands import InstanceAnswer
 from orchestrator.core.instances import Instance
+from orchestrator.core.models import Model
 from transfer.actions import Action, LoadLora, PutWeights, UnloadLora, UpdateWeights
 from transfer.results import RankError
 
 
 @dataclass(eq=False)
 class Change:
-    """`number`: of whoever waits for the answer; None: it is our own. `due`: that one's time is
-    over. `told`: the caller has the answer. `begun`: it is at the head of the line, and the
-    instances have been asked; `answers`: what they said. `required`: the components that have to
-    be found, where the caller has named them."""
+    """`model`: of which all that it concerns are. `number`: of whoever waits for the answer; None:
+    it is our own. `due`: that one's time is over. `told`: the caller has the answer. `begun`: it is
+    at the head of the line, and the instances have been asked; `answers`: what they said.
+    `required`: the components that have to be found, where the caller has named them."""
 
+    model: Model
     number: int | None
     action: LoadLora | UnloadLora | UpdateWeights | PutWeights
     due: float
@@ -41,7 +43,7 @@ class Kind(Protocol):
     def waits_for(self, books: Books, change: Change) -> str | None:
         """Why it cannot begin yet, for people."""
 
-    def concerned(self, books: Books, change: Change) -> list[Instance]:
+    def concerned(self, change: Change) -> list[Instance]:
         """Whom it is asked of."""
 
     def problem(self, books: Books, change: Change, told: Replies) -> RankError | None:
@@ -50,14 +52,14 @@ class Kind(Protocol):
     def commit(self, books: Books, change: Change, told: Replies) -> None:
         """Everybody did it."""
 
-    def back(self, books: Books, change: Change) -> Action | None:
+    def back(self, change: Change) -> Action | None:
         """What undoes it; None if nothing has to."""
 
-    def end(self, books: Books) -> None:
+    def end(self, books: Books, model: Model) -> None:
         """It is over, whatever came of it."""
 
     def note(self, instance: Instance, action: Action, answer: InstanceAnswer) -> None:
         """The instance did it, and has something else now."""
 
-    def missing(self, books: Books, instance: Instance) -> Action | None:
+    def missing(self, instance: Instance) -> Action | None:
         """What gives the instance the next thing that the others have."""

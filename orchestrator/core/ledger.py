@@ -1,60 +1,48 @@
 """Every request and attempt that something is still held for, and the counts of those over."""
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.lines import Line
-from orchestrator.core.queues import Queue
 from orchestrator.core.requests import Request
 from transfer.costs import Workload
-from transfer.messages import ROLES, Inputs, Role
+from transfer.messages import Inputs, Role
 
 if TYPE_CHECKING:
     from orchestrator.core.asking import Question
-
-RECENT = 64
+    from orchestrator.core.models import Model
 
 
 class Ledger:
-    """`active` are the requests whose clients wait, by id; `lingering` the attempts that are over
-    while an instance has still to confirm that it stopped.
+    """Over all models. `active` are the requests whose clients wait, by id; `lingering` the
+    attempts that are over while an instance has still to confirm that it stopped.
 
-    `lines` are the attempts that wait for room in each role, by class. `wary` are
-    lines for those that failed at some instance before and look for another one: they go first,
-    and the others do not wait for them. `deadlines` of requests, `backoffs` of attempts that have
-    still to wait before they stand in line, `patience` of those in the wary lines, `stalls` of
-    those that compute or write, `reminders` of unanswered Aborts, and deadlines of the `questions`
-    of operators are in order of time.
-
-    `previews` are requests too, which nobody waits for (see `core.previews`); `due` the attempts of
-    which one is to be made as soon as a decoder has nothing else to do. `copying` are the copies of
-    checkpoints that are being written (see `core.copies`).
+    `deadlines` of requests, `backoffs` of attempts that have still to wait before they stand in
+    line, `patience` of those in the wary lines, `stalls` of those that compute or write,
+    `reminders` of unanswered Aborts, and deadlines of the `questions` of operators are in order of
+    time. `previews` are requests too, which nobody waits for (see `core.previews`). `copying` are
+    the copies of checkpoints that are being written (see `core.copies`).
     """
 
     def __init__(self, max_past: int) -> None:
         self.active: dict[str, Request] = {}
         self.previews: dict[str, Request] = {}
         self.lingering: dict[tuple[str, int], Attempt] = {}
-        self.lines: dict[Role, Queue] = {role: Queue() for role in ROLES}
-        self.wary: dict[Role, Queue] = {role: Queue() for role in ROLES}
         self.deadlines: Line[Request] = Line()
         self.backoffs: Line[Attempt] = Line()
         self.patience: Line[Attempt] = Line()
         self.stalls: Line[Attempt] = Line()
         self.reminders: Line[Attempt] = Line()
-        self.due: Line[Attempt] = Line()
         self.copying: dict[Attempt, None] = {}
         self.questions: Line[Question] = Line()
         self.ended = {State.COMPLETED: 0, State.FAILED: 0, State.CANCELLED: 0}
-        self.queued = 0
         self._max_past = max_past
         self._attempts: OrderedDict[str, int] = OrderedDict()  # of ids that are over
         self._accepted = self._previewed = 0
         self._attempted = 0
-        self._ends: deque[float] = deque(maxlen=RECENT)
 
     @property
     def idle(self) -> bool:
@@ -70,6 +58,7 @@ class Ledger:
     def open(
         self,
         id: str,
+        model: "Model",
         inputs: Inputs,
         route: tuple[Role, ...],
         now: float,
@@ -82,8 +71,10 @@ class Ledger:
         count. The same id again goes on numbering attempts where it stopped, so that nothing that
         is said of an old attempt fits the new one."""
         self._accepted += 1
-        request = Request(id, self._accepted, inputs, route, now, deadline_s, tries, works)
+        count = self._accepted
+        request = Request(id, count, model, inputs, route, now, deadline_s, tries, works)
         self.active[id] = request
+        model.active += 1
         self.deadlines.put(request.deadline, request.order, request)
         number = max(self._attempts.pop(id, 0), attempts) + 1
         return self._begin(request, number, now)
@@ -106,7 +97,8 @@ class Ledger:
         id, left = f"{shown.id}~{self._previewed}", max(0.0, shown.deadline - now)
         route = shown.route[attempt.stage :]
         inputs = replace(shown.inputs, priority="low")
-        request = Request(id, shown.order, inputs, route, now, left, works=shown.works)
+        order, model = shown.order, shown.model
+        request = Request(id, order, model, inputs, route, now, left, works=shown.works)
         request.preview_of = attempt
         self.previews[id] = request
         shown.preview = self._begin(request, 1, now)
@@ -131,14 +123,15 @@ class Ledger:
 
     def step_out(self, attempt: Attempt) -> None:
         """The attempt waits for nothing any more."""
-        for line in (self.lines, self.wary):
+        model = attempt.request.model
+        for line in (model.lines, model.wary):
             line[attempt.role].discard(attempt)
             if not attempt.last:
                 line[attempt.next_role].discard(attempt)
         self.backoffs.discard(attempt.serial)
         self.patience.discard(attempt.serial)
         self.stalls.discard(attempt.serial)
-        self.due.discard(attempt.serial)
+        model.due.discard(attempt.serial)
 
     def linger(self, attempt: Attempt) -> None:
         """The attempt is over; an instance has still something of it."""
@@ -152,7 +145,7 @@ class Ledger:
         if len(self._attempts) > self._max_past:
             self._attempts.popitem(last=False)
         self.ended[state] += 1
-        self._ends.append(now)
+        request.model.close(state, now)
 
     def end_preview(self, request: Request) -> None:
         """It is shown, or nobody will see it."""
@@ -164,10 +157,3 @@ class Ledger:
         """Nothing is held for it any more."""
         self.reminders.discard(attempt.serial)
         self.lingering.pop((attempt.id, attempt.number), None)
-
-    def retry_after(self) -> float:
-        """Seconds in which the queue will have moved on, from the pace of the latest results."""
-        if len(self._ends) < 2:
-            return 1.0
-        pace = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
-        return min(60.0, max(1.0, pace * self.queued))

@@ -37,10 +37,13 @@ from orchestrator.core.events import (
     Tick,
 )
 from orchestrator.core.instances import Instance
+from orchestrator.core.models import Model
 from orchestrator.core.view import ClusterView, look
 from transfer.actions import Adapter, LoadLora, Sleep, UnloadLora, UpdateWeights, Wake
 from transfer.messages import (
     DENOISES,
+    ROLES,
+    SPLIT_ROUTE,
     Answered,
     Beat,
     Ended,
@@ -91,10 +94,22 @@ class Machine:
         """Those of the live instances."""
         return list(self.books.registry.by_connection)
 
+    def model(self, name: str) -> ModelInfo | None:
+        """What is known of the model of that name, whether or not anybody has it now."""
+        model = self.books.registry.find_model(name)
+        return None if model is None else model.info
+
     @property
-    def model(self) -> ModelInfo | None:
-        """What the live instances registered, or the last ones that did."""
-        return self.books.registry.model
+    def models(self) -> list[ModelInfo]:
+        """What the live instances registered, or the last ones that did, in the order in which they
+        first did."""
+        return [model.info for model in self.books.registry.served]
+
+    @property
+    def usual_model(self) -> ModelInfo | None:
+        """What a request means that names none; None: it has to, or nobody is there."""
+        usual = self.books.registry.usual
+        return None if usual is None else usual.info
 
     @property
     def alarm(self) -> float | None:
@@ -106,13 +121,35 @@ class Machine:
         """No request is under way, and nothing is held for one that is over."""
         return self.books.ledger.idle
 
-    def missing(self) -> list[Role]:
-        """The roles of the route that have no ready instance."""
-        return admission.missing(self.books)
+    def missing(self, name: str | None = None) -> list[Role]:
+        """The roles of a model's route that have no ready instance; without a name, of all routes
+        that there should be."""
+        if name is not None:
+            model = self.books.registry.find_model(name)
+            return list(SPLIT_ROUTE) if model is None else model.missing()
+        lacking = {role for roles in self.routes().values() for role in roles}
+        return [role for role in ROLES if role in lacking]
 
-    def asleep(self) -> list[Role]:
+    def routes(self) -> dict[str, list[Role]]:
+        """What each model's route lacks: of those that are served, and of the one that was declared
+        as the usual one. While there is none at all, of one without a name."""
+        registry = self.books.registry
+        found = {model.name: model.missing() for model in registry.served}
+        declared = self.books.config.default_model
+        if not found or (declared is not None and registry.usual not in registry.served):
+            found[declared or ""] = list(SPLIT_ROUTE)
+        return found
+
+    def asleep(self, name: str | None = None) -> list[Role]:
         """Those of them whose instances sleep, some at least."""
-        return admission.asleep(self.books)
+        found = {role for model in self._models(name) for role in model.asleep()}
+        return [role for role in ROLES if role in found]
+
+    def _models(self, name: str | None) -> list[Model]:
+        registry = self.books.registry
+        if name is None:
+            return registry.served
+        return [model for model in (registry.find_model(name),) if model is not None]
 
     def knows(self, name: str) -> bool:
         """An instance of that name is live, or shown as lost."""
@@ -126,20 +163,28 @@ class Machine:
     def questions(self) -> int:
         """How many of operators, and of our own, are not answered yet."""
         books = self.books
-        return len(books.questions) + len(books.changes) + len(books.rests)
+        changes = sum(len(model.changes) for model in books.models)
+        return len(books.questions) + changes + len(books.rests)
 
-    def adapters(self) -> dict[str, Adapter]:
-        """Those that requests may have on, in the order in which they were loaded."""
-        return adapters.offered(self.books)
+    def adapters(self, name: str) -> dict[str, Adapter]:
+        """Those that requests for a model may have on, in the order in which they were loaded."""
+        model = self.books.registry.find_model(name)
+        return {} if model is None else adapters.offered(model)
 
     def parts(self, names: Iterable[str]) -> set[str]:
         """The components that these instances compute with."""
         return weights.parts_of(self.books, names)
 
-    def roster(self, role: Role) -> list[str]:
-        """The names of the live instances of a role, in registered endpoint order."""
-        posts = self.books.registry.rosters[role].posts()
+    def roster(self, role: Role, name: str | None = None) -> list[str]:
+        """The names of the live instances of a role, of a model or of one after the other, in
+        registered endpoint order."""
+        posts = (post for model in self._models(name) for post in model.rosters[role].posts())
         return [post.instance.name for post in posts if post.instance.live]
+
+    def models_of(self, names: Iterable[str]) -> list[str]:
+        """The models of these instances, each once."""
+        found = filter(None, (self.books.registry.by_name.get(name) for name in names))
+        return list(dict.fromkeys(instance.model.name for instance in found))
 
     def view(self) -> ClusterView:
         return look(self.books)

@@ -82,7 +82,7 @@ def lose(
     asking.bereave(books, instance, cause)
     books.registry.haunt(instance)
     for role in instance.posts:
-        books.calls[role] = None  # what waits may now be too large for those that are left
+        books.call(instance.model, role)  # what waits may now be too large for those that are left
     if gone:
         bury(books, instance)
 
@@ -191,7 +191,9 @@ def _admit(books: Books, connection: bytes, info: Register) -> None:
         lose(books, before, "it registered again")
     ghost = registry.ghosts.get((info.name, info.incarnation))
     epoch = registry.next_epoch(info.name, info.last_epoch)
-    instance = Instance(info, epoch, connection, registry.slots_for(info))
+    instance = Instance(
+        info, epoch, connection, registry.slots_for(info), registry.take_in(info.model)
+    )
     if ghost is not None:
         _reincarnate(books, ghost, instance)
     registry.enter(instance)

@@ -4,15 +4,20 @@ A preview is a request of its own that nobody waits for, from the denoiser that 
 decoder that has nothing else to do. It is one attempt with leases, epochs and fences like any
 other, but it is begun only when its decoder is idle, never tried again, and dropped when what it
 shows is over. So a preview that is lost costs nothing but itself.
+
+Where a pipeline runs whole, its instance decodes the preview, too, between two steps. That holds up
+who shares the instance, so it is begun only if nobody waits for one.
 """
 
 from orchestrator.core import dispatch
 from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.instances import Post
-from transfer.messages import Work
+from orchestrator.core.models import Model
+from transfer.messages import Grant, Role, Work
 from transfer.previews import passed
 
+WHOLE: Role = "monolithic"
 DECODERS_TRIED = 8  # a preview is a convenience: the search for a decoder is short
 
 
@@ -22,31 +27,41 @@ def consider(books: Books, attempt: Attempt) -> None:
     request = attempt.request
     if not request.previews or request.preview is not None:
         return
-    if attempt.last or attempt.next_role != "decoder":
+    if attempt.role != WHOLE and (attempt.last or attempt.next_role != "decoder"):
         return
     if passed(attempt.step, attempt.steps, request.previews) > request.previewed:
-        books.ledger.due.put(books.now, attempt.serial, attempt)
+        attempt.model.due.put(books.now, attempt.serial, attempt)
 
 
 def begin_one(books: Books) -> bool:
-    """Begins the preview that has been due for longest, if a decoder has nothing else to do."""
-    attempt = books.ledger.due.head()
+    """Begins the preview of a model that has been due for longest, if a decoder has nothing else to
+    do. Whether there was one."""
+    return any(_begin_one_of(books, model) for model in books.models)
+
+
+def _begin_one_of(books: Books, model: Model) -> bool:
+    attempt = model.due.head()
     if attempt is None:
         return False
-    post = _idle_decoder(books)
+    if attempt.role == WHOLE:
+        model.due.discard(attempt.serial)  # its next step asks again
+        if not any(model.waiting(WHOLE)):
+            _begin(books, attempt)
+        return True
+    post = _idle_decoder(model)
     if post is None:
         return False
-    books.ledger.due.discard(attempt.serial)
+    model.due.discard(attempt.serial)
     _begin(books, attempt, post)
     return True
 
 
-def _idle_decoder(books: Books) -> Post | None:
+def _idle_decoder(model: Model) -> Post | None:
     """One that has nothing to do, and as much room for others as for the preview. Whoever waits
     goes first."""
-    if books.ledger.lines["decoder"] or books.ledger.wary["decoder"]:
+    if any(model.waiting("decoder")):
         return None
-    usual = books.expect("denoiser")
+    usual = model.expect("denoiser")
     tried = 0
 
     def idle(post: Post) -> bool:
@@ -56,13 +71,14 @@ def _idle_decoder(books: Books) -> Post | None:
         promised = any(each.request.preview_of is not None for each in post.promised)
         return tried > DECODERS_TRIED or (free and not post.imminent and not promised)
 
-    roster = books.registry.rosters["decoder"]
+    roster = model.rosters["decoder"]
     post = roster.find(roster.rooms("low").now, idle)
     return None if tried > DECODERS_TRIED else post
 
 
-def _begin(books: Books, of: Attempt, post: Post) -> None:
-    """Has the denoiser make a payload of its latents, with room for it at an idle decoder."""
+def _begin(books: Books, of: Attempt, post: Post | None = None) -> None:
+    """Has the denoiser make a payload of its latents, with room for it at an idle decoder; or, with
+    none, has the whole pipeline's instance make the picture."""
     books.count("previews_begun")
     worker, request = of.worker, of.request
     assert worker is not None
@@ -71,19 +87,23 @@ def _begin(books: Books, of: Attempt, post: Post) -> None:
     preview.worker, preview.started = worker, True
     worker.posts[of.role].looking[preview] = None
     preview.move(State.COMPUTING, books.now, str(worker))
-    post.promised[preview] = None
-    slots = post.instance.slots
-    nbytes = books.expect(of.role) or slots.free // 2 * slots.slot_bytes
     work = Work(
         epoch=worker.epoch,
         request=preview.id,
         attempt=preview.number,
         role=of.role,
-        last=False,
+        last=post is None,
         inputs=preview.request.inputs,
         seconds=max(0.0, request.deadline - books.now),
-        grant=dispatch.grant(books, preview, post, nbytes),
+        grant=None if post is None else _promise(books, preview, post),
         preview_of=(of.id, of.number),
     )
     books.send(worker, work)
     dispatch.watch(books, preview)
+
+
+def _promise(books: Books, preview: Attempt, post: Post) -> Grant:
+    post.promised[preview] = None
+    slots = post.instance.slots
+    nbytes = preview.model.expect(preview.role) or slots.free // 2 * slots.slot_bytes
+    return dispatch.grant(books, preview, post, nbytes)

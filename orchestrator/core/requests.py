@@ -10,6 +10,7 @@ from transfer.messages import ErrorInfo, Inputs, Role, StageReport
 if TYPE_CHECKING:
     from orchestrator.core.attempts import Attempt
     from orchestrator.core.instances import Instance
+    from orchestrator.core.models import Model
 
 
 LONGEST_LINE = 500  # characters of the history that clients are told
@@ -28,7 +29,8 @@ class Kept:
 
 
 class Request:
-    """One accepted request, until its client has the answer.
+    """One accepted request, until its client has the answer. No instance of another `model` ever
+    has anything of it.
 
     `order` counts accepted requests, `tries` the attempts for which an instance was given work,
     those of an earlier orchestrator included, and `spared` how many of them do not count against
@@ -59,6 +61,7 @@ class Request:
         "id",
         "inputs",
         "kept",
+        "model",
         "numbered",
         "order",
         "preview",
@@ -79,6 +82,7 @@ class Request:
         self,
         id: str,
         order: int,
+        model: "Model",
         inputs: Inputs,
         route: tuple[Role, ...],
         now: float,
@@ -88,6 +92,7 @@ class Request:
     ) -> None:
         self.id = id
         self.order = order
+        self.model = model
         self.inputs = inputs
         self.route = route
         self.submitted = now
@@ -117,7 +122,9 @@ class Request:
 
     def tell(self) -> str:
         """The story so far, a line for each move, in seconds since the request came."""
-        return "\n".join([f"request {self.id}, route {'→'.join(self.route)}", *self._lines()])
+        return "\n".join(
+            [f"request {self.id}, {self.model}, route {'→'.join(self.route)}", *self._lines()]
+        )
 
     def _lines(self) -> Iterator[str]:
         yield "  +0.000 accepted"

@@ -55,7 +55,7 @@ def _begin(books: Books, request: Request, pause_s: float) -> None:
         attempt = books.ledger.again(request, books.now)
         _resume(books, attempt)
         if attempt.worker is None:
-            books.ledger.queued += 1
+            request.model.queued += 1
         books.ledger.backoffs.put(books.now + pause_s, attempt.serial, attempt)
     books.commands.append(Progress(request.id, request.tries + 1, "queued", None, 0, 0))
 
@@ -213,7 +213,7 @@ def _begin_with_copy(books: Books, request: Request) -> bool:
     copy.incoming.claim()
     post = receiver.posts[copy.role]
     post.forget(copy)
-    post.parked.enter(copy, books.forecast.seconds(copy, post))
+    post.parked.enter(copy, copy.model.forecast.seconds(copy, post))
     books.stir(receiver)
     return True
 

@@ -74,7 +74,8 @@ def _keep_from_work(books: Books, rest: Rest) -> None:
 def _waits_for(books: Books, rest: Rest) -> str | None:
     """Why it cannot begin yet, for people."""
     instances = _instances(books, rest)
-    if (books.changes and books.changes[0].begun) or any(x.equipping for x in instances):
+    heads = [x.model.changes[0] for x in instances if x.model.changes]
+    if any(head.begun for head in heads) or any(x.equipping for x in instances):
         return "adapters or weights change"
     busy = sum(instance.busy for instance in instances)
     if busy and isinstance(rest.action, Sleep):

@@ -186,12 +186,14 @@ class SlotTable:
 
     def complaints(self) -> list[str]:
         """What does not add up; empty when every slot is in exactly one place."""
-        lent = [slot for lease in self.leases.values() for slot in lease.slots]
-        held = sum(len(x.slots) for x in self.leases.values() if x.state == "quarantined")
+        lent, held, yielding = [], 0, 0
+        for lease in self.leases.values():
+            lent += lease.slots
+            held += len(lease.slots) if lease.state == "quarantined" else 0
+            yielding += len(lease.slots) if lease.yields else 0
         found = []
         if sorted(lent + self._free) != list(range(self.total)):
             found.append(f"slots {sorted(lent)} lent and {sorted(self._free)} free of {self.total}")
-        yielding = sum(len(x.slots) for x in self.leases.values() if x.yields)
         if yielding != self.yielding:
             found.append(f"{yielding} slots give way, counted {self.yielding}")
         if held != self.quarantined:

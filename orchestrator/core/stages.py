@@ -106,7 +106,7 @@ def checkpointed(books: Books, attempt: Attempt, instance: Instance, message: Ch
     retry.keep_checkpoint(books, attempt, instance, attempt.stage - 1, message.nbytes)
     dispatch.watch(books, attempt)
     may_move = instance.draining and attempt.request.spared < books.config.max_spared
-    if may_move and dispatch.has_room_elsewhere(books, attempt, message.nbytes):
+    if may_move and dispatch.has_room_elsewhere(attempt, message.nbytes):
         ending.move(books, attempt)
     else:
         copies.consider(books, attempt)
@@ -275,7 +275,7 @@ def _wait_for_room(
         attempt.request.avoid -= attempt.blamed
         attempt.request.avoid.add(instance.name)
         ending.fail(books, attempt, ErrorInfo("transfer_failed", text + last, None, instance.name))
-    elif error is not None and not dispatch.choosy(books, attempt, attempt.next_role):
+    elif error is not None and not dispatch.choosy(attempt, attempt.next_role):
         # there is nobody else: a receiver that has just died will be known to be lost in a while
         due = books.now + retry.backoff_s(books, attempt.pushes + 1)
         books.ledger.backoffs.put(due, attempt.serial, attempt)
@@ -290,7 +290,7 @@ def _computed(
     """The stage's payload is there. A checkpoint is of an earlier attempt, which noted it."""
     if not attempt.midway:
         _note(books, attempt, instance, message.report)
-        books.learn(attempt.role, message.nbytes)
+        attempt.model.learn(attempt.role, message.nbytes)
 
 
 def _note(books: Books, attempt: Attempt, instance: Instance, report: StageReport) -> None:
@@ -298,14 +298,14 @@ def _note(books: Books, attempt: Attempt, instance: Instance, report: StageRepor
     first is not computed again when it is pushed. The rest of a stage tells nothing of it all."""
     post, whole = instance.posts[attempt.role], attempt.rest_of != attempt.stage
     if whole and attempt in post.working:
-        books.forecast.learn(attempt, post, report)
+        attempt.model.forecast.learn(attempt, post, report)
     attempt.request.report(attempt.role, report)
     retry.trust(books, attempt, instance)
 
 
 def _recount(books: Books, attempt: Attempt, instance: Instance) -> None:
     """The steps that it has done are no work to come any more."""
-    roster, post = books.registry.rosters[attempt.role], instance.posts[attempt.role]
+    roster, post = attempt.model.rosters[attempt.role], instance.posts[attempt.role]
     if roster.by_cost and attempt.steps > 0:
         left = max(0.0, 1.0 - attempt.step / attempt.steps)
         post.working.revise(attempt, attempt.cost * left)
@@ -327,7 +327,7 @@ def _keep(books: Books, attempt: Attempt, instance: Instance) -> None:
     post = instance.posts[attempt.post_role]
     post.working.pop(attempt, None)
     post.looking.pop(attempt, None)
-    books.ledger.due.discard(attempt.serial)
+    attempt.model.due.discard(attempt.serial)
     instance.outbox[attempt] = None
     books.ledger.stalls.discard(attempt.serial)
     books.stir(instance)

@@ -1,11 +1,21 @@
 """The cluster as people see it: the JSON of GET /v1/cluster."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from orchestrator.core.attempts import State
 from orchestrator.core.instances import Instance, Post
+from orchestrator.core.models import Model
 from orchestrator.core.weights import OWN
-from transfer.messages import CacheReport, InstanceState, ModelInfo, RankState, Record, Role
+from transfer.messages import (
+    ROLES,
+    CacheReport,
+    InstanceState,
+    ModelInfo,
+    RankState,
+    Record,
+    Role,
+)
 
 if TYPE_CHECKING:
     from orchestrator.core.books import Books
@@ -44,7 +54,8 @@ class InstanceView(Record, frozen=True):
     many there are. `healthy`: its ranks computed something lately, or have passed a self-test; None
     of one that sleeps: it is not tested. `runner`: how its ranks run the model: `autoregressive` is
     that of encoders that may write something first, token by token. `weights`: of the components
-    that have others than the model's own."""
+    that have others than the model's own. `model`: which it serves; places are counted in each role
+    of each model."""
 
     name: str
     endpoint: str
@@ -62,6 +73,7 @@ class InstanceView(Record, frozen=True):
     healthy: bool | None = True
     runner: Runner = "diffusion"
     weights: list[WeightsView] = []  # noqa: RUF012  # msgspec copies it
+    model: str = ""
 
 
 class RequestsView(Record, frozen=True):
@@ -72,6 +84,15 @@ class RequestsView(Record, frozen=True):
     completed: int
     failed: int
     cancelled: int
+
+
+class ModelView(Record, frozen=True):
+    """One model: which roles of its route have no ready instance, and its requests. `ready`: there
+    are none missing."""
+
+    ready: bool
+    missing: list[Role]
+    requests: RequestsView
 
 
 class ChangeView(Record, frozen=True):
@@ -86,33 +107,48 @@ class ChangeView(Record, frozen=True):
 
 class ClusterView(Record, frozen=True):
     """`history`: the latest changes of instances' states, the oldest first, those of instances that
-    have left too."""
+    have left too. `models`: by name, in the order in which they first registered."""
 
     roles: dict[str, list[InstanceView]]
     requests: RequestsView
     history: list[ChangeView] = []  # noqa: RUF012  # msgspec copies it
+    models: dict[str, ModelView] = {}  # noqa: RUF012  # msgspec copies it
 
 
 def look(books: "Books") -> ClusterView:
     """Everything, as it is now. Roles that have no instance are there, and empty."""
-    ledger = books.ledger
-    rosters = books.registry.rosters
-    shown = {role: [_instance(books, p) for p in r.posts()] for role, r in rosters.items()}
-    requests = RequestsView(
-        queued=ledger.queued,
-        running=len(ledger.active) - ledger.queued,
-        completed=ledger.ended[State.COMPLETED],
-        failed=ledger.ended[State.FAILED],
-        cancelled=ledger.ended[State.CANCELLED],
-    )
+    ledger, models = books.ledger, books.registry.models.values()
+    shown = {
+        role: [_instance(post) for model in models for post in model.rosters[role].posts()]
+        for role in ROLES
+    }
+    queued = sum(model.queued for model in models)
+    requests = _requests(queued, len(ledger.active), ledger.ended)
     history = [
         ChangeView(x.name, x.epoch, x.state, x.cause, round(books.now - x.at, 3))
         for x in books.history.changes
     ]
-    return ClusterView({str(role): posts for role, posts in shown.items()}, requests, history)
+    roles = {str(role): posts for role, posts in shown.items()}
+    served = {model.name: _model(model) for model in books.registry.served}
+    return ClusterView(roles, requests, history, served)
 
 
-def _instance(books: "Books", post: Post) -> InstanceView:
+def _model(model: Model) -> ModelView:
+    missing = model.missing()
+    return ModelView(not missing, missing, _requests(model.queued, model.active, model.ended))
+
+
+def _requests(queued: int, active: int, ended: Mapping[State, int]) -> RequestsView:
+    return RequestsView(
+        queued=queued,
+        running=active - queued,
+        completed=ended[State.COMPLETED],
+        failed=ended[State.FAILED],
+        cancelled=ended[State.CANCELLED],
+    )
+
+
+def _instance(post: Post) -> InstanceView:
     instance, slots = post.instance, post.instance.slots
     host = instance.info.host.hostname
     return InstanceView(
@@ -131,12 +167,13 @@ def _instance(books: "Books", post: Post) -> InstanceView:
         warmed=instance.warmed if instance.live else None,
         healthy=_healthy(instance),
         runner=_runner(post.role, instance.info.model),
-        weights=[_weights(books, *each) for each in instance.weights.items() if each[1] != OWN],
+        weights=[_weights(instance, *x) for x in instance.weights.items() if x[1] != OWN],
+        model=instance.model.name,
     )
 
 
-def _weights(books: "Books", component: str, digest: str) -> WeightsView:
-    known = books.weights.get(component)
+def _weights(instance: Instance, component: str, digest: str) -> WeightsView:
+    known = instance.model.weights.get(component)
     path = known.path if known is not None and known.digest == digest else None
     return WeightsView(component, digest, path)
 

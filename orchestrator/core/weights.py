@@ -1,4 +1,4 @@
-"""Weights of the cluster: of a component, every instance that computes with it has the same ones.
+"""Weights of a model: of a component, every instance that computes with it has the same ones.
 
     update    no request begins ─▶ none is under way ─▶ asked of all that compute with these
               components ── all did ──▶ everybody has them, requests begin
@@ -20,6 +20,7 @@ from orchestrator.core.books import Books
 from orchestrator.core.commands import InstanceAnswer
 from orchestrator.core.instances import Instance
 from orchestrator.core.kinds import Change
+from orchestrator.core.models import Model
 from orchestrator.core.requests import Request
 from transfer.actions import Action, PutWeights, UpdateWeights, Weights, WeightsUpdated
 from transfer.results import RankError
@@ -41,24 +42,26 @@ class Exchanges:
             change.required = tuple(action.components)
             components = action.components or sorted(parts_of(books, change.names))
             change.action = replace(action, components=components)
-        books.weights_known.update(_components(change.action))
+        change.model.weights_known.update(_components(change.action))
         return change
 
     def waits_for(self, books: Books, change: Change) -> str | None:
         begun = 0
         for request in list(books.ledger.active.values()):
+            if request.model is not change.model:
+                continue
             if has_begun(request):
                 begun += 1
             else:
                 ending.forget_copy(books, request)  # which was made with these weights
         if begun:
             return f"{begun} requests are under way"
-        busy = sum(instance.busy for instance in self.concerned(books, change))
+        busy = sum(instance.busy for instance in self.concerned(change))
         return f"{busy} requests are being taken back" if busy else None
 
-    def concerned(self, books: Books, change: Change) -> list[Instance]:
+    def concerned(self, change: Change) -> list[Instance]:
         components = set(_components(change.action))
-        return [x for x in books.registry.live.values() if components & set(x.info.parts)]
+        return [x for x in change.model.live.values() if components & set(x.info.parts)]
 
     def problem(self, books: Books, change: Change, told: Replies) -> RankError | None:
         found = _found(told)
@@ -78,25 +81,26 @@ class Exchanges:
     def commit(self, books: Books, change: Change, told: Replies) -> None:
         for component, each in _found(told).items():
             (weights,) = each
-            _settle(books, weights)
+            _settle(change.model, weights)
             books.log("info", f"{component} has the weights of {weights.path or 'its model'}")
 
-    def back(self, books: Books, change: Change) -> Action | None:
-        return PutWeights([_wanted(books, name) for name in _components(change.action)])
+    def back(self, change: Change) -> Action | None:
+        return PutWeights([_wanted(change.model, name) for name in _components(change.action)])
 
-    def end(self, books: Books) -> None:
+    def end(self, books: Books, model: Model) -> None:
         """Requests may begin again."""
-        for role in books.ledger.lines:
-            books.calls[role] = None
+        for role in model.lines:
+            books.call(model, role)
 
     def note(self, instance: Instance, action: Action, answer: InstanceAnswer) -> None:
         for each in _of(answer):
             instance.weights[each.component] = each.digest
 
-    def missing(self, books: Books, instance: Instance) -> Action | None:
+    def missing(self, instance: Instance) -> Action | None:
         """While it has work, and of what is about to change, it is left as it is."""
-        coming = {name for change in books.changes for name in _components(change.action)}
-        compared = (x for x in _compared(books, instance) if x.component not in coming)
+        changes = instance.model.changes
+        coming = {name for change in changes for name in _components(change.action)}
+        compared = (x for x in _compared(instance) if x.component not in coming)
         lacking = [x for x in compared if not _has(instance, x)]
         return PutWeights(lacking) if lacking and not instance.busy else None
 
@@ -112,49 +116,51 @@ def parts_of(books: Books, names: Iterable[str]) -> set[str]:
     return {part for instance in found if instance is not None for part in instance.info.parts}
 
 
-def fits(books: Books, instance: Instance) -> bool:
+def fits(instance: Instance) -> bool:
     """It has what it should have."""
-    return all(_has(instance, each) for each in _compared(books, instance))
+    return all(_has(instance, each) for each in _compared(instance))
 
 
 def adopt(books: Books, instance: Instance, told: Iterable[Weights]) -> list[Weights]:
     """What an instance says that it has. Of a component that this orchestrator has not changed, the
     first that has other weights than the model's own says what everybody is to have; it has to be
     given to others amid their requests, if it is returned."""
+    model = instance.model
     instance.weights = {each.component: each.digest for each in told}
     news = [x for x in told if x.digest not in (OWN, UNKNOWN)]
-    news = [x for x in news if x.component not in books.weights_known]
-    if any(map(has_begun, books.ledger.active.values())):
-        shared = [x for x in news if any(not _has(o, x) for o in _sharing(books, x.component))]
+    news = [x for x in news if x.component not in model.weights_known]
+    if any(x.model is model and has_begun(x) for x in books.ledger.active.values()):
+        shared = [x for x in news if any(not _has(o, x) for o in _sharing(model, x.component))]
     else:
         shared = []
-    books.weights_known.update(each.component for each in news)
+    model.weights_known.update(each.component for each in news)
     for each in news:
         if each not in shared:
-            _settle(books, each)
+            _settle(model, each)
     return shared
 
 
-def _sharing(books: Books, component: str) -> list[Instance]:
-    return [x for x in books.registry.live.values() if component in x.info.parts]
+def _sharing(model: Model, component: str) -> list[Instance]:
+    return [x for x in model.live.values() if component in x.info.parts]
 
 
-def _settle(books: Books, weights: Weights) -> None:
-    books.weights_known.add(weights.component)
-    books.weights.pop(weights.component, None)
+def _settle(model: Model, weights: Weights) -> None:
+    model.weights_known.add(weights.component)
+    model.weights.pop(weights.component, None)
     if weights.digest != OWN:
-        books.weights[weights.component] = weights
+        model.weights[weights.component] = weights
 
 
-def _wanted(books: Books, component: str) -> Weights:
-    return books.weights.get(component, Weights(component))
+def _wanted(model: Model, component: str) -> Weights:
+    return model.weights.get(component, Weights(component))
 
 
-def _compared(books: Books, instance: Instance) -> list[Weights]:
+def _compared(instance: Instance) -> list[Weights]:
     """What it has to have, but for what is changing."""
-    head = books.changes[0] if books.changes else None
+    changes = instance.model.changes
+    head = changes[0] if changes else None
     changing = _components(head.action) if head is not None and head.begun else []
-    return [_wanted(books, name) for name in instance.info.parts if name not in changing]
+    return [_wanted(instance.model, name) for name in instance.info.parts if name not in changing]
 
 
 def _has(instance: Instance, weights: Weights) -> bool:

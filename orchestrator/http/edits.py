@@ -4,8 +4,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from orchestrator.http.choice import chosen
 from orchestrator.http.enclosed import Enclosed
-from orchestrator.http.errors import bad_field, not_ready, unsupported
+from orchestrator.http.errors import bad_field, unsupported
 from orchestrator.http.images import Images
 from orchestrator.http.intake import Intake
 from orchestrator.http.ports import Service
@@ -32,13 +33,11 @@ class Edits:
         return await self._begin(request, asked, media)
 
     async def _begin(self, request: Request, asked: EditRequest, media: list[Enclosed]) -> Response:
-        model = self._service.model()
-        if model is None:
-            raise not_ready(self._service.missing())
+        model = chosen(self._service, asked.model)
         usual = "image" in model.media() or not model.media()
         if not any(each.field in ("image", "images") for each in media) and (usual or not media):
             raise bad_field("image", "`image` is missing", "missing_field")
         if model.modality != "image":
             raise unsupported("model", f"{model.name} makes {model.modality}, and no pictures")
-        uploads = await self._intake.keep(media)
+        uploads = await self._intake.keep(asked, media)
         return await self._images.generate_from(request, asked, uploads)

@@ -3,17 +3,19 @@ their content's hash."""
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 from starlette.datastructures import UploadFile
 
+from orchestrator.http import structured
 from orchestrator.http.errors import ApiError, bad_field, retry_after, unsupported
 from orchestrator.http.forms import Form
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.schema import EditRequest, ImageReference, ImageRequest, VideoRequest
-from transfer import films, pictures, sounds
+from transfer import containers, films, pictures, sounds
 from transfer.messages import MediaKind, ModelInfo, Upload
 from transfer.pictures import BadMedia
 from transfer.threads import in_thread
@@ -43,7 +45,7 @@ class Enclosed(msgspec.Struct, frozen=True):
 
     @property
     def mask(self) -> bool:
-        return "mask" in self.param.split("_")
+        return "mask" in re.split(r"[._]", self.param)
 
 
 async def of_form(form: Form) -> list[Enclosed]:
@@ -82,15 +84,25 @@ def named(enclosed: Sequence[Enclosed], model: ModelInfo) -> list[Enclosed]:
     taken, found = model.media(), []
     for each in enclosed:
         param = _param(each.field, taken)
-        if param not in taken:
+        kinds = structured.kinds_at(param, model)
+        if not kinds:
             message = f"`{each.field}`: {model.pipeline}, which serves `{model.name}`, takes none"
             raise unsupported(each.field, f"{message}; {_told(taken)}")
-        found.append(msgspec.structs.replace(each, param=param, kind=taken[param]))
+        found.append(msgspec.structs.replace(each, param=param, kind=_kind(each.data, kinds)))
     for each in found:
-        alone = each.mask or each.kind != "picture"
+        frames = "film" in structured.kinds_at(each.param, model)
+        placed = each.param not in taken and not frames
+        alone = each.mask or each.kind != "picture" or placed
         if alone and sum(other.param == each.param for other in found) > 1:
             raise bad_field(each.field, f"`{each.field}`: one at most")
     return found
+
+
+def _kind(data: bytes, kinds: Sequence[MediaKind]) -> MediaKind:
+    """A film, where that or a picture may come, is what has the first bytes of one."""
+    if len(kinds) == 1:
+        return kinds[0]
+    return "film" if containers.format_of(data) in films.FORMATS else "picture"
 
 
 async def kept(enclosed: Sequence[Enclosed], keeper: Keeper, options: HttpOptions) -> list[Upload]:

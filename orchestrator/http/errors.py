@@ -107,13 +107,17 @@ def busy(retry_after_s: float) -> ApiError:
     return ApiError(429, message, code="queue_full", headers=retry_after(retry_after_s))
 
 
-def not_ready(missing: Sequence[str], asleep: Sequence[str] = ()) -> ApiError:
-    """`asleep`: roles among them of which an instance sleeps."""
+def not_ready(
+    missing: Sequence[str], asleep: Sequence[str] = (), model: str | None = None
+) -> ApiError:
+    """`asleep`: roles among them of which an instance sleeps. `model`: whose roles these are, where
+    that is not plain."""
     roles = ", ".join(role for role in missing if role not in asleep)
     lacking = [f"no live instance of {roles or 'every role'}"] if roles or not asleep else []
     if asleep:
         lacking.append(f"the instances of {', '.join(asleep)} sleep, until `wake` is called")
-    message = f"not ready: {'; '.join(lacking)}"
+    whose = f" (of `{model}`)" if model else ""
+    message = f"not ready: {'; '.join(lacking)}{whose}"
     return ApiError(503, message, code="not_ready", headers=retry_after(2.0))
 
 

@@ -22,7 +22,7 @@ def to_api_error(error: Exception, request_id: str) -> ApiError:
         case Busy():
             return busy(error.retry_after_s)
         case NotReady():
-            return not_ready(error.missing, error.asleep)
+            return not_ready(error.missing, error.asleep, error.model)
         case Duplicate():
             return ApiError(409, str(error), code="duplicate")
         case KeyConflict():

@@ -11,12 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from orchestrator.http.base import base_url
+from orchestrator.http.choice import chosen
 from orchestrator.http.duration import seconds_of, with_seconds
-from orchestrator.http.errors import not_ready, unsupported
 from orchestrator.http.files import Files
 from orchestrator.http.gone import until_gone
 from orchestrator.http.intake import Intake
 from orchestrator.http.keyed import KeyedImages
+from orchestrator.http.kind import check_kind
 from orchestrator.http.making import MAKES, Making
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.plan import Plan, make_plan
@@ -60,14 +61,11 @@ class Images:
     async def generate(self, request: Request) -> Response:
         limit = self._options.max_body_bytes
         asked, media = await self._intake.read(request, ImageRequest, limit)
-        return await self._generate(request, asked, await self._intake.keep(media))
+        return await self._generate(request, asked, await self._intake.keep(asked, media))
 
     async def generate_audio(self, request: Request) -> Response:
         asked, media = await self._intake.read(request, AudioRequest)
-        model = self._service.model()
-        if model is not None and model.modality != "audio":
-            raise unsupported("model", f"{model.name} makes {model.modality}, and no sounds")
-        return await self._generate(request, asked, await self._intake.keep(media))
+        return await self._generate(request, asked, await self._intake.keep(asked, media))
 
     async def generate_from(
         self, request: Request, asked: ImageRequest, uploads: Sequence[Upload]
@@ -81,11 +79,10 @@ class Images:
         options = self._options
         if "idempotency-key" in request.headers:
             return await self._keyed.generate(request, asked, uploads)
-        model = self._service.model()
-        if model is None:
-            raise not_ready(self._service.missing())
+        model = chosen(self._service, asked.model)
+        check_kind(asked, model)
         asked = with_seconds(asked, seconds_of(asked), model)
-        plan = make_plan(asked, model, options, self._service.adapters(), uploads)
+        plan = make_plan(asked, model, options, self._service.adapters(model.name), uploads)
         if plan.stream:
             making = Making(self._service, self._source, self._metrics)
             return await Showing.begin(request, plan, making, model, options.ping_s)
@@ -140,9 +137,10 @@ class Images:
         return [task.result() for task in tasks]
 
     async def _one(self, plan: Plan, i: int, request_id: str, files: Files) -> Completed:
-        result = await self._service.generate(plan.inputs[i], request_id=request_id)
+        inputs, model = plan.inputs[i], plan.model
+        result = await self._service.generate(inputs, request_id=request_id, model=model)
         files.add(result.media)
-        self._metrics.generated(result.timings)
+        self._metrics.generated(result)
         return result
 
     async def _linked(

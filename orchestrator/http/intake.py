@@ -8,23 +8,24 @@ from typing import TypeVar
 import msgspec
 from starlette.requests import Request
 
-from orchestrator.http import enclosed
+from orchestrator.http import enclosed, structured
 from orchestrator.http.body import read_body
+from orchestrator.http.choice import chosen
 from orchestrator.http.decoding import Field, decode_open, from_fields, names_of, unknown
 from orchestrator.http.enclosed import Enclosed, Keeper
-from orchestrator.http.errors import not_ready
 from orchestrator.http.forms import is_form, read_form
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.parameters import from_text
 from orchestrator.http.ports import Service
 from orchestrator.http.schema import EditRequest, ImageRequest, Parameter, VideoRequest
-from transfer.messages import ModelInfo, Upload
+from transfer.messages import Upload
 from transfer.threads import in_thread
 
 LARGE = 1 << 20  # bytes of a body that is decoded beside the event loop
 AT_ONCE = 2  # requests whose media are decoded; a film may take seconds
 
 T = TypeVar("T", bound=ImageRequest)
+Sorted = tuple[dict[str, Parameter], list[Enclosed]]
 
 
 class Intake:
@@ -39,8 +40,7 @@ class Intake:
         self, request: Request, kind: type[T], limit: int | None = None
     ) -> tuple[T, list[Enclosed]]:
         """At most `limit` bytes. The media are no part of the request any more. Raises `ApiError`:
-        400 for a field that is wrong, 503 for one that only a model could know while there is
-        none."""
+        400 for a field that is wrong; for one that only a model could know, what `chosen` does."""
         options = self._options
         limit = options.max_upload_bytes if limit is None else limit
         if is_form(request):
@@ -50,18 +50,18 @@ class Intake:
             return await in_thread(self._parse, body, kind)
         return self._parse(body, kind)
 
-    async def keep(self, media: list[Enclosed]) -> list[Upload]:
+    async def keep(self, asked: ImageRequest, media: list[Enclosed]) -> list[Upload]:
         """What roles can read. Raises `ApiError`."""
         if not media:
             return []
-        found = enclosed.named(media, self._model())
+        found = enclosed.named(media, chosen(self._service, asked.model))
         async with self._decoding:
             return await enclosed.kept(found, self._keeper, self._options)
 
     def _parse(self, body: bytes, kind: type[T]) -> tuple[T, list[Enclosed]]:
         asked, others = decode_open(body, kind)
         media = enclosed.of_references(asked)
-        parameters, more = self._sorted(others)
+        parameters, more = self._sorted(others, asked.model) if others else ({}, [])
         return _with(_bare(asked), parameters), media + more
 
     async def _read_form(
@@ -73,38 +73,41 @@ class Intake:
             fields = {name: text for name, text in form.fields.items() if name in names}
             others = {name: text for name, text in form.fields.items() if name not in names}
             asked = from_fields(fields, kind)
-            parameters, more = self._sorted(self._understood(others) if others else {})
+            parameters, more = self._understood(others, asked.model) if others else ({}, [])
             return _with(asked, parameters), more + await enclosed.of_form(form)
         finally:
             await form.close()
 
-    def _understood(self, texts: Mapping[str, str]) -> dict[str, Field]:
-        known = {each.name: each for each in self._model().parameters}
-        return {
-            name: from_text(known[name], text) if name in known else text
-            for name, text in texts.items()
-        }
+    def _understood(self, texts: Mapping[str, str], name: str | None) -> Sorted:
+        """Texts of a form, as what the model takes under these names."""
+        model = chosen(self._service, name)
+        known = {each.name: each for each in model.parameters}
+        objects = {each.name for each in model.structures}
+        found: dict[str, Field] = {}
+        for field, text in texts.items():
+            parameter = known.get(field) or structured.parameter_at(field, model)
+            if parameter is not None:
+                found[field] = from_text(parameter, text)
+            else:
+                found[field] = structured.understood(field, text) if field in objects else text
+        return self._sorted(found, name)
 
-    def _sorted(self, others: Mapping[str, Field]) -> tuple[dict[str, Parameter], list[Enclosed]]:
+    def _sorted(self, others: Mapping[str, Field], model: str | None) -> Sorted:
         """Arguments with plain values, to be checked when the request is planned; and media."""
         parameters: dict[str, Parameter] = {}
         media: list[Enclosed] = []
-        taken = self._model().media() if others else {}
-        for name, value in others.items():
-            if name in taken:
-                media += enclosed.of_field(name, value) if value is not None else []
+        if not others:
+            return parameters, media
+        taking = chosen(self._service, model)
+        for name, value in structured.apart(others, taking):
+            if structured.kinds_at(name, taking) and value is not None:
+                media += enclosed.of_field(name, value)
                 continue
             try:
                 parameters[name] = msgspec.convert(value, Parameter)
             except msgspec.ValidationError:
                 raise unknown(name) from None
         return parameters, media
-
-    def _model(self) -> ModelInfo:
-        model = self._service.model()
-        if model is None:
-            raise not_ready(self._service.missing())
-        return model
 
 
 def _with(asked: T, parameters: dict[str, Parameter]) -> T:

@@ -39,7 +39,8 @@ class JobFile(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class JobPage(msgspec.Struct, frozen=True, kw_only=True):
     """Times are seconds since 1970. `position`: jobs that wait before this one, or null when it
-    does not wait. `error`: the reason of a failed one. `files`: of a completed one."""
+    does not wait. `error`: the reason of a failed one. `files`: of a completed one. `model`: which
+    makes it."""
 
     id: str
     object: str = "job"
@@ -55,6 +56,7 @@ class JobPage(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     output_format: str
     files: list[JobFile]
+    model: str
 
 
 class JobList(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +85,7 @@ def page_of(job: Job, base: str) -> JobPage:
         seed=job.described.seed,
         output_format=job.described.output_format,
         files=[_file(file, url_of(job, i, base)) for i, file in enumerate(job.files)],
+        model=job.described.model,
     )
 
 

@@ -31,7 +31,8 @@ class JobPreviews:
             await reading.close()
 
     def _partial(self, event: JobEvent, shown: Shown) -> PartialImage:
-        media, model, described = shown.media, self._service.model(), event.job.described
+        media, described = shown.media, event.job.described
+        model = self._service.model(described.model)
         known = model.default_size if model else None
         size = size_of(media.made) or known
         return PartialImage(

@@ -45,7 +45,7 @@ class JobDesk:
 
     async def create(self, request: Request) -> Response:
         asked, media = await self._intake.read(request, JobRequest)
-        uploads = await self._intake.keep(media)
+        uploads = await self._intake.keep(asked, media)
         job = await self._submission.submit(request, asked, uploads=uploads)
         reply = json_response(page_of(job, self._base(request)), 202)
         reply.headers["location"] = f"/v1/jobs/{job.id}"

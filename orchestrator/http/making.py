@@ -110,10 +110,10 @@ class Making:
         self, plan: Plan, index: int, request_id: str, previews: Previews | None
     ) -> Made:
         result = await self._service.generate(
-            plan.inputs[index], request_id=request_id, previews=previews
+            plan.inputs[index], request_id=request_id, model=plan.model, previews=previews
         )
         self.files.add(result.media)
-        self._metrics.generated(result.timings)
+        self._metrics.generated(result)
         reading = self.files.read(result.media[0])
         try:
             await reading.prime()

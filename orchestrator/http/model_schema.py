@@ -9,7 +9,8 @@ from orchestrator.http.parameters import Schema, schema_of
 from orchestrator.http.plan import FORMATS
 from orchestrator.http.schema import OWN_FIELDS, SETTABLE, JobRequest
 from orchestrator.http.size import LARGEST, SMALLEST
-from transfer.messages import MediaKind, ModelInfo
+from transfer.messages import MediaField, MediaKind, ModelInfo, Structure
+from transfer.places import MOST
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _MEDIA: dict[MediaKind, str] = {
@@ -21,12 +22,13 @@ _MEDIA: dict[MediaKind, str] = {
 _LEFT_OUT = {"stream", "response_format", "parameters"}
 
 
-def request_schema(model: ModelInfo) -> Schema:
+def request_schema(model: ModelInfo, usual: bool = True) -> Schema:
     """Draft 2020-12, of the body of `POST /v1/jobs`, whose fields the other addresses share. What
     it permits, the server understands; null is as left out, and not in it.
 
     `x-triptych` of a field: `parameter` (of the pipeline's own `__call__`), `media`, with the kind
-    in `x-media`, or `request`.
+    in `x-media`, `structure` (an argument that is an object, or a list of them), or `request`.
+    `usual`: a request that names no model means this one.
     """
     fields, definitions = _fields()
     taken = {parameter.name: parameter for parameter in model.parameters}
@@ -40,11 +42,18 @@ def request_schema(model: ModelInfo) -> Schema:
         elif name not in _LEFT_OUT:
             properties[name] = {**schema, "x-triptych": "request"}
     _narrow(properties, model)
+    if usual:
+        properties["model"] |= {"enum": [model.name, "default"], "default": model.name}
+    else:
+        properties["model"] |= {"const": model.name}
     for parameter in model.parameters:
         if parameter.name not in OWN_FIELDS:
             properties[parameter.name] = schema_of(parameter) | {"x-triptych": "parameter"}
     properties |= {name: _media(kind) for name, kind in model.media().items()}
+    properties |= {each.name: _structure(each) for each in model.structures}
     needed = [p.name for p in model.parameters if p.required or p.name == "prompt"]
+    needed += [] if usual else ["model"]
+    needed += [each.name for each in model.structures if each.required]
     return {
         "$schema": DIALECT,
         "title": f"{model.name} ({model.pipeline})",
@@ -60,7 +69,6 @@ def request_schema(model: ModelInfo) -> Schema:
 def _narrow(properties: Schema, model: ModelInfo) -> None:
     """Fields of requests to what this model has of them."""
     formats = FORMATS[model.modality]
-    properties["model"] |= {"enum": [model.name, "default"], "default": model.name}
     properties["output_format"] |= {"enum": [*formats], "default": formats[0]}
     properties["type"] |= {"enum": [model.modality]}
     side = {"minimum": SMALLEST, "maximum": LARGEST, "multipleOf": model.size_multiple}
@@ -82,16 +90,49 @@ def _narrow(properties: Schema, model: ModelInfo) -> None:
 
 
 def _media(kind: MediaKind) -> Schema:
-    """A data: URL, or several; in a form, files under the same name."""
-    one = {
+    """A data: URL, or several, or rows of them; in a form, files under the same name."""
+    one = _url(kind)
+    if kind != "picture":
+        return {**one, "x-triptych": "media", "x-media": kind}
+    cell = {"anyOf": [one, {"type": "null"}]}
+    rows = _array(_array(cell), "Rows, for a pipeline that takes a grid; null has no picture.")
+    return {"anyOf": [one, _array(one), rows], "x-triptych": "media", "x-media": kind}
+
+
+def _url(kind: MediaKind) -> Schema:
+    return {
         "type": "string",
         "format": "uri",
         "pattern": "^data:[^,]*;base64,",
         "description": f"A {kind} as a data: URL in base64: {_MEDIA[kind]}.",
     }
-    several = {"type": "array", "items": one, "minItems": 1, "maxItems": 16}
-    schema = {"anyOf": [one, several]} if kind == "picture" else one
-    return {**schema, "x-triptych": "media", "x-media": kind}
+
+
+def _array(items: Schema, description: str | None = None) -> Schema:
+    told = {} if description is None else {"description": description}
+    return {"type": "array", "items": items, "minItems": 1, "maxItems": MOST, **told}
+
+
+def _structure(structure: Structure) -> Schema:
+    """An object, or a list of them. In a form, `conditions.0.strength` is a field of the first."""
+    one = {
+        "type": "object",
+        "title": structure.type,
+        "properties": {each.name: schema_of(each) for each in structure.fields}
+        | {each.name: _part(each) for each in structure.media},
+        "required": [e.name for e in (*structure.fields, *structure.media) if e.required],
+        "additionalProperties": False,
+    }
+    schema = {"anyOf": [one, _array(one)]} if structure.several else one
+    return {**schema, "x-triptych": "structure"}
+
+
+def _part(field: MediaField) -> Schema:
+    """What may be a film or a picture may also be the frames of a film, one by one."""
+    options = [_url(kind) for kind in field.kinds]
+    if len(options) > 1:
+        options.append(_array(_url("picture")))
+    return options[0] if len(options) == 1 else {"anyOf": options}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The small pages: health, readiness, the model, the cluster, metrics."""
+"""The small pages: health, readiness, the models, the cluster, metrics."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,13 +7,22 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from orchestrator.http.choice import USUAL, chosen, model_not_found
 from orchestrator.http.errors import ApiError, ErrorBody, not_ready, unhealthy
 from orchestrator.http.model_schema import request_schema
-from orchestrator.http.plan import model_not_found
 from orchestrator.http.ports import Service
 from orchestrator.metrics import Metrics
 from transfer.made import RateFrom
-from transfer.messages import ModelInfo, Parameter, Replaced, Speed, StepCacheType
+from transfer.messages import (
+    ROLES,
+    ModelInfo,
+    Parameter,
+    Replaced,
+    Role,
+    Speed,
+    StepCacheType,
+    Structure,
+)
 
 
 class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,8 +30,8 @@ class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
 
     `fps`: of a video, where a request says nothing; `fps_from`: who says so, as in a job's files.
     `sample_rate`: of what the model makes to hear, in Hz. `pictures`, `films`, `sounds`: the
-    arguments that take media which come with a request. `revision`: the commit of a hub's model;
-    `replaced`: its components that come from elsewhere.
+    arguments that take media which come with a request. `structures`: those that are objects.
+    `revision`: the commit of a hub's model; `replaced`: its components that come from elsewhere.
     """
 
     id: str
@@ -44,6 +53,7 @@ class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
     sounds: list[str]
     revision: str | None
     replaced: list[Replaced]
+    structures: list[Structure]
 
 
 class OneModelPage(ModelPage, frozen=True, kw_only=True):
@@ -59,10 +69,12 @@ class ModelList(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """`missing`: roles of the route without a ready instance. `error` only where it is 503."""
+    """`missing`: roles of the route without a ready instance; where several models are served, of
+    all their routes, and of each in `models`. `error` only where it is 503."""
 
     ready: bool
     missing: list[str]
+    models: dict[str, list[Role]] | msgspec.UnsetType = msgspec.UNSET
     error: ErrorBody | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -98,22 +110,34 @@ class Pages:
         return json_response(Health(False, refusal.body), refusal.status)
 
     async def ready(self, request: Request) -> Response:
-        missing: list[str] = [*self._service.missing()]
+        """`?model=NAME`: of that one alone. Otherwise of all: where several are served, one that
+        cannot be used makes this a 503, whatever becomes of the others."""
+        routes = self._service.routes()
+        if (name := request.query_params.get("model")) is not None:
+            model = chosen(self._service, name).name
+            routes = {model: self._service.missing(model)}
+        lacking = [model for model, roles in routes.items() if roles]
+        missing = [role for role in ROLES if any(role in roles for roles in routes.values())]
+        several = routes if len(routes) > 1 else msgspec.UNSET
         if not missing:
-            return json_response(Ready(True, []))
-        refusal = not_ready(missing, self._service.asleep())
-        return json_response(Ready(False, missing, refusal.body), refusal.status)
+            return json_response(Ready(True, [], several))
+        whose = ", ".join(lacking) if len(routes) > 1 else None
+        asleep = {role for model in lacking for role in self._service.asleep(model)}
+        refusal = not_ready(missing, [role for role in missing if role in asleep], whose)
+        return json_response(Ready(False, [*missing], several, refusal.body), refusal.status)
 
     async def models(self, request: Request) -> Response:
-        model = self._service.model()
-        return json_response(ModelList("list", [self._page(model)] if model else []))
+        pages = [self._page(model) for model in self._service.models()]
+        return json_response(ModelList("list", pages))
 
     async def model(self, request: Request) -> Response:
-        name, model = request.path_params["name"], self._service.model()
-        if model is None or name not in (model.name, "default"):
-            raise model_not_found(name, model)
+        name, usual = request.path_params["name"], self._service.usual_model()
+        model = self._service.model(name) or (usual if name == USUAL else None)
+        if model is None:
+            raise model_not_found(name, self._service)
         fields = msgspec.structs.asdict(self._page(model))
-        return json_response(OneModelPage(**fields, schema=request_schema(model)))
+        schema = request_schema(model, usual is not None and usual.name == model.name)
+        return json_response(OneModelPage(**fields, schema=schema))
 
     async def cluster(self, request: Request) -> Response:
         return json_response(self._service.cluster())
@@ -157,6 +181,7 @@ class Pages:
             sounds=model.sounds,
             revision=model.revision,
             replaced=model.replaced,
+            structures=model.structures,
         )
 
     def _unknown(self, name: str) -> ApiError:

@@ -12,6 +12,7 @@ import msgspec
 
 from orchestrator.http.errors import bad_field
 from orchestrator.http.ranges import SAFE, Range, range_of
+from orchestrator.http.structured import is_empty_cell, parameter_at
 from transfer.messages import ModelInfo, Parameter, Params
 
 Schema = dict[str, Any]  # JSON Schema has no narrower type
@@ -63,11 +64,15 @@ def accept_all(given: Mapping[str, Value], model: ModelInfo, own: frozenset[str]
         if name in model.media():
             message = f"`{name}`: a {model.media()[name]}, as a file of a form or a data: URL"
             raise bad_field(name, message)
-        if name not in known:
+        if value is None and is_empty_cell(name, model):
+            params[name] = None
+            continue
+        parameter = known.get(name) or parameter_at(name, model)
+        if parameter is None:
             message = f"there is no field `{name[:64]}`; GET /v1/models/{model.name} lists them"
             raise bad_field(name[:64], message, "unknown_field")
         if value is not None:
-            params[name] = accept(known[name], value)
+            params[name] = accept(parameter, value)
     return params
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from orchestrator.http.errors import ApiError, bad_field, unsupported
+from orchestrator.http import structured
+from orchestrator.http.errors import bad_field, unsupported
 from orchestrator.http.loras import loras_of
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.parameters import accept_all
@@ -36,7 +37,7 @@ ECHOED_QUALITY = {"low", "medium", "high", "xhigh", "max"}  # what the SDK's rep
 class Plan(msgspec.Struct, frozen=True):
     """`inputs[i]` has the seed `seed + i`; each is a request of its own. `previews`: how many of
     each picture are to be streamed, or shown in the job's events. `edit`: it was asked for as one,
-    and its events are called so."""
+    and its events are called so. `model`: whose instances compute it."""
 
     inputs: list[Inputs]
     seed: int
@@ -46,6 +47,7 @@ class Plan(msgspec.Struct, frozen=True):
     stream: bool = False
     previews: int = 0
     edit: bool = False
+    model: str = ""
 
 
 def make_plan(
@@ -55,9 +57,8 @@ def make_plan(
     adapters: Mapping[str, Adapter] | None = None,
     uploads: Sequence[Upload] = (),
 ) -> Plan:
-    """Raises `ApiError`: 400 for a wrong field, 404 for another model, 422 for one that this
-    model's pipeline does not take."""
-    _check_model(request, model)
+    """Of a request for this model (`choice.chosen`). Raises `ApiError`: 400 for a wrong field, 422
+    for one that its pipeline does not take."""
     _check_stream(request)
     others = accept_all(request.parameters or {}, model, OWN_FIELDS)
     params = request.pipeline_params()
@@ -86,18 +87,8 @@ def make_plan(
         stream=bool(request.stream),
         previews=_previews(request, model),
         edit=isinstance(request, EditRequest),
+        model=model.name,
     )
-
-
-def model_not_found(name: str, model: ModelInfo | None) -> ApiError:
-    served = f"this server serves `{model.name}`" if model else "no model is being served yet"
-    message = f"there is no model `{name[:128]}`; {served}"
-    return ApiError(404, message, param="model", code="model_not_found")
-
-
-def _check_model(request: ImageRequest, model: ModelInfo) -> None:
-    if request.model is not None and request.model not in (model.name, "default"):
-        raise model_not_found(request.model, model)
 
 
 def _check_stream(request: ImageRequest) -> None:
@@ -111,16 +102,13 @@ def _previews(request: ImageRequest, model: ModelInfo) -> int:
     has its last event; a job that asks for what never comes is refused."""
     is_job = isinstance(request, JobRequest)
     asked = (request.partial_images or 0) if request.stream or is_job else 0
-    if asked and is_job and (reason := _no_previews(model)):
-        message = f"`partial_images`: there are none of {model.name}, {reason}; leave it out"
+    if model.modality == "image":
+        return asked
+    if asked and is_job:
+        made = f"which makes {model.modality}"
+        message = f"`partial_images`: there are none of {model.name}, {made}; leave it out"
         raise unsupported("partial_images", message)
-    return asked if model.modality == "image" else 0
-
-
-def _no_previews(model: ModelInfo) -> str | None:
-    if model.modality != "image":
-        return f"which makes {model.modality}"
-    return None if model.splittable else "whose pipeline runs whole in one instance"
+    return 0
 
 
 def _fps_of_file(params: Params, model: ModelInfo) -> float | None:
@@ -183,10 +171,11 @@ def _check_needed(params: Params, model: ModelInfo, uploads: Sequence[Upload]) -
             raise bad_field(parameter.name, f"`{parameter.name}` is missing", "missing_field")
     given = {upload.param for upload in uploads}
     for name in model.needs:
-        if name not in given:
+        if name not in given and not any(each.startswith(f"{name}.") for each in given):
             kind = model.media()[name]
             message = f"`{name}` is missing: {model.name} needs a {kind}, as a file of a form"
             raise bad_field(name, message, "missing_field")
+    structured.check(params, uploads, model)
 
 
 def _seed(request: ImageRequest) -> int:

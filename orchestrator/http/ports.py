@@ -18,7 +18,7 @@ from orchestrator.jobs.model import (
     JobStatus,
     StoredFile,
 )
-from orchestrator.service import ClusterView, Completed, Previews, Timings
+from orchestrator.service import ClusterView, Completed, Previews
 from transfer.actions import Action, Adapter
 from transfer.messages import Inputs, Media, ModelInfo, Role
 
@@ -28,18 +28,36 @@ class Service(Protocol):
     `orchestrator.service`; cancelling it cancels the request."""
 
     async def generate(
-        self, inputs: Inputs, *, request_id: str, previews: Previews | None = None
+        self,
+        inputs: Inputs,
+        *,
+        request_id: str,
+        model: str = "",
+        previews: Previews | None = None,
     ) -> Completed: ...
 
     def cluster(self) -> ClusterView: ...
 
-    def model(self) -> ModelInfo | None: ...
-
-    def missing(self) -> list[Role]:
-        """The roles of the route without a ready instance; empty when requests can run."""
+    def model(self, name: str) -> ModelInfo | None:
+        """What is known of the model of that name, also while nobody has it."""
         ...
 
-    def asleep(self) -> list[Role]:
+    def models(self) -> list[ModelInfo]: ...
+
+    def usual_model(self) -> ModelInfo | None:
+        """What a request gets that names none; None: there are several, or none."""
+        ...
+
+    def missing(self, model: str | None = None) -> list[Role]:
+        """The roles of a model's route without a ready instance, or of those of all; empty when
+        requests can run."""
+        ...
+
+    def routes(self) -> dict[str, list[Role]]:
+        """The same, by model."""
+        ...
+
+    def asleep(self, model: str | None = None) -> list[Role]:
         """Those of them of which an instance sleeps."""
         ...
 
@@ -51,8 +69,8 @@ class Service(Protocol):
 
     def counters(self) -> dict[str, int]: ...
 
-    def adapters(self) -> dict[str, Adapter]:
-        """Those that requests may have on."""
+    def adapters(self, model: str) -> dict[str, Adapter]:
+        """Those that requests for a model may have on."""
         ...
 
     @property
@@ -62,7 +80,9 @@ class Service(Protocol):
 class Operator(Protocol):
     """`orchestrator.operator.Operator`."""
 
-    async def ask(self, target: str, action: Action, timeout_s: float) -> Answers:
+    async def ask(
+        self, target: str, action: Action, timeout_s: float, model: str | None = None
+    ) -> Answers:
         """Raises what is there in `orchestrator.operator`."""
         ...
 
@@ -117,9 +137,8 @@ class Jobs(Protocol):
         """Returns when the job is over. Raises `KeyError`."""
         ...
 
-    def observe(self, finished: Callable[[Timings], None]) -> None:
-        """Calls `finished` with the seconds of every picture of a job that is computed from now
-        on."""
+    def observe(self, finished: Callable[[Completed], None]) -> None:
+        """Calls `finished` with every picture of a job that is computed from now on."""
         ...
 
     def content(self, file: StoredFile) -> AsyncGenerator[bytes, None]:

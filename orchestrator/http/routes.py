@@ -132,7 +132,7 @@ def add_pages(app: FastAPI, pages: Pages) -> None:
     def page(path: str, handler: Callable[..., object], reply: type, summary: str) -> None:
         app.get(path, summary=summary, openapi_extra=described(reply))(handler)
 
-    page("/v1/models", pages.models, ModelList, "The model that is served")
+    page("/v1/models", pages.models, ModelList, "The models that are served")
     page("/v1/models/{name:path}", pages.model, OneModelPage, "One model")
     page("/v1/cluster", pages.cluster, ClusterView, "Instances and requests")
     page("/health", pages.health, Health, "Whether the orchestrator runs")

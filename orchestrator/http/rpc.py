@@ -17,6 +17,7 @@ from orchestrator.http.ports import Operator
 from orchestrator.operator import (
     Conflict,
     NotAlone,
+    SeveralModels,
     TooManyQuestions,
     UnknownAdapter,
     UnknownComponent,
@@ -35,6 +36,10 @@ class RpcRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     target: Annotated[str, Meta(description="A role, the name of an instance, or all.")]
     method: Annotated[str, Meta(description=f"One of {', '.join(METHODS)}.")]
     args: Annotated[dict[str, Any] | None, Meta(description="What the method takes.")] = None
+    model: Annotated[
+        str | None,
+        Meta(description="Only its instances. Adapters and weights are of one model."),
+    ] = None
     timeout_s: Annotated[
         Annotated[float, Meta(gt=0, le=MAX_S)] | None,
         Meta(description="Seconds until there is an answer, whoever stays silent. Default 30."),
@@ -91,9 +96,13 @@ class Rpc:
         asked = _decoded(await read_body(request, options.max_body_bytes, options.body_s))
         action = action_of(asked)
         try:
-            told = await self._operator.ask(asked.target, action, asked.timeout_s or 30.0)
+            limit_s = asked.timeout_s or 30.0
+            told = await self._operator.ask(asked.target, action, limit_s, asked.model)
         except UnknownTarget as error:
-            raise _unknown(asked.target, error) from None
+            raise _unknown(asked, error) from None
+        except SeveralModels as error:
+            message = f"`model` is missing: {error}; name one"
+            raise bad_field("model", message, "missing_field") from None
         except NotAlone as error:
             raise bad_field("target", f"`target`: {error}", "not_alone") from None
         except UnknownAdapter as error:
@@ -157,9 +166,10 @@ def _decoded(body: bytes) -> RpcRequest:
         raise bad_field(None, f"the body is not JSON: {error}", "invalid_json") from None
 
 
-def _unknown(target: str, error: UnknownTarget) -> ApiError:
+def _unknown(asked: RpcRequest, error: UnknownTarget) -> ApiError:
+    target = f"{asked.target[:128]!r}"
     known = "; ".join(f"{role}: {', '.join(names)}" for role, names in error.roles.items())
-    message = (
-        f"`target`: there is no live instance of {target[:128]!r}; there are {known or 'none'}"
-    )
+    if asked.model is not None:
+        target = f"{asked.target[:128]!r} of model {asked.model[:128]!r}"
+    message = f"`target`: there is no live instance of {target}; there are {known or 'none'}"
     return ApiError(404, message, param="target", code="target_not_found")

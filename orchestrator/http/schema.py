@@ -56,7 +56,10 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = None
     model: Annotated[
         str | None,
-        Meta(description="The served model's id, or `default`. GET /v1/models tells it."),
+        Meta(
+            description="The id of a model of GET /v1/models, or `default`. May be left out where "
+            "only one is served, or one was declared to be meant then."
+        ),
     ] = None
     n: Annotated[
         Annotated[int, Meta(ge=1, le=10)] | None,

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 import msgspec
 from starlette.requests import Request
 
+from orchestrator.http.choice import chosen
 from orchestrator.http.doors import caller_of
 from orchestrator.http.duration import seconds_of, with_seconds
-from orchestrator.http.errors import ApiError, bad_field, not_ready, unsupported
+from orchestrator.http.errors import ApiError, bad_field
+from orchestrator.http.kind import check_kind
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.plan import Plan, make_plan
 from orchestrator.http.ports import Jobs, Service
@@ -47,12 +49,10 @@ class Submission:
             job = await self._jobs.recall(idempotency)
             if job is not None:
                 return job
-        model = self._service.model()
-        if model is None:
-            raise not_ready(self._service.missing())
-        _check_kind(asked, model)
+        model = chosen(self._service, asked.model)
+        check_kind(asked, model)
         timed = with_seconds(asked, seconds_of(asked), model)
-        plan = make_plan(timed, model, self._options, self._service.adapters(), uploads)
+        plan = make_plan(timed, model, self._options, self._service.adapters(model.name), uploads)
         video = None
         if isinstance(asked, VideoRequest) and isinstance(timed, VideoRequest):
             video = asked_of(asked, timed, plan, model, remixed_from)
@@ -60,24 +60,16 @@ class Submission:
 
     def _spec(self, plan: Plan, model: ModelInfo, video: VideoAsked | None) -> JobSpec:
         described = Described(
-            plan.seed, plan.output_format, plan.quality, plan.as_url, model.modality, video
+            plan.seed,
+            plan.output_format,
+            plan.quality,
+            plan.as_url,
+            model.modality,
+            video,
+            plan.model,
         )
         limit = self._options.request_timeout_s
         return JobSpec(plan.inputs, described, limit, previews=plan.previews)
-
-
-def _check_kind(asked: ImageRequest, model: ModelInfo) -> None:
-    """Raises a 400 or 422 for what is asked for under a name that it has not here."""
-    wanted = asked.type if isinstance(asked, JobRequest) else None
-    if wanted is not None and wanted != model.modality:
-        raise unsupported("type", f"`type`: {model.name} makes {model.modality}")
-    if not isinstance(asked, VideoRequest):
-        return
-    if model.modality != "video":
-        raise unsupported("model", f"{model.name} makes {model.modality}, and no videos")
-    for name in ("n", "response_format"):
-        if getattr(asked, name) is not None and getattr(asked, name) != 1:
-            raise bad_field(name, f"`{name}`: not for videos; leave it out")
 
 
 def idempotency_of(

@@ -41,12 +41,12 @@ class Videos:
 
     async def create(self, request: Request) -> Response:
         asked, media = await self._intake.read(request, VideoRequest)
-        uploads = await self._intake.keep(media)
+        uploads = await self._intake.keep(asked, media)
         return self._page(await self._submission.submit(request, asked, uploads=uploads))
 
     async def remix(self, request: Request) -> Response:
-        """Another video, asked for as the first one was, but for the prompt: with its seed, too, so
-        that what the prompts share stays alike."""
+        """Another video, asked for as the first one was, but for the prompt: of the same model, and
+        with its seed, so that what the prompts share stays alike."""
         options = self._options
         body = await read_body(request, options.max_body_bytes, options.body_s)
         remix = decode(body, RemixRequest)
@@ -54,7 +54,8 @@ class Videos:
         assert job.described.video is not None
         before = msgspec.json.decode(job.described.video.request, type=VideoRequest)
         seed = job.described.seed if remix.seed is None else remix.seed
-        asked = msgspec.structs.replace(before, prompt=remix.prompt, seed=seed)
+        model = job.described.model or before.model
+        asked = msgspec.structs.replace(before, prompt=remix.prompt, seed=seed, model=model)
         uploads = job.described.video.uploads
         video = await self._submission.submit(request, asked, uploads=uploads, remixed_from=job.id)
         return self._page(video)

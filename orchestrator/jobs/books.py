@@ -20,7 +20,7 @@ class Books:
         self._keys: dict[str, str] = {}
         self._visible: list[int] = []  # numbers, ascending
         self._by_number: dict[int, Case] = {}
-        self._waiting: list[int] = []  # numbers of the jobs that wait, ascending
+        self._waiting: dict[str, list[int]] = {}  # by model: jobs that wait, ascending
         self._last_number = 0
 
     def __len__(self) -> int:
@@ -61,18 +61,23 @@ class Books:
             del self._visible[bisect_left(self._visible, case.number)]
 
     def wait(self, case: Case, waiting: bool) -> None:
-        """Whether the job has a place in the line by which positions are told."""
+        """Whether the job has a place in its model's line, by which positions are told."""
+        model = case.described.model
+        line = self._waiting.setdefault(model, [])
         if waiting and not case.waiting:
-            insort(self._waiting, case.number)
+            insort(line, case.number)
         elif case.waiting and not waiting:
-            del self._waiting[bisect_left(self._waiting, case.number)]
+            del line[bisect_left(line, case.number)]
+        if not line:
+            del self._waiting[model]
         case.waiting = waiting
 
     # ------------------------------------------------------------ what others may see
 
     def snapshot(self, case: Case) -> Job:
-        position = bisect_left(self._waiting, case.number) if case.waiting else None
-        return case.snapshot(position)
+        if not case.waiting:
+            return case.snapshot(None)
+        return case.snapshot(bisect_left(self._waiting[case.described.model], case.number))
 
     def find(self, job: str) -> Job | None:
         case = self._cases.get(job)

@@ -25,7 +25,8 @@ class VideoAsked(Record, frozen=True):
 
 class Described(Record, frozen=True):
     """What the reply with the result needs to say, decided when the job was asked for. `video`: of
-    what was asked for as one."""
+    what was asked for as one. `model`: whose instances make it, in every life of the orchestrator;
+    empty in journals of before there could be several."""
 
     seed: int
     output_format: str
@@ -33,6 +34,7 @@ class Described(Record, frozen=True):
     as_url: bool
     kind: Literal["image", "video", "audio"] = "image"
     video: VideoAsked | None = None
+    model: str = ""
 
 
 class JobSpec(Record, frozen=True):
@@ -81,7 +83,8 @@ class JobProgress(Record, frozen=True):
 class Job(Record, frozen=True):
     """A job as it is at one moment. Times are Unix seconds.
 
-    `position`: jobs that wait before this one, 0 for the next; None when it does not wait.
+    `position`: jobs of its model that wait before this one, 0 for the next; None when it does not
+    wait.
     `attempts`: the most that any of its pictures took. `files`: one or more for each picture, in
     order, when it is completed.
     """

@@ -2,8 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from math import inf
-from typing import Any, Protocol
+from typing import Protocol
 
 from orchestrator.core.commands import Completed, Preview, Progress, Resolve
 from orchestrator.core.events import Cancel, Submit
@@ -12,6 +11,7 @@ from orchestrator.jobs.case import At, Case, Part
 from orchestrator.jobs.commands import Command, Delete, Release, Store
 from orchestrator.jobs.entries import Kept
 from orchestrator.jobs.events import Stored, StoreFailed
+from orchestrator.jobs.lanes import Lane
 from orchestrator.jobs.limits import Limits
 from orchestrator.jobs.model import JobProgress
 from transfer.messages import ErrorInfo
@@ -55,11 +55,8 @@ class Pictures:
         self._do = do
         self._counters = counters
         self._out: dict[str, Part] = {}  # with the core or the storage, by request
-        self._line: Line[Part] = Line()  # held parts, in order of acceptance
+        self._lanes: dict[str, Lane] = {}  # by model, while they are not empty
         self._pauses: Line[Part] = Line()  # parts whose storing is tried again, by time
-        self._ahead = 0  # parts that wait inside the core
-        self._closed_until = 0.0  # the core refused a request
-        self._probing = False  # and has taken none since
         self._made = 0
 
     def owns(self, request: str) -> bool:
@@ -71,9 +68,11 @@ class Pictures:
 
     def complaints(self) -> list[str]:
         """What does not add up while nothing is under way."""
-        counts: dict[str, Line[Any]] = {"line": self._line, "pauses": self._pauses}
-        found = [f"{len(line)} left in the {name}" for name, line in counts.items() if len(line)]
-        return found + [f"{self._ahead} counted as waiting in the core"] * bool(self._ahead)
+        found = [f"{len(self._pauses)} left in the pauses"] * bool(len(self._pauses))
+        for model, lane in self._lanes.items():
+            found += [f"{len(lane)} left in the lane of {model}"] * bool(len(lane))
+            found += [f"{lane.ahead} of {model} counted as waiting in the core"] * bool(lane.ahead)
+        return found
 
     def open(self, case: Case) -> None:
         """All pictures of the job wait."""
@@ -86,7 +85,7 @@ class Pictures:
 
     def restore(self, part: Part, kept: Kept) -> None:
         """The picture was made in an earlier life."""
-        self._line.discard(part.key)
+        self._lane(part).discard(part)
         part.at, part.files, part.timings = At.KEPT, kept.files, kept.timings
 
     def tick(self) -> None:
@@ -96,8 +95,9 @@ class Pictures:
     # ------------------------------------------------------------ the core
 
     def progressed(self, event: Progress) -> None:
-        self._probing = False
         part = self._out.get(event.request)
+        if part is not None:
+            self._lane(part).taken()
         if part is None or part.at not in (At.SENT, At.RUNNING):
             return
         self._move(part, At.SENT if event.stage == "queued" else At.RUNNING)
@@ -147,8 +147,7 @@ class Pictures:
             if part is not None and part.at is At.LEAVING:
                 del self._out[request]
             return
-        self._closed_until = self.now + self._limits.submit_again_s
-        self._probing = True
+        self._lane(part).refused(self.now)
         self._come_back(part)
         self.hold(part)
         self._news.moved(part.case)
@@ -160,7 +159,7 @@ class Pictures:
         part.progress = JobProgress()
         assert part.case.spec is not None
         rank = RANK[part.case.spec.inputs[part.index].priority] - RANK["normal"]
-        self._line.put(part.case.number + rank * OVERTAKES, part.key, part)
+        self._lane(part).hold(part, part.case.number + rank * OVERTAKES)
 
     def _come_back(self, part: Part) -> None:
         """The core, or the storage, is done with it."""
@@ -169,21 +168,29 @@ class Pictures:
 
     def feed(self) -> None:
         """Submits what is held, as far as the core should have it."""
-        ahead = 1 if self._probing else self._limits.ahead
-        while self._ahead < ahead and self.now >= self._closed_until:
-            part = self._line.pop_until(inf)
-            if part is None:
-                return
-            spec = part.case.spec
-            assert spec is not None
-            self._out[part.request] = part
-            self._move(part, At.SENT)
-            inputs = spec.inputs[part.index]
-            previews = 0 if part.shown else spec.previews  # whoever waits has seen some
-            self._do(Submit(part.request, inputs, spec.deadline_s, part.attempts, previews))
+        for model, lane in list(self._lanes.items()):
+            while (part := lane.next(self.now)) is not None:
+                self._submit(part, model)
+            if lane.empty:
+                del self._lanes[model]
+
+    def _submit(self, part: Part, model: str) -> None:
+        spec = part.case.spec
+        assert spec is not None
+        self._out[part.request] = part
+        self._move(part, At.SENT)
+        inputs = spec.inputs[part.index]
+        previews = 0 if part.shown else spec.previews  # whoever waits has seen some
+        self._do(Submit(part.request, inputs, spec.deadline_s, part.attempts, previews, model))
+
+    def _lane(self, part: Part) -> Lane:
+        model = part.case.described.model
+        if model not in self._lanes:
+            self._lanes[model] = Lane(self._limits)
+        return self._lanes[model]
 
     def _move(self, part: Part, at: At) -> None:
-        self._ahead += (at is At.SENT) - (part.at is At.SENT)
+        self._lane(part).ahead += (at is At.SENT) - (part.at is At.SENT)
         part.at = at
 
     # ------------------------------------------------------------ the storage
@@ -261,7 +268,7 @@ class Pictures:
         """Whatever is still being done for the part is not wanted any more."""
         match part.at:
             case At.HELD:
-                self._line.discard(part.key)
+                self._lane(part).discard(part)
             case At.PAUSING:
                 self._pauses.discard(part.key)
                 self._do(Release(part.media))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.control import Control, Outcome
-from orchestrator.core.commands import Completed, Discard, Resolve, Timings
+from orchestrator.core.commands import Completed, Discard, Resolve
 from orchestrator.core.events import Cancel, Submit
 from orchestrator.jobs.case import Phase
 from orchestrator.jobs.commands import (
@@ -94,7 +94,7 @@ class Jobs:
         self._storing: dict[asyncio.Task[None], _Source] = {}
         self._tidying: set[asyncio.Task[None]] = set()
         self._lost = asyncio.Event()
-        self._observers: list[Callable[[Timings], None]] = []
+        self._observers: list[Callable[[Completed], None]] = []
         self._errors = 0
         self._closing = False
         self._pass_on = control.listener
@@ -184,8 +184,8 @@ class Jobs:
             await events.aclose()
         raise KeyError(id)
 
-    def observe(self, finished: Callable[[Timings], None]) -> None:
-        """Calls `finished` with the seconds of every picture that is computed from now on."""
+    def observe(self, finished: Callable[[Completed], None]) -> None:
+        """Calls `finished` with every picture that is computed from now on."""
         self._observers.append(finished)
 
     def content(self, file: StoredFile) -> AsyncGenerator[bytes, None]:
@@ -273,7 +273,7 @@ class Jobs:
         if not isinstance(outcome, Discard) and self._desk.owns(outcome.request):
             if isinstance(outcome, Resolve) and isinstance(outcome.result, Completed):
                 for finished in self._observers:
-                    finished(outcome.result.timings)
+                    finished(outcome.result)
             self._feed(outcome)
         else:
             self._pass_on(outcome)

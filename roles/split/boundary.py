@@ -89,8 +89,7 @@ class Given:
     def decode(self, name: str, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The `decode` of a decoder's face: the real one, on what the denoiser made."""
         if not self._waiting:
-            reason = "it works on what it has decoded before it decodes the rest"
-            raise Unsplittable(self._pipeline, reason)
+            raise self.ended_before()
         if self._waiting[0][0] != name:
             raise RuntimeError(f"the pipeline decodes with {name} where the denoiser's did not")
         _, given, named, state = self._waiting.pop(0)
@@ -102,6 +101,11 @@ class Given:
             return module.decode(*positional, **{**named, **generators})
 
         return self._sparing.decode(name, module, decode, (positional, named))
+
+    def ended_before(self) -> Unsplittable:
+        """For what the denoiser's pipeline did not come to."""
+        reason = "it works on what it has decoded before it decodes the rest"
+        return Unsplittable(self._pipeline, reason)
 
     def finish(self) -> None:
         if self._waiting:

@@ -9,10 +9,11 @@ Every run happens on a view of its own (`roles.split.view`), whose components ar
 the role computes, stand-ins elsewhere. Nothing here knows a model family.
 """
 
+import contextlib
 import copy
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ import msgspec
 import torch
 
 from roles.samples import Sample
-from roles.split import given, inputs, skipping, warming
+from roles.split import given, inputs, skipping, structures, warming
 from roles.split.adapters import Adapters
 from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
 from roles.split.branches import Outlines
@@ -29,7 +30,7 @@ from roles.split.describe import describe
 from roles.split.door import Coroutine
 from roles.split.encodings import Encodings
 from roles.split.exchange import Exchange
-from roles.split.face import Face, NotHere, StandIn
+from roles.split.face import ENCODES, Face, NotHere, StandIn
 from roles.split.fast import Fast
 from roles.split.generation import Generation, Generator
 from roles.split.generators import generators
@@ -79,6 +80,7 @@ class ClassicProgram:
         self._signature = inspect.signature(type(pipeline).__call__).parameters
         self._arguments = inputs.arguments(type(pipeline).__call__)
         self.media = given.media_arguments(type(pipeline).__call__)
+        self._structures = structures.structures(type(pipeline).__call__)
         self._modules = {
             name: part
             for name, part in pipeline.components.items()
@@ -197,7 +199,10 @@ class ClassicProgram:
                 raise (bad_input(error, params) if early else None) or error from None
             return self._samples(call, output, params, sparing)
 
-        return self._coroutine(call, params, run, randomness, cache)
+        def preview(seen: Seen) -> list[Sample]:
+            return self._shown(call, seen)
+
+        return self._coroutine(call, params, run, randomness, cache, preview)
 
     # ------------------------------------------------------------ their parts
 
@@ -248,19 +253,41 @@ class ClassicProgram:
 
     def _previewed(self, call: Call, kept: Any, seen: Seen) -> dict[str, Any]:
         """What `denoise` would give if its loop ended now. Raises `NoPreview`."""
+        with self._shadowing(call, seen) as (shadow, params, generator):
+            replay = Replay(kept, generator)
+            boundary = Boundary(self.info.pipeline, generator, self._several)
+            faces = {
+                name: self._denoiser_face(name, module, shadow, replay, boundary)
+                for name, module in self._modules.items()
+            }
+            view = self._replaying(make_view(self.pipeline, faces), replay)
+            shadow.put(view)
+            self._run_to(boundary, view, params | self._extras(generator))
+        return {"decodes": boundary.decodes, "kept": kept, **given.carried(call)}
+
+    def _shown(self, call: Call, seen: Seen) -> list[Sample]:
+        """What `generate` would give if its loop ended now. Raises `NoPreview`."""
+        with self._shadowing(call, seen) as (shadow, params, generator):
+            faces = {name: shadow.face(name, m) for name, m in self.of_part("denoiser").items()}
+            sparing = Sparing(call.request, exact=False)
+            for name, module in self.of_part("decoder").items():
+                if hasattr(module, "decode"):
+                    faces[name] = Face(module, {"decode": _sparingly(name, module, sparing)})
+            view = make_view(self.pipeline, faces)
+            shadow.put(view)
+            output = view(**params, **self._extras(generator))
+            return self._samples(call, output, params, sparing)
+
+    @contextlib.contextmanager
+    def _shadowing(
+        self, call: Call, seen: Seen
+    ) -> Iterator[tuple[Shadow, dict[str, Any], torch.Generator]]:
+        """Where the pipeline runs for a preview. Raises `NoPreview`, whatever goes wrong there."""
         shadow = Shadow(seen)
         params, generator, randomness = self._begin(call)
-        replay = Replay(kept, generator)
-        boundary = Boundary(self.info.pipeline, generator, self._several)
-        faces = {
-            name: self._denoiser_face(name, module, shadow, replay, boundary)
-            for name, module in self._modules.items()
-        }
-        view = self._replaying(make_view(self.pipeline, faces), replay)
-        shadow.put(view)
         try:
             with randomness.in_place():
-                self._run_to(boundary, view, params | self._extras(generator))
+                yield shadow, params, generator
         except Exception as error:
             if not self._blind:
                 self._blind = True
@@ -268,7 +295,6 @@ class ClassicProgram:
             raise NoPreview(f"{type(error).__name__}: {error}") from error
         finally:
             self._settle()
-        return {"decodes": boundary.decodes, "kept": kept, **given.carried(call)}
 
     def _encoder_face(
         self, name: str, module: Any, recorder: Recorder, generate: Callable[..., Any] | None
@@ -281,7 +307,10 @@ class ClassicProgram:
             return self._stand_in(name, module, stops)
         if isinstance(module, StandIn) or not hasattr(module, "encode"):
             return self._stand_in(name, module, {"decode": _reached})
-        answers: dict[str, Any] = {"encode": recorder.watch_latents(name, "encode", module.encode)}
+        ways = {way: getattr(module, way) for way in ENCODES if hasattr(module, way)}
+        answers: dict[str, Any] = {
+            way: recorder.watch_latents(name, way, encode) for way, encode in ways.items()
+        }
         for part, child in module.named_children():
             kept = recorder.watch_latents(name, part, child)
             answers[part] = Face(child, {"__call__": kept, "forward": kept})
@@ -315,7 +344,7 @@ class ClassicProgram:
         sparing = Sparing(call.request, call.inputs.exact, self.tiles)
         replay = Replay(payload["kept"], generator)
         decodes = Given(self.info.pipeline, payload["decodes"], generator, sparing)
-        zeros = skipping.Zeros(payload.get("forms")) if skip == "zeros" else None
+        zeros = skipping.Zeros(payload.get("forms"), decodes) if skip == "zeros" else None
         faces = {
             name: self._decoder_face(name, module, replay, decodes, zeros)
             for name, module in self._modules.items()
@@ -349,7 +378,7 @@ class ClassicProgram:
         except Reached:
             pass
         except NotHere as error:
-            if not boundary.decodes or error.method == "encode":
+            if not boundary.decodes or error.method in ENCODES:
                 reason = "it encodes once its denoiser has begun"
                 raise Unsplittable(self.info.pipeline, reason) from error
         except Exception:
@@ -373,9 +402,9 @@ class ClassicProgram:
 
     def _begin(self, call: Call) -> tuple[dict[str, Any], torch.Generator, GlobalRandomness]:
         """The request's own arguments and random numbers. Raises BadInput."""
-        params = inputs.accept(self._arguments, call.inputs.params)
+        params = structures.plain(self._arguments, call)
         inputs.check_sizes(params, self.info.size_multiple)
-        params |= given.accept(self.media, call.media)
+        params |= structures.made(self._structures, self.media, call)
         seed = call.inputs.seed
         randomness = GlobalRandomness(seed, self.device)
         return params, torch.Generator("cpu").manual_seed(seed), randomness

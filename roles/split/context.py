@@ -1,8 +1,9 @@
 """`--parallel ulysses=N,ring=N`: diffusers' context parallelism, on the transformers with a plan.
 
 Each rank computes some of the tokens of a sample, and the ranks exchange what attention needs of
-the others (Ulysses: heads for tokens; ring: keys and values). Any number of tokens will do, and for
-Ulysses any number of heads that leaves no rank without one.
+the others (Ulysses: heads for tokens; ring: keys and values). Any number of tokens will do where
+ranks are joined by NCCL (gloo gathers only parts of one length), and for Ulysses any number of heads
+that leaves no rank without one.
 """
 
 import contextlib

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from roles.split.given import Kind, media_arguments
 from roles.split.inputs import Argument
 from roles.split.rates import fps_of, frames_step, sample_rate
+from roles.split.structures import structures
 from roles.split.view import Pipeline
 from transfer.messages import ModelInfo
 
@@ -90,6 +91,7 @@ def _with_media(info: ModelInfo, call: Callable[..., Any]) -> ModelInfo:
         films=of("film"),
         sounds=of("sound"),
         needs=[name for name, one in found.items() if one.required],
+        structures=[one.describe() for one in structures(call).values()],
     )
 
 

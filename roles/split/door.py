@@ -88,7 +88,7 @@ class Coroutine(Standing):
 
     def preview(self) -> Any:
         if self._preview is None:
-            raise NoPreview("there are none of a whole pipeline")
+            raise NoPreview("there are none of this pipeline")
         return self._preview(self.seen)
 
     @property

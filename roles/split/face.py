@@ -16,11 +16,13 @@ from roles.split.skeleton import hollow_copy
 
 Answer = Callable[..., Any]
 
+# the ways into an autoencoder's first half; pipelines that want the bare moments take the second
+ENCODES = ("encode", "_encode")
 # what computes; a face whose component is not this role's own refuses these
 COMPUTE = (
     "__call__",
     "forward",
-    "encode",
+    *ENCODES,
     "decode",
     "generate",
     "tiled_encode",

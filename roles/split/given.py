@@ -48,10 +48,10 @@ class MediaArgument:
 def media_arguments(call: Callable[..., Any]) -> dict[str, MediaArgument]:
     """Those of a pipeline's `__call__`, told by their names and annotations."""
     named = inspect.signature(call).parameters
-    films = any(_kind(each, False) == "film" for each in named.values())
+    films = any(media_kind(each, False) == "film" for each in named.values())
     found = {}
     for name, parameter in named.items():
-        if kind := _kind(parameter, films):
+        if kind := media_kind(parameter, films):
             several = kind != "film" and _several(name, _annotation(parameter).lower())
             found[name] = MediaArgument(kind, parameter.default is parameter.empty, several)
     return found
@@ -62,8 +62,9 @@ def _several(name: str, annotation: str) -> bool:
     return annotation.startswith("list[") or (name.endswith("images") and "list[" in annotation)
 
 
-def _kind(parameter: inspect.Parameter, films: bool) -> Kind | None:
-    """`films`: the pipeline takes some, so that its masks are films too."""
+def media_kind(parameter: inspect.Parameter, films: bool) -> Kind | None:
+    """None of what is made of no media. `films`: there are some beside it, so that its masks are
+    films too."""
     annotation, words = _annotation(parameter), parameter.name.split("_")
     if _OTHERWISE & set(words) or annotation.removesuffix(" | None") in _PLAIN:
         return None

@@ -9,12 +9,23 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._pytree import tree_map
 
-from roles.split.face import Face
+from roles.split.face import ENCODES, Face
+from transfer.record import Record
 
-WAYS_IN = ("forward", "encode", "decode", "get_text_features", "get_image_features")
+WAYS_IN = ("forward", *ENCODES, "decode", "get_text_features", "get_image_features")
+# What some language models look into the numbers of. Without it they say as much: the text has a
+# place for each token of a picture already, and a mask leaves all of them there.
+LOOKED_INTO = {
+    "attention_mask",
+    "pixel_values",
+    "pixel_values_videos",
+    "image_grid_thw",
+    "video_grid_thw",
+    "image_sizes",
+}
 
 
 class Imagined(Face):
@@ -25,8 +36,29 @@ class Imagined(Face):
         made = hollow(skeleton)
         ways = {name: getattr(made, name, None) for name in WAYS_IN}
         answers = {name: saying_zeros(way, device) for name, way in ways.items() if callable(way)}
-        super().__init__(skeleton, {"__call__": saying_zeros(made, device), **answers})
+        called = saying_zeros(_unseen(made), device)
+        super().__init__(skeleton, {"__call__": called, **answers, "forward": called})
         self.__dict__["device"] = device
+
+
+def _unseen(module: Any) -> Callable[..., Any]:
+    """The module, with latents of as many channels as it gives where it decides by the numbers that
+    it is given, which there are none of."""
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return module(*args, **kwargs)
+        except DataDependentOutputException:
+            config = getattr(module, "config", None)
+            seen, given = (getattr(config, f"{way}_channels", None) for way in ("in", "out"))
+            latents = kwargs.get("hidden_states", args[0] if args else None)
+            if latents is None or given is None or seen not in latents.shape:
+                raise
+            shape = list(latents.shape)
+            shape[shape.index(seen)] = given
+            return Record(sample=latents.new_empty(shape))
+
+    return forward
 
 
 def hollow(module: Any) -> Any:
@@ -43,10 +75,19 @@ def saying_zeros(method: Callable[..., Any], device: torch.device) -> Callable[.
     def compute(*args: Any, **kwargs: Any) -> Any:
         args, kwargs = tree_map(_to_meta, (args, kwargs))
         with FakeTensorMode(allow_non_fake_inputs=True):  # no module looks into a fake's values
-            said = method(*args, **kwargs)
+            said = _said(method, args, kwargs)
         return tree_map(lambda value: _zeros(value, device), said)
 
     return compute
+
+
+def _said(method: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+    try:
+        return method(*args, **kwargs)
+    except Exception:
+        if LOOKED_INTO.isdisjoint(kwargs):
+            raise
+    return method(*args, **{name: v for name, v in kwargs.items() if name not in LOOKED_INTO})
 
 
 def _to_meta(value: Any) -> Any:

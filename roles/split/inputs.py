@@ -10,6 +10,7 @@ import copy
 import inspect
 import math
 import os
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -85,10 +86,17 @@ class Argument:
 
 def arguments(call: Callable[..., Any]) -> dict[str, Argument]:
     """The arguments of a pipeline's `__call__` that a request may give."""
-    hints, media = _hints(call), media_arguments(call)
-    found = {}
-    for name, parameter in inspect.signature(call).parameters.items():
-        closed = _is_ours(name) or name in media or _is_file(name, hints.get(name))
+    media, named = media_arguments(call), inspect.signature(call).parameters
+    return arguments_of(call, {name: each for name, each in named.items() if name not in media})
+
+
+def arguments_of(
+    of: Callable[..., Any], named: Mapping[str, inspect.Parameter]
+) -> dict[str, Argument]:
+    """The same of some parameters of a function, or of a class with annotated fields."""
+    hints, found = hints_of(of), {}
+    for name, parameter in named.items():
+        closed = _is_ours(name) or _is_file(name, hints.get(name))
         if not closed and parameter.kind in _NAMED:
             argument = _argument(parameter, hints.get(name))
             if argument.scalars or argument.items:
@@ -129,7 +137,7 @@ def _is_ours(name: str) -> bool:
 
 def _is_file(name: str, hint: Any) -> bool:
     ends = name.split("_")[-1] in _FILES_BY_ENDING
-    return ends or name in _FILES or any(_is_path(option) for option in _options(hint))
+    return ends or name in _FILES or any(_is_path(option) for option in options_of(hint))
 
 
 def _is_path(option: Any) -> bool:
@@ -164,9 +172,11 @@ def _kinds(hint: Any) -> tuple[set[type], set[type], type]:
     scalars: set[type] = set()
     items: set[type] = set()
     sequence: type = tuple
-    for option in _options(hint):
+    for option in options_of(hint):
         if option in _PLAIN:
             scalars.add(option)
+        elif typing.get_origin(option) is typing.Literal:
+            scalars |= {type(word) for word in typing.get_args(option)} & set(_PLAIN)
         elif typing.get_origin(option) in (list, tuple):
             inner, nested, _ = _inside(option)
             items |= inner | nested
@@ -178,7 +188,8 @@ def _inside(option: Any) -> tuple[set[type], set[type], type]:
     return _kinds(typing.Union[tuple(a for a in typing.get_args(option) if a is not ...)])  # noqa: UP007
 
 
-def _options(hint: Any) -> tuple[Any, ...]:
+def options_of(hint: Any) -> tuple[Any, ...]:
+    """Of an annotation: of a union its members."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return typing.get_args(hint)
     return (hint,)
@@ -200,10 +211,12 @@ def _leaves(value: list[Any]) -> typing.Iterator[Any]:
             yield item
 
 
-def _hints(call: Callable[..., Any]) -> dict[str, Any]:
-    """What its annotations stand for, but for those that name what is not installed."""
+def hints_of(call: Callable[..., Any]) -> dict[str, Any]:
+    """What the annotations of a function, or of a class, stand for, but for those that name what is
+    not installed."""
     written = getattr(call, "__annotations__", {})
-    names = getattr(inspect.unwrap(call), "__globals__", {})
+    home = vars(sys.modules[call.__module__]) if isinstance(call, type) else {}
+    names = getattr(inspect.unwrap(call), "__globals__", home)
     found: dict[str, Any] = {}
     for name, annotation in written.items():
         alone: Any = type("", (), {"__annotations__": {name: annotation}})

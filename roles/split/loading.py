@@ -29,6 +29,7 @@ from roles.split.modular import ModularProgram
 from roles.split.modular_loading import is_modular, modular_pipeline
 from roles.split.program import ModelError, Program, Unsplittable
 from roles.split.sleeper import Part, Sleeper
+from roles.split.structures import structures
 from roles.split.tensor import Shares
 from roles.split.tiles import divide_tiles
 from roles.split.view import Pipeline, inner_pipelines
@@ -284,7 +285,8 @@ def _real_parts(kind: type[DiffusionPipeline], roles: Collection[Role]) -> set[s
     if "monolithic" in roles:
         return {"encoder", "denoiser", "decoder"}
     real: set[str] = set(roles)
-    if "encoder" in roles and media_arguments(kind.__call__):
+    seen = media_arguments(kind.__call__) or structures(kind.__call__)
+    if "encoder" in roles and seen:
         real.add("decoder")  # the VAE encodes the pictures, films and sounds of a request
     return real
 

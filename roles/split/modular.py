@@ -18,7 +18,7 @@ import torch
 from diffusers.modular_pipelines.modular_pipeline import PipelineState
 
 from roles.samples import Sample
-from roles.split import given, inputs, stages, warming
+from roles.split import given, inputs, stages, structures, warming
 from roles.split.adapters import Adapters
 from roles.split.branches import Outlines
 from roles.split.components import Part, part_of
@@ -73,6 +73,7 @@ class ModularProgram:
         self._guiders = Guiders(pipeline.components, {one.name for one in pipeline._blocks.inputs})
         self._arguments = own | self._guiders.arguments
         self.media = given.media_arguments(call)
+        self._structures = structures.structures(call)
         self._inputs = {one.name for one in pipeline._blocks.inputs}
         self._modules = {
             name: part
@@ -233,7 +234,7 @@ class ModularProgram:
 
     def _begin(self, call: Call) -> tuple[dict[str, Any], torch.Generator, GlobalRandomness]:
         """The request's own arguments and random numbers. Raises BadInput."""
-        params = inputs.accept(self._arguments, call.inputs.params)
+        params = structures.plain(self._arguments, call)
         inputs.check_sizes(params, self.info.size_multiple)
         seed = call.inputs.seed
         randomness = GlobalRandomness(seed, self.device)
@@ -245,7 +246,7 @@ class ModularProgram:
         ours: dict[str, Any] = {"generator": generator}
         if self.info.modality != "audio":
             ours["output_type"] = "pil"
-        media = given.accept(self.media, call.media)
+        media = structures.made(self._structures, self.media, call)
         all_given = {**params, **media, **ours}
         return stages.begin(
             self.pipeline._blocks, {k: v for k, v in all_given.items() if k in self._inputs}

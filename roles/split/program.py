@@ -177,8 +177,9 @@ class Denoising(Protocol):
         end."""
 
     def preview(self) -> Any:
-        """The payload for `decode` of what there would be to see if the loop ended here. Changes
-        nothing in this request. Raises `NoPreview`."""
+        """What there would be to see if the loop ended here: the payload for `decode`, or the
+        samples of a pipeline that runs whole. Changes nothing in this request. Raises
+        `NoPreview`."""
 
     def cancel(self) -> None:
         """Ends the pipeline where it stands. Does nothing if it is done."""

@@ -79,4 +79,6 @@ CACHED_INPUTS = {"ZImageTransformerBlock": 0}
 NOT_DIVIDED = {
     "LTXVideoTransformer3DModel": "diffusers' plan leaves the rotary embeddings of "
     "LTXVideoTransformer3DModel whole, which then do not fit",
+    "LTX2VideoTransformer3DModel": "diffusers' plan leaves the rotary embeddings of "
+    "LTX2VideoTransformer3DModel whole, and its sound, which then do not fit",
 }

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from roles.split.boundary import Given
 from roles.split.forward import Outputs
 from transfer.record import Record
 
@@ -53,17 +54,24 @@ def empty_schedule(scheduler: Any) -> None:
 
 class Zeros:
     """The forwards of one request that compute nothing: zeros of the forms that the denoiser's
-    outputs had (`forward.Outputs.tree`), in their order, or of the latents' shape."""
+    outputs had (`forward.Outputs.tree`), in their order, or of the latents' shape.
 
-    def __init__(self, forms: dict[str, Any] | None) -> None:
+    Raises Unsplittable at a forward that the denoiser did not come to, if `decodes` have begun: the
+    pipeline works there on what it has decoded, which a denoiser does not have.
+    """
+
+    def __init__(self, forms: dict[str, Any] | None, decodes: Given | None = None) -> None:
         self._outputs = Outputs.of(forms) if forms else Outputs()
+        self._decodes = decodes if forms else None
         self._number = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self._number += 1
         try:
             return self._outputs.zeros(self._number - 1)
-        except LookupError:
+        except LookupError as error:
+            if self._decodes is not None and self._decodes.begun:
+                raise self._decodes.ended_before() from error
             return zeros(*args, **kwargs)
 
 

@@ -94,7 +94,7 @@ def survey(
         components=[_component(folder, entry, pipeline) for entry in _modules(folder)],
         media=[_media(name, one) for name, one in program.media.items()],
         request=request,
-        crossings=_crossings(program, request) if program.info.splittable else [],
+        crossings=_usual(program, request) if program.info.splittable else [],
         lora=_no_lora(pipeline, denoisers),
         ulysses=_no_ulysses(denoisers),
         step_caches=_step_caches(pipeline, denoisers),
@@ -157,17 +157,34 @@ def _value(parameter: Parameter) -> Any:
     return {"bool": False, "float": 1.0, "int": 1, "str": "a lighthouse"}.get(first, [])
 
 
-def _crossings(program: ClassicProgram | ModularProgram, params: Params) -> list[Crossing]:
-    found = [Crossing("encoder", "denoiser", []), Crossing("denoiser", "decoder", [])]
+def _usual(program: ClassicProgram | ModularProgram, params: Params) -> list[Crossing]:
     try:
         call = Call("survey", Inputs(params, 0), pictures(program))
+    except BadInput as error:
+        return _untold(_hops(), error)
+    return crossings(program, call)
+
+
+def crossings(program: ClassicProgram | ModularProgram, call: Call) -> list[Crossing]:
+    """What would cross for this request. `program` needs no weights."""
+    found = _hops()
+    try:
         everywhere = program.with_parts(_imagined(program))
         records = everywhere.encode(call)
         _note(found[0], records)
         _note(found[1], _denoised(everywhere, call, records))
     except Exception as error:
-        missing = next(each for each in found if each.nbytes is None)
-        missing.why_not = f"it cannot be told without weights: {brief(error)}"
+        return _untold(found, error)
+    return found
+
+
+def _hops() -> list[Crossing]:
+    return [Crossing("encoder", "denoiser", []), Crossing("denoiser", "decoder", [])]
+
+
+def _untold(found: list[Crossing], error: Exception) -> list[Crossing]:
+    missing = next(each for each in found if each.nbytes is None)
+    missing.why_not = f"it cannot be told without weights: {brief(error)}"
     return found
 
 

@@ -129,13 +129,14 @@ async def test_f17_another_protocol_version_ends_with_the_reason_in_one_line(the
 
 
 async def test_f17_another_model_ends_with_the_reason_in_one_line(them: Troupe) -> None:
-    async with leader(  # the scripted model of other tests
-        them.process.control, roles=("denoiser",), name="other", ready=False
+    named = {"name": "other", "model_name": "directed"}
+    async with leader(  # the scripted model of other tests, under the name of this one
+        them.process.control, roles=("denoiser",), **named, ready=False
     ) as other:
         assert await other.ended() == 1
     said = [line for line in other.stderr.splitlines() if line.startswith("triptych: ")]
     assert len(said) == 1
-    assert "all instances must have the same" in said[0]
+    assert "all instances of a model must have the same" in said[0]
     assert await them.ask(10) == picture(10)
 
 

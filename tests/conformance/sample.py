@@ -5,7 +5,7 @@ SAMPLE = {
     "FluxKontextPipeline/edit": "a reference picture beside the latents, in one sequence",
     "Flux2KleinPipeline/text-to-image": "statistics of latents in buffers of the VAE",
     "QwenImagePipeline/text-to-image": "branches of guidance one after the other, texts with masks",
-    "QwenImageEditPlusPipeline/edit-with-two-pictures": "several pictures that the encoder reads",
+    "Flux2Pipeline/edit-with-two-pictures": "several pictures, and a text encoder that could write",
     "ZImagePipeline/text-to-image": "lists with an entry for each sample",
     "StableDiffusionPipeline/text-to-image": "guidance as a batch of two",
     "StableDiffusionImg2ImgPipeline/image-to-image": "a distribution of latents, drawn from later",

@@ -1,6 +1,7 @@
 """A case in one process: its tiny pipeline, built and saved once, and what was loaded of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from roles.split.given import MediaArgument, media_arguments
 from roles.split.loading import load
 from roles.split.program import Call, Denoising, Program, Unsplittable
 from roles.split.slicing import samples
+from roles.split.structures import Structured, structures
 from tests.conformance import modular, plain
 from tests.conformance.case import Case
 from tests.support.splitting import Arrays
@@ -138,13 +140,27 @@ def call_of(
     loras: Sequence[Lora] = (),
 ) -> Call:
     """The request for what the plain pipeline does when it is called with these."""
-    known = media_arguments(
-        modular.call_signature(kind) if modular.is_modular(kind) else kind.__call__
-    )
+    called = modular.call_signature(kind) if modular.is_modular(kind) else kind.__call__
+    known, objects = media_arguments(called), structures(called)
     media = {n: _several(known[n], value) for n, value in arguments.items() if n in known}
-    params = {name: value for name, value in arguments.items() if name not in known}
+    params = {n: v for n, v in arguments.items() if n not in known and n not in objects}
+    for name, one in objects.items():
+        for field, place, value in _parts(one, arguments.get(name)):
+            if field in one.media:
+                media[place] = [value]
+            else:
+                params[place] = value
     inputs = Inputs(params=params, seed=seed, exact=exact, loras=list(loras))
     return Call(f"r{seed}", inputs, media)
+
+
+def _parts(one: Structured, value: Any) -> Iterator[tuple[str, str, Any]]:
+    """The fields of its objects, and under which names a request has them."""
+    for number, each in enumerate(value if isinstance(value, list) else [value]):
+        at = f"{one.name}.{number}" if one.several else one.name
+        for field in dataclasses.fields(each) if each is not None else ():
+            if (given := getattr(each, field.name)) is not None:
+                yield field.name, f"{at}.{field.name}", given
 
 
 def crossed(value: Any) -> tuple[Any, int]:

@@ -1,44 +1,16 @@
 """A cluster started by hand: one `triptych serve` for each process, flags from one file."""
 
-import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from launch.addresses import free_port
 from launch.client import Client
 from tests.support.local_cluster import REQUEST, eventually
-
-
-class Served:
-    """A running `triptych serve` and its ready line."""
-
-    def __init__(self, config: Path, role: str, *words: str) -> None:
-        command = [sys.executable, "-m", "launch.cli", "serve", "--disagg-role", role]
-        self.process = subprocess.Popen(
-            [*command, "--config", str(config), *words], stdout=subprocess.PIPE, text=True
-        )
-        self._ready: dict[str, Any] = {}
-
-    @property
-    def ready(self) -> dict[str, Any]:
-        if not self._ready:
-            assert self.process.stdout
-            self._ready = json.loads(self.process.stdout.readline())
-        return self._ready
-
-    def __enter__(self) -> "Served":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
+from tests.support.served import Served
 
 
 @pytest.fixture(scope="module")

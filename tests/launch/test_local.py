@@ -68,9 +68,12 @@ def test_flags_are_passed_on(model: str, tmp_path: Path) -> None:
     words += ["--transfer", "shm", "--media-store", str(tmp_path), "--threads", "5"]
     words += ["--keys", os.environ["TRIPTYCH_KEYS"]]
     words += ["--policy", "least_loaded", "--request-timeout", "7", "--max-queue", "9"]
+    words += ["--model-name", "big", "--default-model", "small", "--max-models", "2"]
     cluster = planned("--model", model, *words, "--state-dir", str(tmp_path / "state"))
     front = orchestrator_options(served(cluster.orchestrator))
     assert (front.policy, front.request_timeout_s, front.max_queue) == ("least_loaded", 7, 9)
+    assert (front.default_model, front.max_models) == ("small", 2)
+    assert {each["model_name"] for each in map(served, cluster.instances)} == {"big"}
     assert front.keys == os.environ["TRIPTYCH_KEYS"]
     assert front.state_dir == str(tmp_path / "state")
     for flags in map(served, cluster.instances):

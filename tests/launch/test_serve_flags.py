@@ -71,22 +71,27 @@ def test_flags_arrive_in_the_units_of_the_options(model: str, tmp_path: Path) ->
     words = ["--disagg-role", "encoder,decoder", "--model", model, "--slot-bytes", "1MiB"]
     words += ["--orchestrator", "tcp://head:7", "--endpoint", "tcp://0.0.0.0:9", "--threads", "3"]
     words += ["--rank-timeout", "2.5", "--slice", "0.5", "--encoder-cache", "0"]
+    words += ["--model-name", "small flux"]
     options = role_options(("encoder", "decoder"), parsed(*words, "--schedule", "fifo"))
     assert (options.slot_bytes, options.threads) == (1 << 20, 3)
     assert (options.rank_timeout_s, options.slice_s, options.schedule) == (2.5, 0.5, "fifo")
     assert options.encoder_cache == 0
+    assert options.model_name == "small flux"
     assert (options.orchestrator, options.endpoint) == ("tcp://head:7", "tcp://0.0.0.0:9")
     state = tmp_path / "a" / "b"
     words = ["--disagg-role", "orchestrator", "--state-dir", str(state), "--request-timeout", "5"]
     words += ["--denoisers", "tcp://b:1,tcp://a:2", "--max-pixels", "65536"]
     keys = tmp_path / "keys"
     keys.touch()
-    words += ["--api-keys", str(keys), "--rate-limit", "60/minute"]
+    words += ["--api-keys", str(keys), "--rate-limit", "60/minute", "--default-model", "flux"]
+    assert orchestrator_options(parsed(*words)).max_models == 1
+    words += ["--max-models", "3"]
     words += ["--journal", "postgresql://host/jobs", "--job-ttl", "60", "--job-bytes", "1MiB"]
     front = orchestrator_options(parsed(*words))
     assert (front.journal, front.job_ttl_s) == ("postgresql://host/jobs", 60)
     assert front.job_bytes == 1 << 20
     assert (front.max_pixels, front.rate_limit) == (65536, "60/minute")
+    assert (front.default_model, front.max_models) == ("flux", 3)
     assert front.api_keys == str(keys)
     assert (front.state_dir, front.request_timeout_s) == (str(state), 5)
     assert front.denoisers == ["tcp://b:1", "tcp://a:2"]
@@ -104,6 +109,9 @@ def test_flags_arrive_in_the_units_of_the_options(model: str, tmp_path: Path) ->
         (["--disagg-role", "encoder", "--device", "cuda:x"], 2, "'cuda:x' is no device"),
         (["--disagg-role", "encoder", "--device", "cpu:1"], 2, "'cpu:1' is no device"),
         (["--disagg-role", "encoder"], 2, "--model is missing: encoder needs a model"),
+        (["--disagg-role", "encoder", "--model-name", "default"], 2, "'default' is no name of a m"),
+        (["--disagg-role", "encoder", "--model-name", ""], 2, "'' is no name of a model"),
+        (["--disagg-role", "encoder", "--default-model", "a"], 2, "--default-model is no flag of"),
         (["--disagg-role", "encoder", "--http", "x:1"], 2, "--http is no flag of --disagg-role en"),
         (["--disagg-role", "orchestrator", "--ranks", "2"], 2, "--ranks is no flag of"),
         (["--disagg-role", "decoder", "--parallel", "ring"], 2, "--parallel is no flag of"),

@@ -87,3 +87,42 @@ def test_with_a_whole_pipeline_no_role_is_missed(
     text = shown(canned, capsys, monolithic=[instance("m-0")])
     assert "none" not in text
     assert "m-0" in text
+
+
+def test_of_several_models_each_has_its_table(
+    canned: Canned, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    roles: dict[str, list[dict[str, Any]]] = {
+        "encoder": [instance("e-0") | {"model": "flux"}],
+        "denoiser": [instance("d-0") | {"model": "flux"}, instance("d-1") | {"model": "wan [x]"}],
+        "decoder": [instance("v-0") | {"model": "flux"}],
+        "monolithic": [],
+    }
+    models = {
+        "flux": {"ready": True, "missing": [], "requests": REQUESTS},
+        "wan [x]": {"ready": False, "missing": ["encoder", "decoder"], "requests": REQUESTS},
+    }
+    view = {"roles": roles, "requests": REQUESTS, "models": models}
+    canned.answer("GET /v1/cluster", 200, view)
+    assert run(["status", "--url", canned.url]) == 0
+    flux, wan = capsys.readouterr().out.split("model wan [x]: lacks encoder, decoder")
+    assert flux.startswith("model flux: ready")
+    assert all(name in flux for name in ("e-0", "d-0", "v-0"))
+    assert "d-1" in wan
+    assert "d-0" not in wan
+    assert [line.split()[:2] for line in wan.splitlines() if "none" in line] == [
+        ["encoder", "none"],
+        ["decoder", "none"],
+    ]
+    assert wan.rstrip().endswith("0 cancelled")
+
+
+def test_the_one_model_is_named(canned: Canned, capsys: pytest.CaptureFixture[str]) -> None:
+    roles = {"monolithic": [instance("m-0") | {"model": "flux"}]}
+    models = {"flux": {"ready": True, "missing": [], "requests": REQUESTS}}
+    canned.answer("GET /v1/cluster", 200, {"roles": roles, "requests": REQUESTS, "models": models})
+    assert run(["status", "--url", canned.url]) == 0
+    text = capsys.readouterr().out
+    assert "model: flux" in text
+    assert text.count("requests:") == 1

@@ -46,7 +46,8 @@ async def test_generate_gives_media_and_timings(cluster: Cluster) -> None:
     done = await cluster.service.generate(INPUTS, request_id="a")
     assert done.attempts == 1
     assert done.timings.encoder_s == 0.001
-    assert cluster.service.model() == MODEL
+    assert cluster.service.models() == [MODEL]
+    assert cluster.service.usual_model() == cluster.service.model(MODEL.name) == MODEL
     assert cluster.service.missing() == []
     assert cluster.service.healthy()
     assert cluster.service.counters()["requests_completed"] == 1
@@ -58,7 +59,8 @@ async def test_not_ready_names_the_roles_that_are_missing() -> None:
         with pytest.raises(NotReady) as refused:
             await service.generate(INPUTS, request_id="a")
         assert refused.value.missing == service.missing() == list(SPLIT_ROUTE)
-        assert service.model() is None
+        assert service.models() == []
+        assert service.usual_model() is None
 
 
 async def test_busy_when_too_many_wait(cluster: Cluster) -> None:

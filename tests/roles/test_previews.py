@@ -62,6 +62,22 @@ async def test_it_takes_no_place() -> None:
         await room.at_home()
 
 
+async def test_where_a_pipeline_runs_whole_it_is_a_picture() -> None:
+    async with EngineRoom(capacity={"monolithic": 1}) as room:
+        room.ranks.hold, room.ranks.skip = "step", 1
+        room.accept(room.work("a", "monolithic"))
+        await room.hear(Progressed)
+        await asyncio.wait_for(room.ranks.held.wait(), 10)
+        room.accept(room.look_at_whole("a"))
+        told = await room.hear(Finished)
+        assert (told.request, len(told.media)) == ("a~1", 1)
+        room.ranks.go.set()
+        assert (await room.hear(Finished)).request == "a"
+        await room.at_home()
+        done = [call for call in room.ranks.done if "a~1" in call]
+        assert done == ["peek a~1", "collect a~1", "drop a~1"]
+
+
 async def test_what_is_over_or_unknown_has_none() -> None:
     async with EngineRoom() as room:
         room.accept(room.look("a"))

@@ -13,6 +13,7 @@ from roles.calls import Begin, Key, Outcome, Outcomes, Peek, Reply, Run, Store, 
 from roles.runner import Runner, error_info
 from roles.split.encodings import Encodings
 from tests.support.scripted_program import ScriptedProgram
+from tests.support.troupe import red
 from transfer.codec import encode
 from transfer.messages import CacheReport, Delivery, Inputs, Output, Role, Scalar
 from transfer.payload import unpack
@@ -238,6 +239,28 @@ def test_a_preview_is_a_payload_of_its_own_and_changes_nothing(bench: Bench) -> 
     last = bench.stored(last.nbytes or 0, 6)
     payload = unpack(bench.pool.segments([6], last.nbytes), last.nbytes, last.checksum)
     assert payload["latents"].tolist() == [43.0] * 8
+
+
+def test_a_preview_of_a_whole_pipeline_is_a_picture_and_changes_nothing(bench: Bench) -> None:
+    bench.begin("monolithic")
+    assert peeked(bench).error is not None
+    bench.run("step")
+    assert peeked(bench).done
+    assert reds(bench.collected("look")) == [41]
+    bench.runner.drop(("look", 1))
+    while not bench.run("step").done:
+        pass
+    assert reds(bench.collected()) == [43]
+
+
+def reds(outcome: Outcome) -> list[int]:
+    """The one number of each picture; closes their files."""
+    found = []
+    for file in outcome.media or ():
+        with open(file.fd, "rb") as opened:
+            opened.seek(0)
+            found.append(red(opened.read()))
+    return found
 
 
 def test_of_what_is_over_or_unknown_there_is_no_preview(bench: Bench) -> None:

@@ -92,6 +92,18 @@ MUTATIONS = [
         "if request is not None and request.attempt is not None:",
     ),
     Mutation(
+        "give a request to whoever has room, of whatever model",
+        f"{CORE}/dispatch.py",
+        "    roster, likes = attempt.model.rosters[role], choice(attempt, role)\n",
+        "    roster, likes = next(books.models).rosters[role], choice(attempt, role)\n",
+    ),
+    Mutation(
+        "forget over a restart which model a job is for",
+        f"{JOBS}/pictures.py",
+        "part.attempts, previews, model))",
+        "part.attempts, previews))",
+    ),
+    Mutation(
         "free the slots of a payload when its reader is told of it, not when it has read it",
         f"{CORE}/dispatch.py",
         "    books.send(instance, work)\n",
@@ -318,7 +330,7 @@ MUTATIONS = [
     Mutation(
         "let requests begin while weights change",
         f"{CORE}/dispatch.py",
-        "    if role in FIRST and changes.holds(books):\n",
+        "    if role in FIRST and changes.holds(model):\n",
         "    if role in FIRST and books.now < 0:\n",
         rare=True,
     ),
@@ -332,7 +344,7 @@ MUTATIONS = [
     Mutation(
         "give work to instances that have other weights",
         f"{CORE}/changes.py",
-        "equipped = weights.fits(books, instance) and adapters",
+        "equipped = weights.fits(instance) and adapters",
         "equipped = adapters",
         rare=True,
     ),

@@ -26,6 +26,7 @@ from transfer.messages import (
     Grant,
     HostInfo,
     InstanceState,
+    ModelInfo,
     PoolAddress,
     Progressed,
     Push,
@@ -80,6 +81,7 @@ class Process:
     world: "World"
     name: str
     roles: tuple[Role, ...]
+    model: ModelInfo
     slots: int
     capacity: int
     incarnation: str
@@ -138,6 +140,7 @@ class Process:
         info = register(
             self.name,
             *self.roles,
+            model=self.model,
             incarnation=self.incarnation,
             last_epoch=self.epoch,
             capacity=self.capacity,
@@ -207,6 +210,8 @@ class Process:
         key = (work.request, work.attempt)
         if key in self.jobs:
             return
+        whose = work.inputs.params["model"]
+        assert whose == self.model.name, f"{self} has {self.model.name}, and is given {whose}'s"
         if work.preview_of is not None and work.role == "denoiser":
             self._look(work, key)
             return
@@ -408,6 +413,7 @@ class Process:
     def _receive(self, job: Job, grant: Grant | None) -> None:
         job.grant = grant
         if grant is not None:
+            self.world.check_model(self, grant)
             job.until = self.world.now + grant.seconds
 
     def _unused(self, job: Job) -> int | None:

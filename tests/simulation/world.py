@@ -27,7 +27,7 @@ from orchestrator.jobs.model import Described, Idempotency, Job, JobEvent, JobSp
 from tests.simulation.orchestrator import Disk, Orchestrator
 from tests.simulation.process import LANDS_LATE, Process
 from tests.simulation.questions import Questions
-from tests.support.bench import KIB, register
+from tests.support.bench import KIB, MODEL, OTHER, register
 from transfer.ends import By, PoolEnd, RankEnd
 from transfer.made import ImageMade
 from transfer.messages import (
@@ -41,6 +41,7 @@ from transfer.messages import (
     Inputs,
     Left,
     Media,
+    ModelInfo,
     Params,
     Progressed,
     PushFailed,
@@ -54,7 +55,7 @@ SEVERAL: list[tuple[Role, ...]] = [
     ("denoiser", "decoder"),
     TRIO,
 ]
-POISON = Inputs({"prompt": "poison"}, seed=1)
+SHARE_OF_TWO = 0.35  # of the worlds that have two models
 MAX_ATTEMPTS = 3
 MAX_SPARED = Config().max_spared
 SILENCE_S = 4.0  # then a leader looks for another orchestrator
@@ -81,6 +82,9 @@ class World:
         self.crash_share = self.random.choice([0.0, 0.0, 0.1]) if failures else 0.0
         self.policy = self.random.choice(["round_robin", "least_loaded", "least_backlog"])
         self.schedule = self.random.choice(["fifo", "sjf"])
+        self.dice_of_models = random.Random(f"models of {seed}")  # a world of one rolls the others
+        two = self.dice_of_models.random() < SHARE_OF_TWO
+        self.models = [MODEL, OTHER] if two else [MODEL]
         self.processes: list[Process] = []
         self.connections: dict[bytes, Process] = {}
         self.results: Counter[str] = Counter()  # of clients that waited, by kind
@@ -107,6 +111,10 @@ class World:
                 self.start(f"{role}-{index}", (role,))
         if self.random.random() < 0.4:
             self.start("several-0", self.random.choice(SEVERAL))
+        if two and self.dice_of_models.random() < 0.8:  # else its roles come later
+            for role in TRIO:
+                for index in range(self.dice_of_models.randint(1, 2)):
+                    self.start(f"other-{role}-{index}", (role,), OTHER)
 
     def _boot(self) -> Orchestrator:
         config = Config(
@@ -127,10 +135,11 @@ class World:
 
     # ------------------------------------------------------------ processes
 
-    def start(self, name: str, roles: tuple[Role, ...]) -> Process:
+    def start(self, name: str, roles: tuple[Role, ...], model: ModelInfo = MODEL) -> Process:
         self._count += 1
         slots, capacity = self.random.randint(3, 6), self.random.randint(1, 3)
-        process = Process(self, name, roles, slots, capacity, f"i{self._count}", self._count)
+        number = self._count
+        process = Process(self, name, roles, model, slots, capacity, f"i{number}", number)
         self.processes.append(process)
         process.connect()
         return process
@@ -168,7 +177,10 @@ class World:
         self.die(victim)
         if self.random.random() < 0.7 and victim.pid in self.watched:
             self.orchestrator.do(SenderGone(*self.watched[victim.pid]))
-        self.start(victim.name, victim.roles)
+        model = victim.model
+        if self.dice_of_models.random() < 0.05:  # the name may get another model
+            model = self.dice_of_models.choice(self.models)
+        self.start(victim.name, victim.roles, model)
 
     def begun(self, request: str) -> None:
         """A new request, though one that is over may have had its id."""
@@ -197,6 +209,12 @@ class World:
         for slot in grant.slots:
             receiver.memory[slot] = -1 if corrupt else grant.generation
         return True
+
+    def check_model(self, sender: Process, grant: Grant) -> None:
+        """Payloads never cross from one model to another."""
+        receiver = self._owner(grant)
+        same = receiver is None or receiver.model is sender.model
+        assert same, f"{sender} is to write to {receiver}, which has another model"
 
     def _owner(self, grant: Grant) -> Process | None:
         for process in self.processes:
@@ -339,9 +357,10 @@ class World:
             # ids come back, after they are over and before
             id = f"r{self.random.randint(max(1, self.asked - 5), self.asked)}"
             poison = self.failing and self.random.random() < 0.05
-            inputs = POISON if poison else self._inputs()
+            model = self._model()
+            inputs = _poison(model) if poison else self._inputs(model)
             deadline_s, previews = self.random.choice([2.0, 10.0, 60.0]), self.random.randint(0, 3)
-            self.orchestrator.submit(Submit(id, inputs, deadline_s, previews=previews))
+            self.orchestrator.submit(Submit(id, inputs, deadline_s, previews=previews, model=model))
         elif chance < 0.034 and self.asked:
             self.orchestrator.do(Cancel(f"r{self.random.randint(1, self.asked)}", "scripted"))
         elif chance < 0.044:
@@ -354,11 +373,17 @@ class World:
             job = self.random.choice(sorted(self.acknowledged))
             self.orchestrator.tell(desk_events.CancelAsked(self._count, job))
 
-    def _inputs(self) -> Inputs:
-        """Of any class, and of a few sizes, so that costs differ."""
+    def _model(self) -> str:
+        """What a client names; where there is one model only, it may as well name none."""
+        names = [model.name for model in self.models]
+        return self.dice_of_models.choice(names if len(names) > 1 else ["", *names])
+
+    def _inputs(self, model: str) -> Inputs:
+        """Of any class, and of a few sizes, so that costs differ. They say whose they are."""
         side, steps = self.random.choice([64, 128]), self.random.choice([2, 4])
         params: Params = {"prompt": "a circle", "width": side, "num_inference_steps": steps}
-        loras = self.questions.wears(self.orchestrator.machine.adapters())
+        params["model"] = model or MODEL.name
+        loras = self.questions.wears(self.orchestrator.machine.adapters(model or MODEL.name))
         priority = self.random.choice(PRIORITIES)
         return Inputs(params, seed=7, priority=priority, loras=loras)
 
@@ -367,8 +392,10 @@ class World:
         self._count += 1
         key = f"k{self.random.randint(1, len(self._asking) + 2)}"
         self._asking[self._count] = key
-        inputs = [self._inputs()] * self.random.randint(1, 2)
-        described, previews = Described(1, "png", "high", False), self.random.randint(0, 3)
+        model = self._model()
+        inputs = [self._inputs(model)] * self.random.randint(1, 2)
+        described = Described(1, "png", "high", False, model=model)
+        previews = self.random.randint(0, 3)
         spec = JobSpec(inputs[:1], described, 60.0, previews=previews)
         idempotency = Idempotency(key, b"digest")
         self.orchestrator.tell(
@@ -472,9 +499,12 @@ class World:
         self.orchestrator.do(RemoveInstance(victim.name))
 
     def _join(self, victim: Process) -> None:
-        for role in TRIO:
-            if not any(role in process.roles for process in self.processes):
-                self.start(f"{role}-{self.random.randint(0, 3)}", (role,))
+        for model in self.models:
+            mine = [process for process in self.processes if process.model is model]
+            prefix = "" if model is MODEL else "other-"
+            for role in TRIO:
+                if not any(role in process.roles for process in mine):
+                    self.start(f"{prefix}{role}-{self.random.randint(0, 3)}", (role,), model)
 
     # ------------------------------------------------------------ the end
 
@@ -484,8 +514,9 @@ class World:
         self.faults = False
         for process in list(self.processes):
             process.stopped = process.mute = process.deaf = False
-        for role in TRIO:
-            self.start(f"fresh-{role}", (role,))
+        for model in self.models:
+            for role in TRIO:
+                self.start(f"fresh-{model.name}-{role}", (role,), model)
         for _ in range(60_000):
             quiet = not any(p.inbox or p.outbox for p in self.processes)
             if self.orchestrator.idle and quiet and not self._unlike():
@@ -503,7 +534,8 @@ class World:
     def _unlike(self) -> list[str]:
         """Changes under way, and denoisers that have other adapters than they should have."""
         books = self.orchestrator.machine.books
-        found = [f"{change} is not over" for change in (*books.changes, *books.rests)]
+        changes = (change for model in books.models for change in model.changes)
+        found = [f"{change} is not over" for change in (*changes, *books.rests)]
         for process in self.processes:
             instance = books.registry.by_connection.get(process.connection)
             if instance is None or instance.draining:
@@ -512,11 +544,11 @@ class World:
                 found.append(f"{process} sleeps at {process.held.level}, {instance.state} is known")
             if process.held.level:
                 continue  # it gets what it lacks when it is woken
-            if lacking := process.held.lacks(books.weights):
+            if lacking := process.held.lacks(instance.model.weights):
                 found.append(f"{process} has other weights of {lacking}")
             if "denoiser" not in process.roles:
                 continue
-            wanted = {adapter.name: adapter.digest for adapter in books.adapters.values()}
+            wanted = {adapter.name: adapter.digest for adapter in instance.model.adapters.values()}
             if process.held.loaded != wanted:
                 found.append(f"{process} has {process.held.loaded}, not {wanted}")
             if not instance.tidy:
@@ -570,6 +602,10 @@ class World:
             assert not instance.borrowed
             assert not instance.outbox
             assert all(post.load == 0 for post in instance.posts.values())
+
+
+def _poison(model: str) -> Inputs:
+    return Inputs({"prompt": "poison", "model": model or MODEL.name}, seed=1)
 
 
 def _wrong(what: str) -> None:

@@ -3,6 +3,8 @@
 from collections import defaultdict
 from typing import Any
 
+from msgspec.structs import replace
+
 from orchestrator.core import integrity
 from orchestrator.core.commands import (
     Command,
@@ -17,14 +19,17 @@ from orchestrator.core.commands import (
 from orchestrator.core.config import Config
 from orchestrator.core.events import (
     Cancel,
+    Disconnected,
     DrainInstance,
     Event,
     Received,
+    RemoveInstance,
     SenderGone,
     Submit,
     Tick,
 )
 from orchestrator.core.machine import Machine
+from orchestrator.core.models import Model
 from orchestrator.core.view import InstanceView
 from transfer.made import ImageMade
 from transfer.messages import (
@@ -57,6 +62,7 @@ from transfer.messages import (
 
 PARAMETERS = [Parameter("prompt", "str", True)]
 MODEL = ModelInfo("demo", "DemoPipeline", "f00d", "image", PARAMETERS)
+OTHER = replace(MODEL, name="other", fingerprint="beef")
 INPUTS = Inputs({"prompt": "a red circle"}, seed=7)
 PICTURE = Media("m1", ImageMade(128, 128), "image/png", 1000, endpoint="tcp://decoder:1")
 KIB = 1024
@@ -208,8 +214,8 @@ class Bench:
             self.join("decoder-0", "decoder", **changes),
         )
 
-    def submit(self, id: str, deadline_s: float = 60.0, previews: int = 0) -> None:
-        self.do(Submit(id, INPUTS, deadline_s, previews=previews))
+    def submit(self, id: str, deadline_s: float = 60.0, previews: int = 0, model: str = "") -> None:
+        self.do(Submit(id, INPUTS, deadline_s, previews=previews, model=model))
 
     def cancel(self, id: str) -> None:
         self.do(Cancel(id, "the client has gone"))
@@ -225,6 +231,13 @@ class Bench:
     def do_leave(self, leader: Scripted, epoch: int) -> None:
         """The leader, or the one that came after it, says goodbye."""
         self.do(Received(leader.connection, Left(epoch, "scripted")))
+
+    def do_disconnect(self, leader: Scripted) -> None:
+        """Its connection breaks, and nobody knows what became of it."""
+        self.do(Disconnected(leader.connection))
+
+    def remove(self, name: str) -> None:
+        self.do(RemoveInstance(name))
 
     def end(self, leader: Scripted) -> None:
         """The leader's process is dead, and that can be proved."""
@@ -251,6 +264,11 @@ class Bench:
 
     def count(self, name: str) -> int:
         return self.machine.counters[name]
+
+    @property
+    def model(self) -> Model:
+        """What the core knows of the one that all but a few tests have."""
+        return self.machine.books.registry.models[MODEL.name]
 
     def seen(self, name: str) -> InstanceView:
         roles = self.machine.view().roles.values()

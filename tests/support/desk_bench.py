@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from orchestrator.core.commands import Completed, Preview, Progress, QueueFull, Reject, Resolve
 from orchestrator.core.events import Submit
 from orchestrator.jobs.commands import Answer, Command, Store, Write
@@ -73,9 +75,12 @@ class DeskBench:
         key: str | None = None,
         body: bytes = b"",
         previews: int = 0,
+        model: str = "",
     ) -> None:
         idempotency = None if key is None else Idempotency(key, body)
-        self.feed(JobAsked(7, job, spec(count, previews=previews), idempotency))
+        asked = spec(count, previews=previews)
+        asked = replace(asked, described=replace(asked.described, model=model))
+        self.feed(JobAsked(7, job, asked, idempotency))
 
     def cancel(self, job: str) -> None:
         self.feed(CancelAsked(8, job))

@@ -173,7 +173,8 @@ class FakeRanks:
         if of not in self.holding or not self._at[of]:
             return Outcome(*key, error=ErrorInfo("unsupported", "there is nothing to see"))
         self.holding.add(key)
-        return Outcome(*key, done=True, nbytes=self.nbytes, compute_s=0.001)
+        nbytes = None if self._roles[of] == "monolithic" else self.nbytes
+        return Outcome(*key, done=True, nbytes=nbytes, compute_s=0.001)
 
     def _outcome(self, key: Key, rank: int, unit: str) -> Outcome:
         error = self.errors.get((rank, key[0]))
@@ -195,7 +196,8 @@ class FakeRanks:
         if not done:
             return self._waiting(key, step)
         step, steps = self.lost.get(step, (step, self.steps))
-        told = Outcome(*key, done=True, step=step, steps=steps, nbytes=self.nbytes)
+        nbytes = None if self._roles[key] == "monolithic" else self.nbytes
+        told = Outcome(*key, done=True, step=step, steps=steps, nbytes=nbytes)
         return replace(told, compute_s=self.step_s)
 
     def _waiting(self, key: Key, step: int) -> Outcome:
@@ -371,6 +373,10 @@ class EngineRoom:
         """A preview of what is being denoised here."""
         grant = grant or self.grant(f"{of}~1")
         return replace(work(f"{of}~1", "denoiser", grant=grant), preview_of=(of, 1))
+
+    def look_at_whole(self, of: str) -> Work:
+        """The same, of a pipeline that runs whole."""
+        return replace(work(f"{of}~1", "monolithic"), preview_of=(of, 1))
 
     def _say(self, message: Message) -> None:
         self.said.append(message)

@@ -20,7 +20,7 @@ from orchestrator.jobs.model import (
     Shown,
     StoredFile,
 )
-from orchestrator.service import Timings
+from orchestrator.service import Completed, Timings
 from transfer.errors import MediaError
 from transfer.made import ImageMade, VideoMade
 from transfer.messages import ErrorInfo, Media
@@ -47,7 +47,7 @@ class FakeJobs:
         self.files: dict[str, bytes] = {}
         self.forgotten: list[tuple[str, str]] = []
         self.readers = 0
-        self.observers: list[Callable[[Timings], None]] = []
+        self.observers: list[Callable[[Completed], None]] = []
         self._events: dict[str, list[JobEvent]] = {}
         self._moved = asyncio.Condition()
 
@@ -135,7 +135,7 @@ class FakeJobs:
             await self._moved.wait_for(lambda: self.jobs[id].over)
         return self.jobs[id]
 
-    def observe(self, finished: Callable[[Timings], None]) -> None:
+    def observe(self, finished: Callable[[Completed], None]) -> None:
         self.observers.append(finished)
 
     async def content(self, file: StoredFile) -> AsyncGenerator[bytes, None]:
@@ -177,7 +177,7 @@ class FakeJobs:
             files = [replace(self._store(f"{id}-0", content), made=film, mime="video/mp4")]
         over = {"status": "completed", "position": None, "finished_at": 2000.9, "attempts": 1}
         for finished in self.observers * len(files):
-            finished(TIMINGS)
+            finished(Completed([], TIMINGS, 1, spec.described.model))
         await self._change(id, "completed", **over, files=files, timings=TIMINGS)
 
     async def fail(self, id: str, error: ErrorInfo) -> None:

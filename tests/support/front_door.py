@@ -14,6 +14,7 @@ from orchestrator.core.commands import Answers, InstanceAnswer
 from orchestrator.core.view import (
     ClusterView,
     InstanceView,
+    ModelView,
     RankView,
     RequestsView,
     SlotsView,
@@ -110,22 +111,33 @@ class FakeOperator:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Action, float]] = []
+        self.models: list[str | None] = []
         self.told: dict[str, InstanceAnswer] | Exception = {}
         self.undone: bool | None = None
 
-    async def ask(self, target: str, action: Action, timeout_s: float) -> Answers:
+    async def ask(
+        self, target: str, action: Action, timeout_s: float, model: str | None = None
+    ) -> Answers:
         self.asked.append((target, action, timeout_s))
+        self.models.append(model)
         if isinstance(self.told, Exception):
             raise self.told
         return Answers(1, self.told, self.undone)
 
 
 class FakeService:
-    """`behave(inputs, request_id)` is what a request does; by default it makes one picture."""
+    """`behave(inputs, request_id)` is what a request does; by default it makes one picture.
+
+    `served` are the models, `usual` the name of the one that requests mean which name none; while
+    it is None, that is the only one. `lacking`: roles of every model; `lacks`: of one, by name.
+    `meant`: the models of the requests that were `asked`."""
 
     def __init__(self, media: FakeMedia, model: ModelInfo | None = MODEL) -> None:
         self.media = media
-        self.served = model
+        self.served = [model] if model else []
+        self.usual: str | None = None
+        self.meant: list[str] = []
+        self.lacks: dict[str, list[Role]] = {}
         self.asked: list[tuple[str, Inputs]] = []
         self.cancelled: list[str] = []
         self.previews: dict[str, Previews] = {}
@@ -138,16 +150,23 @@ class FakeService:
 
     async def make(self, inputs: Inputs, request_id: str) -> Completed:
         media = self.media.add(f"m-{inputs.seed}", picture(inputs.seed), made=ImageMade(128, 96))
-        return Completed(media=[media], timings=TIMINGS, attempts=1)
+        model = self.meant[-1] if self.meant else ""
+        return Completed(media=[media], timings=TIMINGS, attempts=1, model=model)
 
     async def generate(
-        self, inputs: Inputs, *, request_id: str, previews: Previews | None = None
+        self,
+        inputs: Inputs,
+        *,
+        request_id: str,
+        model: str = "",
+        previews: Previews | None = None,
     ) -> Completed:
         if previews is not None:
             self.previews[request_id] = previews
-        if self.lacking:
-            raise NotReady(self.lacking)
+        if missing := self.missing(model):
+            raise NotReady(missing, (), model)
         self.asked.append((request_id, inputs))
+        self.meant.append(model)
         try:
             return await self.behave(inputs, request_id)
         except asyncio.CancelledError:
@@ -160,17 +179,29 @@ class FakeService:
         media = self.media.add(id, content, **{"made": ImageMade(128, 96), **fields})
         self.previews[request_id].show([media])
 
-    def model(self) -> ModelInfo | None:
+    def model(self, name: str) -> ModelInfo | None:
+        return next((each for each in self.served if each.name == name), None)
+
+    def models(self) -> list[ModelInfo]:
         return self.served
 
-    def adapters(self) -> dict[str, Adapter]:
+    def usual_model(self) -> ModelInfo | None:
+        if self.usual is not None:
+            return self.model(self.usual)
+        return self.served[0] if len(self.served) == 1 else None
+
+    def adapters(self, model: str) -> dict[str, Adapter]:
         return self.loaded
 
-    def asleep(self) -> list[Role]:
+    def asleep(self, model: str | None = None) -> list[Role]:
         return []
 
-    def missing(self) -> list[Role]:
-        return self.lacking
+    def missing(self, model: str | None = None) -> list[Role]:
+        return self.lacks.get(model or "", self.lacking)
+
+    def routes(self) -> dict[str, list[Role]]:
+        names = [model.name for model in self.served] or [""]
+        return {name: self.missing(name) for name in names}
 
     def cluster(self) -> ClusterView:
         instance = InstanceView(
@@ -184,12 +215,14 @@ class FakeService:
             slots=SlotsView(total=8, leased=2, quarantined=1),
             ranks=[RankView(rank=0, pid=1, state="ready")],
             host="here",
+            model="demo",
         )
         requests = RequestsView(queued=3, running=1, completed=5, failed=2, cancelled=1)
         cache = CacheReport(hits=7, misses=2, entries=2, nbytes=4096, limit=8192)
         encoder = msgspec.structs.replace(instance, encodings=cache)
         roles = {"encoder": [encoder], "denoiser": [instance], "decoder": [instance]}
-        return ClusterView(roles=roles, requests=requests)
+        models = {"demo": ModelView(ready=True, missing=[], requests=requests)}
+        return ClusterView(roles=roles, requests=requests, models=models)
 
     def drain(self, name: str) -> None:
         self._leave("drain", name)

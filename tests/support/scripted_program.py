@@ -140,9 +140,9 @@ class ScriptedDenoising:
 
     def preview(self) -> Any:
         _act(self._call, "preview")
-        if self._whole:
-            raise NoPreview("there are none of a whole pipeline")
-        return {"latents": self._latents}
+        if not self.step:
+            raise NoPreview("it has not taken a step yet")
+        return _samples(self._call, self._latents) if self._whole else {"latents": self._latents}
 
     def cancel(self) -> None:
         self.pending = ()

@@ -13,7 +13,7 @@ from transfer.messages import FromInstance, FromMedia, FromOrchestrator, ToMedia
 
 # By protocol: what `digest` gave for the messages of that number. Raise `PROTOCOL` when this test
 # fails, unless nobody has run the number that it has now, and write the new digest here.
-RECORDED = {2: "ceeb6ee6a058416f"}
+RECORDED = {2: "1411ac279690a425"}
 
 
 def shape(schema: Any) -> Any:

@@ -10,6 +10,7 @@ from diffusers import (
     LTXLatentUpsamplePipeline,
 )
 from diffusers.pipelines.ltx.modeling_latent_upsampler import LTXLatentUpsamplerModel
+from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
 
 from tests.conformance.case import Case
 from tests.conformance.parts.footage import BOTH, film, picture
@@ -31,6 +32,14 @@ def condition() -> DiffusionPipeline:
 
 def long() -> DiffusionPipeline:
     return ltx("LTXI2VLongMultiPromptPipeline", scheduler=LTXEulerAncestralRFScheduler())
+
+
+def first() -> LTXVideoCondition:
+    return LTXVideoCondition(image=picture(), frame_index=0)
+
+
+def last() -> LTXVideoCondition:
+    return LTXVideoCondition(image=picture(seed=1), frame_index=8, strength=0.9)
 
 
 # the VAE halves four times
@@ -60,6 +69,12 @@ CASES = [
         "video to video",
         condition,
         lambda: {**SHORT, "video": film(9), "strength": 0.8, "denoise_strength": 0.9},
+    ),
+    Case(
+        "LTXConditionPipeline",
+        "first and last frame to video",
+        condition,
+        lambda: {**SHORT, "conditions": [first(), last()]},
     ),
     Case(
         "LTXI2VLongMultiPromptPipeline",

@@ -10,6 +10,8 @@ from diffusers import (
     LTX2LatentUpsamplePipeline,
 )
 from diffusers.pipelines.ltx2 import LTX2LatentUpsamplerModel
+from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
+from diffusers.pipelines.ltx2.pipeline_ltx2_ic_lora import LTX2ReferenceCondition
 
 from tests.conformance.case import Absent, Case
 from tests.conformance.parts.footage import BOTH, film, picture
@@ -40,6 +42,14 @@ def keyframes(name: str, **parts: Any) -> DiffusionPipeline:
 def upsampler() -> DiffusionPipeline:
     grows = LTX2LatentUpsamplerModel(in_channels=4, mid_channels=32, num_blocks_per_stage=1)
     return LTX2LatentUpsamplePipeline(vae=text_to_video().vae, latent_upsampler=grows)
+
+
+def first() -> LTX2VideoCondition:
+    return LTX2VideoCondition(frames=picture(), index=0)
+
+
+def last() -> LTX2VideoCondition:
+    return LTX2VideoCondition(frames=picture(seed=1), index=-1, strength=0.9)
 
 
 SHORT = {**BOTH, "frame_rate": 25.0, "max_sequence_length": 32}
@@ -73,6 +83,18 @@ CASES = [
         "text to video",
         lambda: ltx2("LTX2ConditionPipeline"),
         lambda: STEADY,
+    ),
+    Case(
+        "LTX2ConditionPipeline",
+        "first and last frame to video",
+        lambda: ltx2("LTX2ConditionPipeline"),
+        lambda: {**STEADY, "conditions": [first(), last()]},
+    ),
+    Case(
+        "LTX2InContextPipeline",
+        "video to video by reference",
+        lambda: ltx2("LTX2InContextPipeline"),
+        lambda: {**STEADY, "reference_conditions": [LTX2ReferenceCondition(film(5), 0.8)]},
     ),
     Case(
         "LTX2InContextPipeline",

@@ -169,6 +169,12 @@ CASES = [
     ),
     Case("AnyFlowPipeline", "text to video", anyflow, lambda: SHORT),
     Case(
+        "AnyFlowPipeline",
+        "video to longer video",
+        anyflow,
+        lambda: {**SHORT, "num_frames": 9, "video": film(5)},
+    ),
+    Case(
         "AnyFlowFARPipeline",
         "text to video",
         anyflow_far,

@@ -53,16 +53,16 @@ def load(bench: Bench, *leaders: Scripted) -> None:
     loading(bench)
     answers = [each for leader in leaders for each in does(leader)]
     assert answers[-1].instances["d0"].ok
-    assert bench.machine.adapters() == {"a": A}
+    assert bench.machine.adapters("demo") == {"a": A}
 
 
 def test_it_is_offered_when_all_have_it(bench: Bench, two: tuple[Scripted, Scripted]) -> None:
     assert not loading(bench)
     assert not does(two[0])
-    assert not bench.machine.adapters()
+    assert not bench.machine.adapters("demo")
     (answer,) = does(two[1])
     assert (answer.number, answer.undone, list(answer.instances)) == (1, None, ["d0", "d1"])
-    assert bench.machine.adapters() == {"a": A}
+    assert bench.machine.adapters("demo") == {"a": A}
 
 
 def test_what_one_cannot_load_is_unloaded_by_the_other(
@@ -76,7 +76,7 @@ def test_what_one_cannot_load_is_unloaded_by_the_other(
     (answer,) = does(two[0])
     assert answer.undone
     assert [each.ok for each in answer.instances.values()] == [True, False]
-    assert not bench.machine.adapters()
+    assert not bench.machine.adapters("demo")
     assert all(leader.seen.state == "ready" for leader in two)
 
 
@@ -91,7 +91,7 @@ def test_different_files_are_no_success(bench: Bench, two: tuple[Scripted, Scrip
         "FilesDiffer",
     ]
     assert answer.undone
-    assert not bench.machine.adapters()
+    assert not bench.machine.adapters("demo")
 
 
 def test_who_cannot_go_back_begins_anew(bench: Bench, two: tuple[Scripted, Scripted]) -> None:
@@ -152,7 +152,7 @@ def test_what_nobody_is_to_have_is_taken_away(bench: Bench, two: tuple[Scripted,
 
 def test_an_orchestrator_that_knows_nothing_learns_it_from_the_first(bench: Bench) -> None:
     bench.join("d0", "denoiser", adapters=[A])
-    assert bench.machine.adapters() == {"a": A}
+    assert bench.machine.adapters("demo") == {"a": A}
     second = bench.join("d1", "denoiser")
     assert second.take(Ask).action == LoadLora("a", "/a", 1.0)
 
@@ -173,13 +173,13 @@ def test_unloading_waits_for_those_who_have_it_on(
     bench.do(Submit("r", replace(INPUTS, loras=[Lora("a")]), 60.0))
     unloading(bench)
     assert not two[0].got(Ask)
-    assert not bench.machine.adapters()  # new ones cannot have it on
+    assert not bench.machine.adapters("demo")  # new ones cannot have it on
     bench.cancel("r")
     bench.wait(0.1)
     does(two[0])
     (answer,) = does(two[1])
     assert (answer.number, answer.undone) == (2, None)
-    assert not bench.machine.books.adapters
+    assert not bench.model.adapters
 
 
 def test_unloading_that_is_waited_for_too_long_is_left(
@@ -194,7 +194,7 @@ def test_unloading_that_is_waited_for_too_long_is_left(
         "NotBegun",
         "NotBegun",
     ]
-    assert bench.machine.adapters() == {"a": A}
+    assert bench.machine.adapters("demo") == {"a": A}
 
 
 def test_changes_are_made_one_after_the_other(bench: Bench, two: tuple[Scripted, Scripted]) -> None:
@@ -206,7 +206,7 @@ def test_changes_are_made_one_after_the_other(bench: Bench, two: tuple[Scripted,
     does(two[0])
     (second,) = does(two[1])
     assert (first.number, second.number) == (1, 2)
-    assert not bench.machine.adapters()
+    assert not bench.machine.adapters("demo")
 
 
 def test_work_goes_only_to_who_has_it(bench: Bench, two: tuple[Scripted, Scripted]) -> None:

@@ -261,5 +261,5 @@ def test_the_rest_of_a_stage_tells_nothing_of_what_the_whole_takes(bench: Bench)
     again = other.take(Work)
     other.accepts(again)
     other.delivers(again, report=StageReport(compute_s=3.0, steps=10))
-    costs = bench.machine.books.forecast._costs
+    costs = bench.model.forecast._costs
     assert not costs.measured(shape, 1)

@@ -281,5 +281,5 @@ def test_a_stage_that_was_staged_is_learned_once() -> None:
     assert work.grant is not None
     about = (encoder.epoch, work.request, work.attempt, role)
     encoder.say(Delivered(*about, work.grant.generation, 100, 1, report))
-    costs = bench.machine.books.forecast._costs
+    costs = bench.model.forecast._costs
     assert costs.step(bench.machine.books.ledger.active["a"].works[role].shape) == 2.0

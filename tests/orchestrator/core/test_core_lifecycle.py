@@ -498,7 +498,7 @@ def test_t12_nothing_is_accepted_before_every_role_has_a_ready_instance(bench: B
     bench.join("encoder-0", "encoder")
     bench.join("decoder-0", "decoder")
     bench.submit("a")
-    assert bench.refused["a"] == NoRoute(["denoiser"])
+    assert bench.refused["a"] == NoRoute(["denoiser"], [], "demo")
     bench.join("denoiser-0", "denoiser")
     assert bench.machine.missing() == []
     bench.submit("a")

@@ -68,6 +68,41 @@ def test_a_preview_goes_from_the_denoisers_latents_to_whoever_asked() -> None:
     bench.assert_home()
 
 
+def test_a_whole_pipelines_instance_makes_its_picture_itself() -> None:
+    bench = Bench()
+    whole = bench.join("whole-0", "monolithic", capacity=1)
+    bench.submit("a", previews=2)
+    work: Work = whole.take(Work)
+    whole.steps(work, 7)
+    look: Work = whole.take(Work)
+    assert (look.preview_of, look.role, look.last) == (("a", 1), "monolithic", True)
+    assert (look.grant, look.delivery) == (None, None)
+    assert whole.seen.in_flight == 1
+    whole.finishes(look)
+    assert [(p.request, p.media) for p in bench.previews] == [("a", [PICTURE])]
+    whole.steps(work, 14)
+    last: Work = whole.take(Work)
+    whole.finishes(work)
+    assert whole.got(Abort)[0].request == last.request
+    whole.aborted(last)
+    assert isinstance(bench.result("a"), Completed)
+    bench.assert_home()
+
+
+def test_it_makes_none_while_others_wait_for_it() -> None:
+    bench = Bench()
+    whole = bench.join("whole-0", "monolithic", capacity=1)
+    bench.submit("a", previews=2)
+    work: Work = whole.take(Work)
+    bench.submit("b")
+    whole.steps(work, 7)
+    assert not whole.got(Work)
+    bench.cancel("b")
+    assert not whole.got(Work)
+    whole.steps(work, 8)
+    assert whole.take(Work).preview_of == ("a", 1)
+
+
 def test_it_takes_no_place_of_the_denoiser_and_is_no_request_to_anybody() -> None:
     bench = Bench()
     trio = _, denoiser, _ = bench.trio(capacity=1)

@@ -104,20 +104,20 @@ def test_live_endpoint_under_another_name_is_refused(bench: Bench) -> None:
     assert "belongs to the live instance a" in other.take(Refused).reason
 
 
-def test_other_model_than_the_live_ones_is_refused_with_both_names(bench: Bench) -> None:
+def test_f17_another_model_under_the_name_of_a_live_one_is_refused(bench: Bench) -> None:
     bench.join("encoder-0", "encoder")
-    stranger = replace(MODEL, name="other", fingerprint="beef")
+    stranger = replace(MODEL, fingerprint="beef")
     reason = bench.join("denoiser-0", "denoiser", model=stranger).take(Refused).reason
-    for part in ("encoder-0", "denoiser-0", "demo", "other"):
+    for part in ("encoder-0", "denoiser-0", "demo", "f00d", "beef", "--model-name"):
         assert part in reason
 
 
-def test_another_model_may_follow_when_nobody_is_left(bench: Bench) -> None:
+def test_another_model_may_take_the_name_when_nobody_is_left(bench: Bench) -> None:
     encoder = bench.join("encoder-0", "encoder")
     bench.end(encoder)
-    stranger = replace(MODEL, name="other", fingerprint="beef")
+    stranger = replace(MODEL, fingerprint="beef")
     assert bench.join("encoder-0", "encoder", model=stranger, incarnation="2").take(Welcome)
-    assert bench.machine.model == stranger
+    assert bench.machine.models == [stranger]
 
 
 def test_full_house() -> None:
@@ -265,7 +265,7 @@ def test_places_of_those_who_are_gone_are_forgotten_in_time() -> None:
         guest = bench.join(f"guest-{i}", "denoiser")
         bench.end(guest)
     last = bench.join("last", "denoiser")
-    places = bench.machine.books.registry.rosters["denoiser"].places
+    places = bench.model.rosters["denoiser"].places
     assert len(places) <= 12
     assert stays.seen.order == 0
     assert last.seen.order == len(places) - 1
@@ -311,7 +311,7 @@ def test_flags_change_when_those_with_the_old_ones_drain(bench: Bench) -> None:
     bench.join("denoiser-0", "denoiser", model=_fast())
     bench.drain("denoiser-0")
     assert bench.join("denoiser-1", "denoiser", model=_fast(quantize="int8")).take(Welcome)
-    assert bench.machine.model == _fast(quantize="int8")
+    assert bench.machine.model("demo") == _fast(quantize="int8")
 
 
 def test_a_denoiser_comes_back_with_other_flags(bench: Bench) -> None:
@@ -323,10 +323,10 @@ def test_a_denoiser_comes_back_with_other_flags(bench: Bench) -> None:
 
 def test_the_model_has_the_speed_of_those_that_denoise(bench: Bench) -> None:
     bench.join("encoder-0", "encoder")
-    assert bench.machine.model == MODEL
+    assert bench.machine.model("demo") == MODEL
     bench.join("denoiser-0", "denoiser", model=_fast(compile=True))
     bench.join("decoder-0", "decoder")
-    assert bench.machine.model == _fast(compile=True)
+    assert bench.machine.model("demo") == _fast(compile=True)
 
 
 def test_an_instance_that_warms_up_gets_no_work(bench: Bench) -> None:

@@ -53,7 +53,7 @@ def test_it_gets_no_work_until_it_is_woken(bench: Bench, trio: Trio) -> None:
     (answer,) = does(encoder)
     assert (answer.undone, answer.instances["encoder-0"].ok) == (None, True)
     bench.submit("r")
-    assert bench.refused["r"] == NoRoute(["encoder"], ["encoder"])
+    assert bench.refused["r"] == NoRoute(["encoder"], ["encoder"], "demo")
     ask(bench, Wake(), "encoder-0")
     assert len(does(encoder)) == 1
     assert encoder.seen.state == "ready"

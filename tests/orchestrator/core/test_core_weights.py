@@ -83,7 +83,7 @@ def test_all_that_compute_with_it_get_it(bench: Bench, four: Four) -> None:
     does(four[2])
     (answer,) = does(four[3])
     assert (answer.undone, [x.ok for x in answer.instances.values()]) == (None, [True, True])
-    assert bench.machine.books.weights == {"net": NET}
+    assert bench.model.weights == {"net": NET}
     assert all(leader.seen.state == "ready" for leader in four)
 
 
@@ -103,7 +103,7 @@ def test_who_shares_a_component_gets_it_too(bench: Bench, four: Four) -> None:
     does(four[1])
     (answer,) = does(four[0])
     assert sorted(answer.instances) == ["decoder-0", "encoder-0"]
-    assert list(bench.machine.books.weights) == ["vae"]
+    assert list(bench.model.weights) == ["vae"]
 
 
 def test_a_request_is_finished_with_what_it_began_with(bench: Bench, four: Four) -> None:
@@ -145,7 +145,7 @@ def test_what_one_cannot_read_is_put_back_by_the_other(bench: Bench, four: Four)
     assert four[2].got(Ask)[0].action == PutWeights([Weights("net")])
     (answer,) = does(four[2])
     assert answer.undone
-    assert not bench.machine.books.weights
+    assert not bench.model.weights
     assert all(leader.seen.state == "ready" for leader in four)
     bench.submit("r")
     assert four[0].take(Work)
@@ -174,7 +174,7 @@ def test_other_files_are_no_success(bench: Bench, four: Four, other: str) -> Non
     there = other in ("digest", "nothing")
     assert errors == {"FilesDiffer" if there else "FileNotFoundError"}
     assert answer.undone
-    assert not bench.machine.books.weights
+    assert not bench.model.weights
 
 
 def test_a_new_instance_gets_it_before_its_first_work(bench: Bench, four: Four) -> None:
@@ -226,13 +226,13 @@ def test_if_all_sleep_nothing_is_begun(bench: Bench, four: Four) -> None:
     error = answer.instances["d0"].error
     assert error is not None
     assert error.message == "nothing was changed: all that it concerns sleep; wake one first"
-    assert not bench.machine.books.changes
+    assert not bench.model.changes
 
 
 def test_an_orchestrator_that_knows_nothing_learns_it(bench: Bench) -> None:
     first = bench.join("d0", "denoiser", parts=["net"])
     bench.join("d1", "denoiser", parts=["net"], weights=[NET])
-    assert bench.machine.books.weights == {"net": NET}
+    assert bench.model.weights == {"net": NET}
     assert first.seen.state == "warming"
     assert first.take(Ask).action == PutWeights([NET])
 
@@ -251,7 +251,7 @@ def test_what_it_learns_late_does_not_change_what_has_begun(bench: Bench, four: 
         assert each.got(Ask)[0].action == PutWeights([NET])
         does(each)
     assert four[0].take(Work).request == "s"
-    assert bench.machine.books.weights == {"net": NET}
+    assert bench.model.weights == {"net": NET}
 
 
 def test_those_that_have_no_parts_say_so_themselves(bench: Bench) -> None:

@@ -87,7 +87,7 @@ async def test_the_job_is_found_while_no_role_is_there() -> None:
     door = Door()
     async with door.client() as client:
         await post(client, JOBS)
-        door.service.served, door.service.lacking = None, ["encoder"]
+        door.service.served, door.service.lacking = [], ["encoder"]
         assert (await post(client, JOBS)).json()["id"] == "job_0"
         assert (await post(client, JOBS, key="new")).status_code == 503
 

@@ -162,15 +162,20 @@ async def test_the_metrics_tell_what_happened() -> None:
     assert seen["triptych_http_requests_total", "GET", "unknown", "404"] == 1
     assert seen["triptych_http_requests_total", "other", "unknown", "404"] == 1
     assert seen["triptych_http_request_seconds_count", route] == 2
-    assert seen["triptych_stage_seconds_count", "denoiser"] == 2
-    assert seen["triptych_stage_seconds_sum", "denoiser"] == pytest.approx(0.4)
-    assert seen["triptych_stage_seconds_count", "monolithic"] == 0
+    assert seen["triptych_stage_seconds_count", "denoiser", "demo"] == 2
+    assert seen["triptych_stage_seconds_sum", "denoiser", "demo"] == pytest.approx(0.4)
+    assert seen["triptych_stage_seconds_count", "monolithic", "demo"] == 0
     assert seen["triptych_requests_total", "completed"] == 5
     assert seen["triptych_requests_total", "cancelled"] == 1
     assert seen[("triptych_queued_requests",)] == 3
-    assert seen["triptych_instances", "denoiser", "ready"] == 1
-    assert seen["triptych_ranks", "decoder", "ready"] == 1
-    assert seen["triptych_capacity_requests", "decoder"] == 4
+    assert seen["triptych_instances", "denoiser", "ready", "demo"] == 1
+    assert seen["triptych_ranks", "decoder", "ready", "demo"] == 1
+    assert seen["triptych_capacity_requests", "decoder", "demo"] == 4
+    assert seen["triptych_in_flight_requests", "encoder", "demo"] == 1
+    assert seen["triptych_model_ready", "demo"] == 1
+    assert seen["triptych_model_queued_requests", "demo"] == 3
+    assert seen["triptych_model_running_requests", "demo"] == 1
+    assert seen["triptych_model_requests_total", "demo", "failed"] == 2
     assert seen["triptych_slots", "d0", "free"] == 5
     assert seen["triptych_slots", "d0", "quarantined"] == 1
     assert seen["triptych_encoder_cache_lookups_total", "d0", "hit"] == 7
@@ -188,14 +193,14 @@ async def test_pictures_of_jobs_are_measured_too() -> None:
             key = {"idempotency-key": path}
             await client.post(path, json={"prompt": "a", "n": 2}, headers=key)
         page = (await client.get("/metrics")).text
-    assert 'triptych_stage_seconds_count{stage="encoder"} 4.0' in page
+    assert 'triptych_stage_seconds_count{model="demo",stage="encoder"} 4.0' in page
 
 
 async def test_two_doors_count_apart() -> None:
     first, second = Door(), Door()
     await samples(first)
     seen = await samples(second)
-    assert seen["triptych_stage_seconds_count", "denoiser"] == 2
+    assert seen["triptych_stage_seconds_count", "denoiser", "demo"] == 2
 
 
 async def test_the_description_knows_the_fields() -> None:

@@ -1,5 +1,7 @@
 """What lies on either side of the denoiser, and how it is told that something does not."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from diffusers import (
@@ -10,7 +12,7 @@ from diffusers import (
 )
 
 from roles.split import skipping
-from roles.split.boundary import Boundary, decodes_several_times
+from roles.split.boundary import Boundary, Given, decodes_several_times
 from roles.split.components import part_of
 from roles.split.face import NotHere
 from roles.split.forward import Outputs
@@ -23,6 +25,7 @@ from roles.split.recollection import Recollection
 from roles.split.recording import Recorder
 from roles.split.replay import Replay
 from roles.split.skipping import Zeros
+from roles.split.sparing import Sparing
 from tests.support.pipelines import PARAMS
 from tests.support.splitting import arrays, call, same, through_roles
 
@@ -95,6 +98,20 @@ def test_a_loop_that_is_run_with_zeros_has_them_in_the_forms_of_the_denoiser():
     assert [each.tolist() for each in forward("anything")] == [[[0.0, 0.0]], [0.0] * 3]
     assert forward(sample=torch.ones(5))[0].shape == (1, 4, 2, 2)
     assert forward(sample=torch.ones(5)).sample.tolist() == [0.0] * 5  # one more than there were
+
+
+def test_a_forward_after_a_decode_that_the_denoiser_did_not_come_to_has_no_roles():
+    """A film's tiles, for example, each of which is added up when it is decoded."""
+    outputs = Outputs()
+    outputs.note(0, torch.ones(2))
+    generator = torch.Generator()
+    decode = ("vae", [torch.ones(2)], {}, generator.get_state())
+    decodes = Given("FilmPipeline", [decode], generator, Sparing("r", exact=False))
+    forward = Zeros(outputs.tree(), decodes)
+    assert forward(torch.ones(2)).tolist() == [0.0, 0.0]
+    decodes.decode("vae", SimpleNamespace(decode=lambda latents: latents), (), {})
+    with pytest.raises(Unsplittable, match="before it decodes the rest"):
+        forward(torch.ones(2))
 
 
 @pytest.mark.parametrize("error", [ValueError("no timesteps"), UnboundLocalError("noise_pred")])

@@ -70,12 +70,16 @@ def test_before_the_first_step_there_is_nothing_to_see(program):
     denoising.cancel()
 
 
-def test_a_whole_pipeline_has_none(program):
-    denoising = program("sd15", "monolithic").generate(call(PARAMS["sd15"]))
-    denoising.start()
-    with pytest.raises(NoPreview, match="whole pipeline"):
-        denoising.preview()
-    denoising.cancel()
+@pytest.mark.parametrize("name", ["flux", "sd15", "qwenimage"])
+def test_a_whole_pipeline_shows_what_its_roles_would(name, program):
+    encoder, denoiser, decoder = (program(name, r) for r in ("encoder", "denoiser", "decoder"))
+    request = call(PARAMS[name], seed=5)
+    _, payloads = watched(denoiser.denoise(request, encoder.encode(request)))
+    made, previews = watched(program(name, "monolithic").generate(request))
+    assert same(arrays(made), arrays(through_roles(encoder, denoiser, decoder, request)))
+    assert len(previews) == len(payloads) > 0
+    for (_, seen), (_, payload) in zip(previews, payloads, strict=True):
+        assert same(arrays(seen), arrays(decoder.decode(request, payload)))
 
 
 def test_a_pipeline_that_cannot_be_shown_says_so_once(program, caplog, monkeypatch):

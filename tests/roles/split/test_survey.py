@@ -1,11 +1,14 @@
 """What is told of a model without its weights is what its roles do with them."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from launch.weights import weights_bytes
 from roles.split import survey as survey_module
+from roles.split.imagined import Imagined
 from roles.split.program import Call, ModelError
 from roles.split.survey import survey
 from tests.conformance import modular
@@ -70,6 +73,36 @@ def test_what_cannot_be_told_says_why(bare, monkeypatch):
     assert to_denoiser.nbytes > 0
     assert to_decoder.nbytes is None
     assert to_decoder.why_not == "it cannot be told without weights: scripted"
+
+
+class _Seeing(torch.nn.Module):
+    def forward(self, input_ids, pixel_values=None, image_grid_thw=None):
+        if pixel_values is not None:
+            assert sum(image_grid_thw.tolist()) == len(pixel_values)
+        return torch.nn.functional.one_hot(input_ids, 8).float()
+
+
+def test_what_looks_into_the_size_of_a_picture_says_as_much_without_it():
+    says = Imagined(_Seeing(), torch.device("cpu"))
+    ids, pixels = torch.zeros(1, 6, dtype=torch.int64), torch.zeros(4, 3)
+    said = says(input_ids=ids, pixel_values=pixels, image_grid_thw=torch.tensor([2, 2]))
+    assert said.shape == (1, 6, 8)
+    with pytest.raises(AttributeError, match="tolist"):
+        says(ids, pixels)
+
+
+class _Deciding(torch.nn.Module):
+    config = SimpleNamespace(in_channels=9, out_channels=4)
+
+    def forward(self, hidden_states):
+        return (hidden_states[:, :4] if hidden_states.sum() > 0 else hidden_states[:, 4:8],)
+
+
+def test_what_decides_by_numbers_gives_as_many_channels_as_its_config_says():
+    says = Imagined(_Deciding(), torch.device("cpu"))
+    assert says(hidden_states=torch.zeros(1, 9, 2, 3))[0].shape == (1, 4, 2, 3)
+    with pytest.raises(RuntimeError):
+        says(hidden_states=torch.zeros(1, 5, 2, 3))
 
 
 def test_a_folder_that_is_none_is_one_sentence(tmp_path):

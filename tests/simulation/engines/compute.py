@@ -15,7 +15,16 @@ SIZES = (200, 1500, 4096, 5000, 9000)
 
 
 _MARK = b"a checkpoint"
-WEIGHTS = ["", *(f"of {path}" for path in PATHS)]
+SHARED = ["", *(f"of {path}" for path in PATHS)]
+
+
+def weights(model: str, shared: str) -> str:
+    """With what an instance computes: no two models have the same."""
+    return f"{model} {shared}"
+
+
+def _weights_for(inputs: Inputs) -> list[str]:
+    return [weights(str(inputs.params["model"]), shared) for shared in SHARED]
 
 
 def first(inputs: Inputs) -> bytes:
@@ -38,9 +47,9 @@ def then(value: bytes, role: Role, weights: str) -> bytes:
 
 
 def expected(inputs: Inputs) -> set[str]:
-    """The pictures that this request may become: all of it with the same weights. `monolithic`
-    computes all stages."""
-    return {_picture(inputs, weights) for weights in WEIGHTS}
+    """The pictures that this request may become: all of it with the same weights, of its model.
+    `monolithic` computes all stages."""
+    return {_picture(inputs, weights) for weights in _weights_for(inputs)}
 
 
 def _picture(inputs: Inputs, weights: str) -> str:
@@ -61,7 +70,7 @@ def preview(value: bytes) -> bytes:
 def expected_previews(inputs: Inputs) -> set[str]:
     """After each step but the last."""
     found = set()
-    for weights in WEIGHTS:
+    for weights in _weights_for(inputs):
         value = then(first(inputs), "encoder", weights)
         for _ in range(steps(value) - 1):
             value = step(value, weights)

@@ -71,9 +71,9 @@ class Orchestrator:
             self._carry_out(command)
         return commands
 
-    def submit(self, id: str, inputs: Inputs, deadline_s: float, previews: int) -> bool:
+    def submit(self, id: str, inputs: Inputs, deadline_s: float, previews: int, model: str) -> bool:
         """Whether it is accepted."""
-        commands = self.do(Submit(id, inputs, deadline_s, previews=previews))
+        commands = self.do(Submit(id, inputs, deadline_s, previews=previews, model=model))
         if any(isinstance(command, Reject) for command in commands):
             return False
         if id in self.open:

@@ -11,6 +11,7 @@ from roles.lifecycle import Deadline
 from roles.options import RoleOptions
 from tests.simulation.engines.clock import Life
 from tests.simulation.engines.memory import WatchedOutbox
+from transfer.messages import ModelInfo
 from transfer.pool import SlotPool
 from transfer.transport import Transport
 
@@ -49,9 +50,12 @@ class NoDeadline(Deadline):
 class Process:
     """From its start to its end. `ranks` are those that live; `leader` is there once it runs."""
 
-    def __init__(self, world: "World", name: str, roles: "tuple[Role, ...]") -> None:
+    def __init__(
+        self, world: "World", name: str, roles: "tuple[Role, ...]", model: ModelInfo
+    ) -> None:
         dice = world.dice
         self.world = world
+        self.model = model
         self.name = name
         self.roles = roles
         self.life = Life(world.new_pid())

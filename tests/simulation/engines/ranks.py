@@ -40,7 +40,6 @@ from roles.scheduler import SINGLE_UNIT
 from tests.simulation.engines import compute
 from tests.simulation.engines.clock import LIFE
 from tests.simulation.questions import Held, do, parts_of
-from tests.support.bench import MODEL
 from transfer.actions import Action, PutWeights, Told, UpdateWeights
 from transfer.header import HEADER_BYTES
 from transfer.made import ImageMade
@@ -209,7 +208,8 @@ class Rank:
             case Load():
                 if self._world.strikes("load"):
                     raise RuntimeError("no such file")
-                return Loaded(replace(MODEL, generates=["writer"]), self.held.parts)
+                model = replace(self._process.model, generates=["writer"])
+                return Loaded(model, self.held.parts)
             case Begin():
                 return Outcomes([self._begin(call)])
             case Peek():
@@ -247,6 +247,10 @@ class Rank:
         del self.live[key]
         return Outcome(*key, error=error)
 
+    @property
+    def _weights(self) -> str:
+        return compute.weights(self._process.model.name, self.held.shared)
+
     def _begin(self, call: Begin) -> Outcome:
         key = (call.request, call.attempt)
         if self.held.level:
@@ -272,7 +276,7 @@ class Rank:
 
     def _steps(self, live: Live) -> int:
         if live.role == "monolithic":
-            live.value = compute.then(live.value, "encoder", self.held.shared)
+            live.value = compute.then(live.value, "encoder", self._weights)
         return compute.steps(live.value)
 
     def _peek(self, call: Peek) -> Outcome:
@@ -280,8 +284,10 @@ class Rank:
         if shown is None or shown.done or not shown.step or self._world.strikes("rank error"):
             return Outcome(*key, error=ErrorInfo("unsupported", "there is nothing to see"))
         value = compute.preview(shown.value)
+        if whole := shown.role == "monolithic":
+            value = compute.then(value, "decoder", self.held.shared)
         self.live[key] = Live(shown.role, shown.inputs, value, shown.step, shown.steps, done=True)
-        return Outcome(*key, done=True, nbytes=compute.size(value))
+        return Outcome(*key, done=True, nbytes=None if whole else compute.size(value))
 
     def _run(self, call: int, key: Key, unit: str) -> Outcome:
         live = self._known(key, unit)
@@ -297,7 +303,7 @@ class Rank:
             taken = self._slice(live.steps - live.step)
             for _ in range(taken):
                 if denoises:
-                    live.value = compute.step(live.value, self.held.shared)
+                    live.value = compute.step(live.value, self._weights)
                 live.step += 1
                 marked = self._checkpoint(live) or marked
                 self._tell(call, StepDone(*key, live.step, live.steps))
@@ -313,7 +319,7 @@ class Rank:
             return Outcome(*key, step=live.step, steps=live.steps, compute_s=STEP_S)
         roles = SPLIT_ROUTE[1:] if live.role == "monolithic" else (live.role,)
         for role in roles:
-            live.value = compute.then(live.value, role, self.held.shared)
+            live.value = compute.then(live.value, role, self._weights)
         live.done = True
         last = live.role in ("decoder", "monolithic")
         return Outcome(

@@ -21,6 +21,7 @@ from tests.simulation.engines.orchestrator import LIFETIME, Orchestrator
 from tests.simulation.engines.process import Process
 from tests.simulation.engines.ranks import POISON
 from tests.simulation.questions import Questions
+from tests.support.bench import MODEL, OTHER
 from transfer.errors import PayloadError
 from transfer.header import check_header
 from transfer.messages import (
@@ -29,11 +30,13 @@ from transfer.messages import (
     ErrorInfo,
     Inputs,
     Media,
+    ModelInfo,
     Params,
     Role,
     from_instance,
 )
 
+SHARE_OF_TWO = 0.25  # of the worlds that have two models
 RATES = {
     "rank death": 0.003,
     "rank hang": 0.0005,
@@ -54,6 +57,7 @@ HOME_S = 120.0  # after the last fault, for all that is under way: 30 s of them 
 SETTLED_S = 3.0
 LATE_S = 0.2  # the orchestrator looks at its clock more often than that
 CANARIES = 3
+WHOLE = 8  # one seed in so many has instances that run whole pipelines, and no others
 
 
 class Violation(AssertionError):
@@ -76,6 +80,9 @@ class World:
         self.faults = self.weather > 0
         self.over = False
         self.failure: str | None = None
+        self.dice_of_models = random.Random(f"models of {seed}")  # a world of one rolls the others
+        two = self.dice_of_models.random() < SHARE_OF_TWO
+        self.models = [MODEL, OTHER] if two else [MODEL]
         self.network = Network()
         self.accidents = Accidents(self)
         self.processes: dict[int, Process] = {}  # by pid, the dead ones too
@@ -88,13 +95,17 @@ class World:
         self._files: dict[str, tuple[Process, str]] = {}
         self._watched: dict[int, SenderGone] = {}
         self.orchestrator: Orchestrator | None = Orchestrator(self, 0, self.policy)
-        for role in SPLIT_ROUTE:
+        self.route: tuple[Role, ...] = ("monolithic",) if seed % WHOLE == 5 else SPLIT_ROUTE
+        for role in self.route:
             for index in range(self.dice.randint(1, 2)):
                 self.start(f"{role}-{index}", (role,))
-        if self.dice.random() < 0.3:
+        if self.route == SPLIT_ROUTE and self.dice.random() < 0.3:
             self.start("both-0", ("encoder", "decoder"))
-        if self.dice.random() < 0.1:
+        if self.route == SPLIT_ROUTE and self.dice.random() < 0.1:
             self.start("all-0", SPLIT_ROUTE)
+        if two:
+            for role in self.route:
+                self.start(f"other-{role}", (role,), OTHER)
 
     # ------------------------------------------------------------ running
 
@@ -174,8 +185,8 @@ class World:
     def living(self) -> list[Process]:
         return [process for process in self.processes.values() if process.alive]
 
-    def start(self, name: str, roles: tuple[Role, ...]) -> Process:
-        process = Process(self, name, roles)
+    def start(self, name: str, roles: tuple[Role, ...], model: ModelInfo = MODEL) -> Process:
+        process = Process(self, name, roles, model)
         self.processes[process.life.pid] = process
         process.start()
         return process
@@ -200,7 +211,7 @@ class World:
     def _restart(self, process: Process) -> None:
         """By whoever supervises it."""
         if all(other.name != process.name for other in self.living):
-            self.start(process.name, process.roles)
+            self.start(process.name, process.roles, process.model)
 
     def watch(self, pid: int, gone: SenderGone) -> None:
         self._watched[pid] = gone
@@ -336,10 +347,11 @@ class World:
         if core is None or id in core.open:
             return False
         steps, priority = self.dice.choice([2, 4]), self.dice.choice(PRIORITIES)
-        params: Params = {"prompt": prompt, "num_inference_steps": steps}
-        loras = self.questions.wears(core.machine.adapters())
+        model = self.dice_of_models.choice(self.models).name
+        params: Params = {"prompt": prompt, "num_inference_steps": steps, "model": model}
+        loras = self.questions.wears(core.machine.adapters(model))
         inputs = Inputs(params, seed=self.asked, priority=priority, loras=loras)
-        return core.submit(id, inputs, deadline_s, previews=self.dice.randint(0, 3))
+        return core.submit(id, inputs, deadline_s, self.dice.randint(0, 3), model)
 
     def shown(self, id: str, inputs: Inputs, media: list[Media]) -> None:
         self.results["previews"] += 1
@@ -371,8 +383,9 @@ class World:
         for process in self.living:
             process.life.wake(self.loop)
         self.accidents.heal()
-        for role in SPLIT_ROUTE:
-            self.start(f"fresh-{role}", (role,))
+        for model in self.models:
+            for role in self.route:
+                self.start(f"fresh-{model.name}-{role}", (role,), model)
         self._prove_the_dead()
         await self._until(lambda: self._quiet(), "what was accepted does not end")
         self._prove_the_dead()
@@ -417,7 +430,8 @@ class World:
     def _unlike(self, core: Orchestrator) -> list[str]:
         """Changes under way, and ranks that have other adapters than they should have."""
         books = core.machine.books
-        found = [f"{change} is not over" for change in (*books.changes, *books.rests)]
+        changes = (change for model in books.models for change in model.changes)
+        found = [f"{change} is not over" for change in (*changes, *books.rests)]
         for instance in books.registry.live.values():
             excused = instance.draining or instance.state == "sleeping"
             if not (instance.tidy or excused):
@@ -430,11 +444,11 @@ class World:
                     found.append(f"rank {rank.rank} of {named} sleeps at {rank.held.level}")
             if named is None or not named.available:
                 continue
-            if lacking := rank.held.lacks(books.weights):
+            if lacking := rank.held.lacks(named.model.weights):
                 found.append(f"rank {rank.rank} of {named} has other weights of {lacking}")
             if "denoiser" not in named.posts:
                 continue
-            wanted = {x.name: x.digest for x in books.adapters.values()}
+            wanted = {x.name: x.digest for x in named.model.adapters.values()}
             if wanted != rank.held.loaded:
                 found.append(f"rank {rank.rank} of {named} has {rank.held.loaded}, not {wanted}")
         return found
