@@ -17,8 +17,9 @@ def settle(model: str) -> str:
 
 
 def check_model(model: str) -> str:
-    """The folder's absolute path, or the hub id as it is. Raises `LaunchError` for a folder that is
-    missing or holds no pipeline. Whether its weights are whole is seen when a rank loads them."""
+    """The absolute path of a folder or a checkpoint, or the hub id as it is. Raises `LaunchError`
+    for what is missing or holds no pipeline. Whether its weights are whole is seen when a rank
+    loads them."""
     try:
         source = Source.parse(model)
     except ValueError as error:
@@ -27,6 +28,10 @@ def check_model(model: str) -> str:
     folder = source.path
     if folder is None:
         return str(source)
+    if folder.is_file():
+        if folder.suffix != ".safetensors":
+            raise LaunchError(f"{model} is neither a folder nor a safetensors file")
+        return str(folder.resolve())
     indexes = [folder / name for name in (INDEX, MODULAR_INDEX)]
     index = next((each for each in indexes if each.is_file()), None)
     if index is None:

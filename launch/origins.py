@@ -12,13 +12,21 @@ from roles.split.source import Source
 def origins_of(flags: dict[str, Any]) -> Origins:
     """With the commits of what a hub has, and paths that hold in any working directory. Raises
     `LaunchError`."""
-    return Origins(variant=flags["variant"], components=_components(flags["component"]))
+    return Origins(
+        variant=flags["variant"],
+        components=_components(flags["component"]),
+        config=flags["model_config"] and _place("model-config", flags["model_config"]),
+    )
 
 
 def as_flags(origins: Origins) -> dict[str, Any]:
     """For the command line of another process."""
     components = [f"{name}={source}" for name, source in origins.components.items()]
-    return {"variant": origins.variant, "component": components}
+    return {
+        "variant": origins.variant,
+        "component": components,
+        "model_config": origins.config,
+    }
 
 
 def _components(words: Iterable[str]) -> dict[str, str]:
@@ -27,8 +35,12 @@ def _components(words: Iterable[str]) -> dict[str, str]:
         name, _, text = word.partition("=")
         if name in found:
             raise LaunchError(f"--component {name} is given twice")
-        try:
-            found[name] = pinned(str(Source.parse(text).absolute))
-        except (ValueError, LaunchError) as error:
-            raise LaunchError(f"--component {word}: {error}") from error
+        found[name] = _place(f"component {name}", text)
     return found
+
+
+def _place(flag: str, text: str) -> str:
+    try:
+        return pinned(str(Source.parse(text).absolute))
+    except (ValueError, LaunchError) as error:
+        raise LaunchError(f"--{flag}: {error}") from error

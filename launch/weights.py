@@ -37,18 +37,22 @@ def weights_bytes(model: str, dtype: str, components: Mapping[str, str] = NONE) 
     they are stored as. Files of other formats count as they are.
     """
     folder = Path(model)
-    if not folder.is_dir():
+    if not folder.exists():
         return None
     size = _HALF if dtype in ("bfloat16", "float16") else _FLOAT32
-    total = 0
-    for component in sorted(each for each in folder.iterdir() if each.is_dir()):
+    total = 0 if folder.is_dir() else _numbers(folder) * size
+    inner = folder.iterdir() if folder.is_dir() else ()
+    for component in sorted(each for each in inner if each.is_dir()):
         if component.name not in components:
             total += _component(component, size)
     for name, text in components.items():
         path = Source.parse(text).path
         if path is None:
             return None
-        total += _component(path / name if (path / name).is_dir() else path, size)
+        if path.is_file():
+            total += _numbers(path) * size
+        else:
+            total += _component(path / name if (path / name).is_dir() else path, size)
     return total
 
 

@@ -39,6 +39,7 @@ OF_ROLES = (
     "orchestrator",
     "model",
     "model_name",
+    "model_config",
     "component",
     "variant",
     "name",
@@ -141,7 +142,7 @@ def _section(name: str | None) -> str:
 )
 @click.option(
     "--model",
-    metavar="DIR_OR_ID[@REVISION]",
+    metavar="DIR|FILE|ID[@REVISION]",
     help=MODEL_HELP,
 )
 @model_name_flag

@@ -26,7 +26,7 @@ NUMBER = click.IntRange(min=0)
 @click.option(
     "--model",
     required=True,
-    metavar="DIR_OR_ID[@REVISION]",
+    metavar="DIR|FILE|ID[@REVISION]",
     help=MODEL_HELP,
 )
 @model_name_flag

@@ -19,7 +19,7 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from roles.split import skeleton
+from roles.split import single_file, skeleton
 from roles.split.face import StandIn, Unposed
 from roles.split.folder import ComponentEntry, Folder, weights_in
 from roles.split.program import ModelError
@@ -74,16 +74,54 @@ class Loader:
         """The component with its weights, or with those of a folder `elsewhere`; or, if it has
         none, the tokenizer, processor or scheduler that it is. Raises ModelError."""
         kind, path = component_class(entry), elsewhere or self.folder.of(entry)
+        file = None if elsewhere else self.file(entry)
         with self._telling("load", entry):
             if not is_module(kind):
                 return kind.from_pretrained(path)
+            if file is not None:
+                return self._from_file(entry, kind, file)
             if not (weights_in(path) if elsewhere else self.folder.weights(entry)):
-                raise FileNotFoundError("there is no safetensors file")
+                raise FileNotFoundError(f"there is no safetensors file{self._beside(entry)}")
             options = self._options(kind) | self._quantized(kind, entry)
             if elsewhere is None:
                 options |= self._variant(kind, entry)
             with self._shared(kind, entry, path) as part:
                 return kind.from_pretrained(str(path), **options, **part).to(self.device).eval()
+
+    def file(self, entry: ComponentEntry) -> Path | None:
+        """The single file that holds the component's weights; None: they lie in its folder. Raises
+        ModelError."""
+        file, kind = self.folder.file_of(entry), component_class(entry)
+        if file is None or not is_module(kind):
+            return None
+        if single_file.holds(file, entry, kind, self.folder.of(entry)):
+            return file
+        if entry.name in self.folder.replaced:
+            raise ModelError(
+                f"--component {entry.name}: diffusers finds no {kind.__name__} in {file.name}"
+            )
+        return None
+
+    def files(self, entry: ComponentEntry) -> list[Path]:
+        """Where the component's weights are, fetched if need be."""
+        file = self.file(entry)
+        return [file] if file is not None else self.folder.weights(entry)
+
+    def _from_file(self, entry: ComponentEntry, kind: Any, file: Path) -> Any:
+        if self.shares is not None and part_of(entry.name) == "denoiser":
+            raise ModelError(
+                f"--parallel tensor divides the weights of folders, not of {file.name}"
+            )
+        options = self._quantized(kind, entry)
+        dtype = options.pop("dtype", None if self.dtype == "auto" else getattr(torch, self.dtype))
+        module = single_file.read(file, entry, self.folder.path, dtype, **options)
+        return module.to(self.device).eval()
+
+    def _beside(self, entry: ComponentEntry) -> str:
+        """What to do where a checkpoint has not all of its pipeline."""
+        if self.folder.file is None or entry.name in self.folder.replaced:
+            return ""
+        return f", nor is it in the file: name one with --component {entry.name}=…"
 
     def _shared(
         self, kind: Any, entry: ComponentEntry, path: Path
@@ -137,11 +175,14 @@ class Loader:
         return {"quantization_config": quantization_config(self.quantize), **dtype}
 
     def _skeleton(self, kind: Any, entry: ComponentEntry) -> Any:
-        path = self.folder.of(entry)
+        path, file = self.folder.of(entry), self.file(entry)
         if _is_theirs(kind):
             config = kind.config_class.from_pretrained(path)
             if part := PART_OF_CONFIG.get(kind.__name__):
                 config = getattr(config, part)
+            if file is not None:
+                dtype = self._named_dtype()
+                return skeleton.build(lambda: kind(config), dtype, single_file.kept(kind, dtype))
             dtype = self._stored_dtype(entry, config)
             keep = _kept(kind, "_keep_in_fp32_modules_strict")
             if dtype == torch.float16:
@@ -151,12 +192,20 @@ class Loader:
             several = kind.from_pretrained(str(path), **self._options(kind))
             return skeleton.hollow_copy(several).eval()
         config = kind.load_config(path)
-        dtype = torch.float32 if self.dtype == "auto" else getattr(torch, self.dtype)
-        keep = _kept(kind, "_keep_in_fp32_modules")
+        dtype = self._named_dtype()
+        keep = _kept(kind, "_keep_in_fp32_modules") if file is None else []
         module = skeleton.build(lambda: kind.from_config(config), dtype, keep)
-        if part_of(entry.name) != "denoiser":
+        if file is not None:
+            if part_of(entry.name) != "denoiser" and any(skeleton.stored_buffers(module)):
+                return skeleton.hollow_copy(self._from_file(entry, kind, file))
+        elif part_of(entry.name) != "denoiser":
             self._fill(module, entry, dtype)
         return module
+
+    def _named_dtype(self) -> torch.dtype:
+        if self.dtype == "auto":
+            return torch.float32
+        return getattr(torch, self.dtype)  # type: ignore[no-any-return]
 
     def _stored_dtype(self, entry: ComponentEntry, config: Any) -> torch.dtype:
         if self.dtype != "auto":

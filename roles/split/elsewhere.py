@@ -42,29 +42,48 @@ class Kind:
 @dataclass(frozen=True)
 class Elsewhere:
     """One component. `told`: from where, for people everywhere, so without a folder of this disk;
-    `own`: what the model itself has for it; None: nothing."""
+    `own`: what the model itself has for it; None: nothing. `file`: a checkpoint with the weights,
+    which the config in `place` goes with."""
 
     name: str
     told: str
     place: Place
     kind: Kind
     own: Kind | None
+    file: Path | None = None
 
 
-def elsewhere(name: str, text: str, own: Kind | None, home: Path, variant: str | None) -> Elsewhere:
-    """The component `name` from the place that `text` says. `home`: the folder of the model's own.
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is of the one format that is read: others may hold code."""
+    return path.is_file() and path.suffix == ".safetensors"
+
+
+def elsewhere(
+    name: str, text: str, own: Kind | None, home: Place, variant: str | None
+) -> Elsewhere:
+    """The component `name` from the place that `text` says. `home`: where the model's own is.
     Raises ModelError."""
     try:
         source = Source.parse(text)
+        if source.path is not None and source.path.is_file():
+            return _in_file(name, source.path, own, home)
         find = _on_disk if source.path else _on_hub
         place, index = find(source, name, variant)
-        kind = _kind(name, place, index, own, home)
+        kind = _kind(name, place, index, own, home.path)
     except (ValueError, ModelError) as error:
         raise ModelError(f"--component {name}={text}: {error}") from error
     except OSError as error:
         message = f"--component {name}={text}: it cannot be read: {error.strerror}"
         raise ModelError(message) from error
     return Elsewhere(name, _told(source, place), place, kind, own)
+
+
+def _in_file(name: str, file: Path, own: Kind | None, home: Place) -> Elsewhere:
+    if not is_checkpoint(file):
+        raise ModelError("it is neither a folder nor a safetensors file")
+    if own is None:
+        raise ModelError("the model has no config for what is in the file: name a folder")
+    return Elsewhere(name, file.name, home, own, own, file)
 
 
 def _told(source: Source, place: Place) -> str:
@@ -79,8 +98,6 @@ def _told(source: Source, place: Place) -> str:
 def _on_disk(source: Source, name: str, variant: str | None) -> tuple[Place, Mapping[str, Any]]:
     path = source.path
     assert path is not None
-    if not path.is_dir():
-        raise ModelError("it is no folder")
     if not _has_component([each.name for each in path.iterdir()]) and (path / name).is_dir():
         path = path / name
     return Place(path, wanted=variant), _index(path.parent)

@@ -24,10 +24,13 @@ def fingerprint(folder: Folder) -> str:
 
     Of a folder: its model_index.json, the components' configs, and of each safetensors file that is
     read the header, the size, and a few samples of the weights. Of a hub's model, of which each
-    role has only its own files: the commit, and the variant that was asked for. And the same of
-    components that come from elsewhere.
+    role has only its own files: the commit, and the variant that was asked for. Of a checkpoint in
+    a single file: that of the folder with its configs, and the same of the file. And of components
+    that come from elsewhere.
     """
     own = _of(folder.path, folder.variant) or _digest(_contents(folder))
+    if folder.file is not None:
+        own = _digest([("config", own.encode()), ("file", _weights(folder.file))])
     if not folder.replaced:
         return own
     replaced = [(name, of_component(each)) for name, each in sorted(folder.replaced.items())]
@@ -37,6 +40,8 @@ def fingerprint(folder: Folder) -> str:
 def of_component(replaced: Elsewhere) -> str:
     """32 hexadecimal digits of a component that comes from elsewhere."""
     place, kind = replaced.place, replaced.kind
+    if replaced.file is not None:
+        return _digest([*_configs(place), ("file", _weights(replaced.file))])
     own = _of(place.path, place.wanted) or _digest(_component(place))
     return _digest([(kind.library, kind.name.encode()), ("", own.encode())])
 
@@ -66,13 +71,16 @@ def _contents(folder: Folder) -> Iterator[tuple[str, bytes]]:
 
 
 def _component(place: Place, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-    weights = place.weights()
+    for name, content in _configs(place):
+        yield prefix + name, content
+    for path in place.weights():
+        yield prefix + path.name, _weights(path)
+
+
+def _configs(place: Place) -> Iterator[tuple[str, bytes]]:
     for path in sorted(place.path.iterdir()):
-        name = f"{prefix}{path.name}"
         if path.suffix == ".json" and "config" in path.name:
-            yield name, _normal(path)
-        elif path in weights:
-            yield name, _weights(path)
+            yield path.name, _normal(path)
 
 
 def _normal(path: Path) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 
 from roles.origins import NOTHING, Origins
 from roles.split import modular_index, variants
-from roles.split.elsewhere import Elsewhere, Kind, elsewhere
+from roles.split.elsewhere import Elsewhere, Kind, elsewhere, is_checkpoint
 from roles.split.hub import Hub
 from roles.split.modular_index import INDEX, MODULAR_INDEX
 from roles.split.place import Place
@@ -35,13 +35,15 @@ class ComponentEntry:
 class Folder:
     """A readable model folder. `name` is what the user called it; `hub`: the commit that it is a
     copy of, if it is one; `variant`: of the weights, where components have it; `replaced`: the
-    components that come from elsewhere."""
+    components that come from elsewhere. `file`: a checkpoint with the weights, which only the
+    configs of this folder go with, as far as it holds them."""
 
     path: Path
     name: str
     hub: Hub | None = None
     variant: str | None = None
     replaced: Mapping[str, Elsewhere] = field(default_factory=dict)
+    file: Path | None = None
 
     @property
     def index_name(self) -> str:
@@ -93,6 +95,8 @@ class Folder:
     def own_kind(self, name: str) -> Kind | None:
         """What the model itself has for a component; None: nothing."""
         library, kind = self.index[name]
+        if self.file is not None and name in LEFT_OUT:
+            return None
         return Kind(library, kind) if library is not None else None
 
     def _kind(self, name: str) -> Kind | None:
@@ -108,6 +112,11 @@ class Folder:
             for name, value in self.index.items()
             if not name.startswith("_") and not (_is_component(value) and self._kind(name))
         }
+
+    def file_of(self, entry: ComponentEntry) -> Path | None:
+        """The checkpoint that may hold the component."""
+        replaced = self.replaced.get(entry.name)
+        return replaced.file if replaced else self.file
 
     def place(self, entry: ComponentEntry) -> Place:
         """Where the component's files are."""
@@ -135,6 +144,10 @@ class Folder:
         return self.place(entry).weights()
 
 
+# what `from_single_file` leaves out
+LEFT_OUT = ("safety_checker",)
+
+
 def weights_in(path: Path) -> list[Path]:
     """The safetensors files of one component's folder."""
     return sorted(path.glob("*.safetensors"))
@@ -152,13 +165,36 @@ def find(model: str | os.PathLike[str], origins: Origins = NOTHING) -> Folder:
         raise ModelError(str(error)) from error
     path = source.path
     if path is not None and path.is_file():
-        raise ModelError(f"{source} is a file; a model is a folder with a {INDEX}")
+        return _from_file(path, source, origins)
+    if origins.config is not None:
+        raise ModelError(f"--model-config is for a model in a single file, and not for {source}")
     if path is not None:
         folder = _with(origins, Folder(path, str(source), None, origins.variant))
     else:
         folder = _from_hub(source, origins)
     _check_variant(folder)
     return folder
+
+
+def _from_file(file: Path, source: Source, origins: Origins) -> Folder:
+    """The folder of the pipeline's configs, with a file for the weights."""
+    if not is_checkpoint(file):
+        raise ModelError(f"{source} is neither a folder with a {INDEX} nor a safetensors file")
+    told = origins.config
+    if told is None:
+        from roles.split.single_file import usual_config  # which takes torch
+
+        told = usual_config(file)
+    beside = Origins(variant=origins.variant)
+    try:
+        folder = dataclasses.replace(find(told, beside), name=str(source), file=file)
+    except ModelError as error:
+        raise ModelError(
+            f"{source}: the pipeline that it is of, --model-config {told}: {error}"
+        ) from error
+    if folder.index_name == MODULAR_INDEX:
+        raise ModelError(f"{source}: diffusers reads no {folder.pipeline} from a single file")
+    return _with(origins, folder)
 
 
 def _with(origins: Origins, folder: Folder) -> Folder:
@@ -168,7 +204,7 @@ def _with(origins: Origins, folder: Folder) -> Folder:
         if name not in folder.slots:
             known = ", ".join(sorted(folder.slots))
             raise ModelError(f"{folder.name} has no component {name}; it has {known}")
-        home = folder.own_place(name).path
+        home = folder.own_place(name)
         replaced[name] = elsewhere(name, text, folder.own_kind(name), home, origins.variant)
     return dataclasses.replace(folder, replaced=replaced) if replaced else folder
 
@@ -179,6 +215,7 @@ def _from_hub(source: Source, origins: Origins) -> Folder:
     hub = Hub.at(source)
     folder = _with(origins, Folder(hub.path, source.place, hub, origins.variant))
     own = [entry.name for entry in folder.components if entry.name not in folder.replaced]
+    own += [name for name, each in folder.replaced.items() if each.file]  # whose configs hold
     hub.bring(file for name in own for file in folder.own_place(name).small)
     return folder
 

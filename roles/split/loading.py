@@ -1,5 +1,6 @@
 """A model folder, or a hub id, to a `Program` for some roles."""
 
+import logging
 import os
 from collections.abc import Collection
 from functools import partial
@@ -37,6 +38,8 @@ from transfer.messages import DECODES, DENOISES, ModelInfo, Replaced, Role, Spee
 if TYPE_CHECKING:
     from roles.world import World
 
+
+log = logging.getLogger(__name__)
 
 _SEVERAL = "it is made of several pipelines"
 
@@ -85,6 +88,7 @@ def _outline(folder: Folder, dtype: DType) -> ClassicProgram | ModularProgram:
     check_kinds(folder)
     device = torch.device("cpu")
     loader, name, digest = Loader(folder, dtype, device), _name(folder), fingerprint(folder)
+    _check_file(folder, loader)
     if is_modular(folder):
         return ModularProgram(*modular_pipeline(folder, (), loader), name, digest, device)
     pipeline = _pipeline(folder, (), loader)
@@ -109,6 +113,7 @@ def _load(
         speed.quantize if speed else None,
         _shares(speed, device, world),
     )
+    _check_file(folder, loader)
     make = _modular if is_modular(folder) else _classic
     program = make(folder, roles, loader, speed, world)
     program.info = _told(program.info, folder)
@@ -119,6 +124,20 @@ def _load(
             raise ModelError(f"--parallel tiles: {folder.pipeline} is modular, and decodes whole")
         program.tiles = divide_tiles(_decoders(program.pipeline), world)
     return program
+
+
+def _check_file(folder: Folder, loader: Loader) -> None:
+    """Raises ModelError for a checkpoint with nothing of the pipeline."""
+    if folder.file is None:
+        return
+    entries = [entry for entry in folder.components if entry.name not in folder.replaced]
+    held = [entry.name for entry in entries if loader.file(entry) is not None]
+    if not held:
+        raise ModelError(
+            f"{folder.name}: diffusers finds nothing in it of the {folder.pipeline} that "
+            "--model-config names"
+        )
+    log.info("in %s: %s", folder.file.name, ", ".join(held))
 
 
 def _decoders(pipeline: Pipeline) -> dict[str, Any]:
@@ -185,7 +204,7 @@ def _sleeper(
 ) -> Sleeper:
     """Of the modules that are real here, each with how to read it again."""
     parts = {
-        entry.name: Part.of(module, partial(loader.real, entry), folder.weights(entry))
+        entry.name: Part.of(module, partial(loader.real, entry), loader.files(entry))
         for entry in folder.components
         if isinstance(module := program.pipeline.components.get(entry.name), torch.nn.Module)
         and not isinstance(module, StandIn)
@@ -277,11 +296,13 @@ def _told(info: ModelInfo, folder: Folder) -> ModelInfo:
     replaced = [
         Replaced(name, each.told, of_component(each)) for name, each in folder.replaced.items()
     ]
-    commit = folder.hub.commit if folder.hub else None
+    commit = folder.hub.commit if folder.hub and folder.file is None else None
     return replace(info, revision=commit, replaced=replaced)
 
 
 def _name(folder: Folder) -> str:
+    if folder.file is not None:
+        return folder.file.stem
     return folder.name if folder.hub else folder.path.resolve().name
 
 

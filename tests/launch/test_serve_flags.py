@@ -58,7 +58,7 @@ def test_defaults_are_those_of_the_orchestrator_itself() -> None:
 
 def test_every_option_of_a_role_has_a_flag() -> None:
     flags = {name.removesuffix("_s") for name in RoleOptions.__struct_fields__}
-    flags = flags - {"origins"} | {"variant", "component"}
+    flags = flags - {"origins"} | {"variant", "component", "model_config"}
     assert flags == {"roles", "keys", "media_store", "schedule", *OF_ROLES}
 
 

@@ -120,6 +120,8 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             parts = unquote(urlsplit(self.path).path).strip("/").split("/")
             if parts[:2] == ["api", "models"]:
                 self._about("/".join(parts[2:4]), parts[4:])
+            elif parts[2:3] != ["resolve"]:
+                self._refuse(NO_FILE)
             else:
                 self._file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
 

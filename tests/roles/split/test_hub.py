@@ -133,7 +133,7 @@ def test_folders_have_no_revisions(folder, monkeypatch):
     monkeypatch.chdir(path.parent.parent)
     there = f"{path.parent.name}/{path.name}"
     assert find(there).index["_class_name"] == "StableDiffusionPipeline"
-    with pytest.raises(ModelError, match="is a folder on this disk, and has no revision main"):
+    with pytest.raises(ModelError, match=r"is a folder on this disk, and has no revision main"):
         find(f"{there}@main")
 
 
@@ -161,7 +161,7 @@ def test_a_variant(place, hub, pushed):
 
 
 def test_a_variant_is_nothing_to_a_folder_without(folder):
-    with pytest.raises(ModelError, match="no weights of the variant fp16, nor any other"):
+    with pytest.raises(ModelError, match=r"no weights of the variant fp16, nor any other"):
         find(folder("sd15"), Origins(variant="fp16"))
 
 

@@ -135,7 +135,7 @@ def test_a_path_that_is_no_folder(tmp_path):
     with pytest.raises(ModelError, match="there is no folder"):
         load(tmp_path / "nowhere", ["encoder"])
     (tmp_path / "file").touch()
-    with pytest.raises(ModelError, match="is a file"):
+    with pytest.raises(ModelError, match=r"neither a folder with a model_index.json nor a safete"):
         load(tmp_path / "file", ["encoder"])
 
 
