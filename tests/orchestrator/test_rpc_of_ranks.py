@@ -4,6 +4,7 @@ The processes are real; the ranks have no model and no torch (tests/support/plai
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -573,3 +574,51 @@ async def test_v1_what_one_rank_cannot_record_no_rank_does(stage: Stage) -> None
         return (await stage.rpc("profile", args={"seconds": 0.05}))["ok"]
 
     await eventually(recorded)
+
+
+# ---------------------------------------------------------------- all of them
+
+
+async def test_t14_what_peers_ignore_is_done_by_every_rank(stage: Stage) -> None:
+    """LoRA, sleep, weights, statistics and profiles, each with what every rank says of it."""
+    asked: list[tuple[str, dict[str, Any], str]] = [
+        ("load_lora", {"name": "t14", "path": "/t14", "scale": 0}, "lora_loaded"),
+        ("list_loras", {}, "loras"),
+        ("unload_lora", {"name": "t14"}, "lora_unloaded"),
+        ("update_weights", {"path": "/t14"}, "weights_updated"),
+        ("sleep", {"level": 1}, "slept"),
+        ("wake", {}, "woken"),
+        ("health", {}, "health"),
+        ("profile", {"seconds": 0.05}, "profiled"),
+    ]
+    for method, args, type in asked:
+        told = await stage.ranks(method, args=args, target="monolithic")
+        assert [rank["ok"] for rank in told.values()] == [True] * RANKS, method
+        assert {rank["value"]["type"] for rank in told.values()} == {type}
+
+
+async def test_t14_progress_moves_and_a_job_can_be_cancelled_in_the_middle(stage: Stage) -> None:
+    body = {"prompt": "a star", "size": "auto", "num_inference_steps": 60}
+    made = (await stage.client.post("/v1/jobs", json=body)).json()
+    steps = []
+    async with stage.client.stream("GET", f"/v1/jobs/{made['id']}/events") as events:
+        async for line in events.aiter_lines():
+            if line.startswith("data: ") and "progress" in (told := json.loads(line[6:])):
+                steps.append((told["progress"] or {}).get("step", 0))
+    assert sorted(steps) == steps
+    assert len(set(steps)) > 2  # not from 0 to the end
+    fault = stage.fault("step", "hang")
+    made = (await stage.client.post("/v1/jobs", json=body)).json()
+
+    async def hangs() -> bool:
+        return fault.with_suffix(".hangs").exists()
+
+    await eventually(hangs)
+    told = (await stage.client.delete(f"/v1/jobs/{made['id']}")).json()
+    assert told["status"] == "cancelled"
+    fault.unlink()
+
+    async def free() -> bool:
+        return not (await stage.seen())["in_flight"]
+
+    await eventually(free)
