@@ -82,7 +82,7 @@ def test_other_components_are_named(bench: Bench) -> None:
         ([], "another vae (the model's own, not that of tiny)"),
         ([Replaced("vae", "tiny", "2")], "another vae (that of tiny, not that of tiny)"),
         ([vae, Replaced("unet", "b", "1")], "another unet (that of b, not the model's own)"),
-        ([Replaced("vae", "elsewhere", "1")], "all instances must have the same"),
+        ([Replaced("vae", "elsewhere", "1")], "all instances of a model must have the same"),
     ]:
         other = replace(MODEL, fingerprint="b", replaced=replaced)
         leader = bench.join("decoder-0", "decoder", model=other)
