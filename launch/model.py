@@ -27,11 +27,13 @@ def check_model(model: str) -> str:
         raise LaunchError(message) from error
     folder = source.path
     if folder is None:
+        if source.subfolder:
+            raise LaunchError(f"{model}: a model is a whole repository, and no folder in one")
         return str(source)
     if folder.is_file():
         if folder.suffix != ".safetensors":
             raise LaunchError(f"{model} is neither a folder nor a safetensors file")
-        return str(folder.resolve())
+        return str(source.absolute)
     indexes = [folder / name for name in (INDEX, MODULAR_INDEX)]
     index = next((each for each in indexes if each.is_file()), None)
     if index is None:

@@ -11,6 +11,7 @@ from transfer import keys
 HERE = Path(__file__).parent
 LONG = {
     "e2e/test_command_line.py",
+    "e2e/test_components_from_elsewhere.py",
     "e2e/test_divided_pipelines.py",
     "e2e/test_divided_tiles.py",
     "e2e/test_documented_examples.py",

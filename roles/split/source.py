@@ -51,7 +51,10 @@ class Source:
     def absolute(self) -> "Source":
         """The same for processes with other working directories."""
         path = _path(self.place)
-        return Source(str(path.resolve()), None, self.subfolder) if path.exists() else self
+        if not path.exists():
+            return self
+        # a file in a hub's cache is a link to one without the ending that tells what it is
+        return Source(os.path.abspath(path), None, self.subfolder)
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""

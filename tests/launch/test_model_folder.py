@@ -29,6 +29,23 @@ def test_a_folder_without_an_index(tmp_path: Path) -> None:
         check_model(str(tmp_path))
 
 
+def test_a_checkpoint_keeps_the_name_of_its_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hubs' caches keep files under other names."""
+    (tmp_path / "blob").touch()
+    (tmp_path / "sd.safetensors").symlink_to(tmp_path / "blob")
+    monkeypatch.chdir(tmp_path)
+    assert check_model("sd.safetensors") == str(tmp_path / "sd.safetensors")
+    with pytest.raises(LaunchError, match="blob is neither a folder nor a safetensors file"):
+        check_model("blob")
+
+
+def test_a_folder_of_a_repository_is_no_model() -> None:
+    with pytest.raises(LaunchError, match="a model is a whole repository"):
+        check_model("owner/name@v1:unet")
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
 def test_an_index_that_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "model_index.json").write_text(content)

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from launch.cli import run
@@ -8,6 +9,7 @@ from launch.cli.models import _bytes
 from roles.origins import Origins
 from roles.split import survey as survey_module
 from roles.split.survey import Survey, survey
+from transfer.messages import Replaced
 
 DEMO = Path(__file__).parents[2] / "launch" / "demo" / "model"
 
@@ -60,6 +62,19 @@ def test_a_program_reads_it_as_json(
 def test_a_model_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "/nowhere/model"]) == 1
     assert capsys.readouterr().err == "triptych: there is no model folder /nowhere/model\n"
+
+
+def test_it_says_what_comes_from_where(
+    found: Survey, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replaced = [Replaced("vae", "owner/vae@" + "1" * 40, "f")]
+    info = msgspec.structs.replace(found.info, revision="2" * 40, replaced=replaced)
+    other = msgspec.structs.replace(found, info=info)
+    monkeypatch.setattr(survey_module, "survey", lambda *_: other)
+    assert run(["models", str(DEMO), "--component", f"vae={DEMO}/vae"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["commit", "2" * 40] in lines
+    assert ["vae", "from", "owner/vae@" + "1" * 40] in lines
 
 
 @pytest.mark.parametrize(

@@ -68,3 +68,17 @@ def test_an_instance_takes_its_slots_too(model: Path) -> None:
     assert with_slots is not None
     assert with_slots - without == 3 << 20
     assert without > 4000
+
+
+def test_components_from_elsewhere_count_in_the_place_of_its_own(
+    model: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "of another model" / "elsewhere"
+    (other / "vae").mkdir(parents=True)
+    save_file({"weight": torch.zeros(7)}, other / "vae" / "model.safetensors")
+    file = other / "file.safetensors"
+    save_file({"weight": torch.zeros(5)}, file)
+    for place, count in [(other, 7), (f"{other}:vae", 7), (file, 5)]:
+        assert weights_bytes(str(model), "auto", {"vae": str(place)}) == (900 + count) * 4
+    assert weights_bytes(str(model), "auto", {"vae": "owner/vae"}) is None
+    assert weights_bytes(str(file), "bfloat16") == 5 * 2

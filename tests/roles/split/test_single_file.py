@@ -171,6 +171,15 @@ def test_the_pipeline_is_the_one_that_diffusers_takes_it_for(file, config, monke
     assert info.revision is None  # which is that of the configs
 
 
+def test_it_is_read_again_after_a_deep_sleep(file, config):
+    roles = served(file, config)
+    before = made(roles)
+    for role in roles:
+        role.sleeper.sleep(2)
+        role.sleeper.wake()
+    assert same(made(roles), before)
+
+
 def test_a_survey_of_a_file(file, config):
     found = survey(file, "auto", Origins(config=str(config)))
     assert {one.name for one in found.components} == {"text_encoder", "unet", "vae"}
