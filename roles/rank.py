@@ -34,8 +34,6 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--keys", metavar="DIR", help="of the cluster, for the rendezvous")
     parser.add_argument("--model", help="where this host has it; default: as the leader says")
     parser.add_argument("--origins", default="{}", metavar="JSON", help="see roles.origins")
-        "--origins", default="{}", metavar="JSON", help="see roles.origins; as --model"
-    )
     parser.add_argument("--patience", type=float, help="seconds to wait for another rank")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--cores", type=int, default=0, help="shared with other ranks")

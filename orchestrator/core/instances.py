@@ -95,11 +95,15 @@ class Post:
         crowds = (self.working, self.parked, self.pushing)
         return sum(crowd.count(priority) for crowd in crowds)
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is here, or is to come."""
+        here = self.working or self.parked or self.pushing or self.promised or self.looking
+        return not here and self._tally.empty
+
     def complaints(self) -> list[str]:
         """What does not add up of its seconds."""
         crowds = [x for x in (self.working, self.parked, self.pushing, self.promised) if x]
-        if not crowds and self._tally.empty:
-            return []
         found, total = [], 0.0
         for priority in PRIORITIES:
             for crowd in crowds:

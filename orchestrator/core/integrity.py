@@ -7,8 +7,9 @@ from orchestrator.core import changes, dispatch
 from orchestrator.core.attempts import Attempt, State
 from orchestrator.core.books import Books
 from orchestrator.core.instances import Instance, Post
+from orchestrator.core.queues import Queue
 from orchestrator.core.requests import Request
-from transfer.messages import PRIORITIES
+from transfer.messages import PRIORITIES, ROLES
 
 WRITABLE = ("granted", "quarantined")
 """A grant whose receiver was lost is in quarantine while its sender goes on."""
@@ -27,8 +28,18 @@ def check(books: Books) -> None:
 
 def complaints(books: Books) -> list[str]:
     found = [*_counts(books)]
+    waiting = {
+        (model, role): queues
+        for model in books.models
+        for role in ROLES
+        if (queues := [queue for queue in model.waiting(role) if queue])
+    }
     for instance in books.registry.live.values():
-        found += _instance(books, instance)
+        found += _instance(instance)
+        for post in instance.posts.values():
+            queues = waiting.get((instance.model, post.role), [])
+            if queues or not post.idle:
+                found += (f"{instance} as {post.role}: {x}" for x in _post(books, post, queues))
     for request in (*books.ledger.active.values(), *books.ledger.previews.values()):
         found += (f"request {request.id}: {text}" for text in _request(books, request))
     for attempt in (*_current(books), *books.ledger.lingering.values()):
@@ -62,7 +73,7 @@ def _counts(books: Books) -> Iterator[str]:
     if len(ledger.reminders) != len(ledger.lingering):
         yield f"{len(ledger.reminders)} reminders of {len(ledger.lingering)} aborts"
     queues = [queue for model in books.models for queue in model.queues()]
-    lined = sum(len(queue) for queue in queues) + len(ledger.backoffs)
+    lined = sum(len(queue) for queue in queues if queue) + len(ledger.backoffs)
     waiting = queued + states[State.STAGED]
     if lined != waiting:
         yield f"{waiting} attempts wait, {lined} stand in line"
@@ -88,7 +99,7 @@ def _current(books: Books) -> Iterator[Attempt]:
     return (each for each in found if each is not None)
 
 
-def _instance(books: Books, instance: Instance) -> Iterator[str]:
+def _instance(instance: Instance) -> Iterator[str]:
     for text in instance.slots.complaints():
         yield f"{instance}: {text}"
     for copy in instance.copies:
@@ -100,12 +111,10 @@ def _instance(books: Books, instance: Instance) -> Iterator[str]:
     for lease in instance.borrowed.values():
         if lease.sender is not instance.borrowed or lease.state not in ("granted", "quarantined"):
             yield f"{instance}: borrows grant {lease.generation}, which is {lease.state}"
-    for post in instance.posts.values():
-        for text in _post(books, post):
-            yield f"{instance} as {post.role}: {text}"
 
 
-def _post(books: Books, post: Post) -> Iterator[str]:
+def _post(books: Books, post: Post, queues: list[Queue]) -> Iterator[str]:
+    """`queues`: those of its role in which anybody waits."""
     for priority in PRIORITIES if len(post.working) > post.capacity else ():
         if post.working.count(priority) > post.capacity:
             yield f"{post.working.count(priority)} {priority} requests, capacity {post.capacity}"
@@ -126,7 +135,6 @@ def _post(books: Books, post: Post) -> Iterator[str]:
                 yield f"expects {attempt} to be {state}, which is {attempt.state}"
     if post.next_parked() is not None and post.instance.live:
         yield "has capacity for what is parked"
-    queues = [queue for queue in model.waiting(post.role) if queue]
     if not queues or (post.role in dispatch.FIRST and changes.holds(model)):
         return
     for head in (head for queue in queues for head in queue.heads()):

@@ -186,6 +186,9 @@ class SlotTable:
 
     def complaints(self) -> list[str]:
         """What does not add up; empty when every slot is in exactly one place."""
+        if not (self.leases or self.quarantined or self.yielding):
+            every = len(self._free) == len(set(self._free)) == self.total
+            return [] if every else [f"slots {sorted(self._free)} free of {self.total}"]
         lent, held, yielding = [], 0, 0
         for lease in self.leases.values():
             lent += lease.slots

@@ -56,7 +56,7 @@ SEVERAL: list[tuple[Role, ...]] = [
     ("denoiser", "decoder"),
     TRIO,
 ]
-SHARE_OF_TWO = 0.35  # of the worlds that have two models
+SHARE_OF_TWO = 0.2  # of the worlds that have two models
 MAX_ATTEMPTS = 3
 MAX_SPARED = Config().max_spared
 SILENCE_S = 4.0  # then a leader looks for another orchestrator
