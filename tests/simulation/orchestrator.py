@@ -18,7 +18,7 @@ from orchestrator.core.commands import (
     Watch,
 )
 from orchestrator.core.config import Config
-from orchestrator.core.events import Cancel, Event, Submit
+from orchestrator.core.events import Cancel, Event, Received, Submit, Tick
 from orchestrator.core.machine import Machine
 from orchestrator.jobs import commands as desk_commands
 from orchestrator.jobs import events as desk_events
@@ -27,7 +27,7 @@ from orchestrator.jobs.entries import Entry
 from orchestrator.jobs.limits import Limits
 from orchestrator.jobs.model import StoredFile
 from transfer.made import ImageMade
-from transfer.messages import Media
+from transfer.messages import Heartbeat, Media
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -70,7 +70,8 @@ class Orchestrator:
     def do(self, event: Event) -> list[Command]:
         self.world.heard(event)
         commands = self.machine.handle(event, self.world.now)
-        integrity.check(self.machine.books)
+        if self.world.thorough or not _did_nothing(event, commands):
+            integrity.check(self.machine.books)
         for command in commands:
             self._carry_out(command)
         return commands
@@ -174,3 +175,12 @@ class Orchestrator:
 
 def _stored(media: Media) -> StoredFile:
     return StoredFile(f"{media.id}.png", ImageMade(), media.mime, media.nbytes)
+
+
+def _did_nothing(event: Event, commands: list[Command]) -> bool:
+    """A beat that was answered, or a look at the clock: every other event is one. What they leave
+    behind is looked at with the next event, and in one world of eight at once."""
+    if isinstance(event, Tick):
+        return not commands
+    beat = isinstance(event, Received) and isinstance(event.message, Heartbeat)
+    return beat and len(commands) <= 1

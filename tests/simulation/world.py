@@ -56,6 +56,7 @@ SEVERAL: list[tuple[Role, ...]] = [
     ("denoiser", "decoder"),
     TRIO,
 ]
+THOROUGH = 8  # one world in so many looks at everything after events that did nothing, too
 SHARE_OF_TWO = 0.2  # of the worlds that have two models
 MAX_ATTEMPTS = 3
 MAX_SPARED = Config().max_spared
@@ -84,6 +85,7 @@ class World:
         self.policy = self.random.choice(["round_robin", "least_loaded", "least_backlog"])
         self.schedule = self.random.choice(["fifo", "sjf"])
         self.dice_of_models = random.Random(f"models of {seed}")  # a world of one rolls the others
+        self.thorough = seed % THOROUGH == 0
         two = self.dice_of_models.random() < SHARE_OF_TWO
         self.models = [MODEL, OTHER] if two else [MODEL]
         self.processes: list[Process] = []
