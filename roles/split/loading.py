@@ -127,7 +127,8 @@ def _load(
 
 
 def _check_file(folder: Folder, loader: Loader) -> None:
-    """Raises ModelError for a checkpoint with nothing of the pipeline."""
+    """Raises ModelError for a checkpoint with nothing of the pipeline, or without what denoises:
+    that of the config's place in its stead would be another model, without a word."""
     if folder.file is None:
         return
     entries = [entry for entry in folder.components if entry.name not in folder.replaced]
@@ -136,6 +137,12 @@ def _check_file(folder: Folder, loader: Loader) -> None:
         raise ModelError(
             f"{folder.name}: diffusers finds nothing in it of the {folder.pipeline} that "
             "--model-config names"
+        )
+    denoises = [entry.name for entry in entries if part_of(entry.name) == "denoiser"]
+    if denoises and not set(denoises) & set(held):
+        raise ModelError(
+            f"{folder.name}: diffusers finds no {' or '.join(denoises)} in it, only "
+            f"{', '.join(held)}; give such a file as --component, beside a --model"
         )
     log.info("in %s: %s", folder.file.name, ", ".join(held))
 

@@ -198,6 +198,9 @@ def test_what_is_no_checkpoint(file, config, folder, tmp_path):
     save_file({"lora.down": torch.zeros(2, 2)}, tmp_path / "lora.safetensors")
     with pytest.raises(ModelError, match=r"finds nothing in it of the StableDiffusionPipeline"):
         load(tmp_path / "lora.safetensors", ["encoder"], origins=told)
+    vae_alone = checkpoint(folder("sd15"), tmp_path / "vae.safetensors", "vae")
+    with pytest.raises(ModelError, match=r"finds no unet in it, only vae; give such a file as --c"):
+        load(vae_alone, ["encoder"], origins=told)
     with pytest.raises(ModelError, match=r"--model-config is for a model in a single file"):
         load(folder("sd15"), ["encoder"], origins=told)
     with pytest.raises(ModelError, match=r"that it is of, --model-config .*: there is no folder"):
