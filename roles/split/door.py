@@ -24,6 +24,7 @@ from roles.split.clean import Watched
 from roles.split.face import Face
 from roles.split.forward import Forward, Outputs
 from roles.split.loop import CALLBACK
+from roles.split.modular_course import Course
 from roles.split.preview import Seen
 from roles.split.program import Checkpoint, NoPreview, TransformerCall
 from roles.split.randomness import GlobalRandomness
@@ -64,6 +65,7 @@ class Coroutine(Standing):
         self._silent: str | None = None  # why there are no checkpoints
         self._snapshots: Snapshots | None = None
         self._forward: Forward | None = None
+        self.course: Course | None = None  # of blocks that can be gone on with
         self._outputs = Outputs()
         self._watch: Callable[[TransformerCall], None] = lambda call: None
         self._view: Any = None
@@ -105,12 +107,18 @@ class Coroutine(Standing):
         if forward is not None:
             self._outputs = forward.outputs
 
+    def follow(self, course: Course) -> None:
+        """Called before `start`, of blocks: what takes the checkpoints, and what comes first."""
+        self.course = course
+        self._outputs = course.outputs
+
     def watch(self, view: Any, before_forward: Callable[[TransformerCall], None]) -> None:
         """Counts the steps of this view's loop, and calls `before_forward` at each forward."""
         self._view, self._watch = view, before_forward
         self.seen.watch(view)
         if CALLBACK not in inspect.signature(type(view).__call__).parameters:
-            self._silent = f"{type(view).__name__}: it has no {CALLBACK}"
+            if self.course is None:
+                self._silent = f"{type(view).__name__}: it has no {CALLBACK}"
             self._count_scheduler_steps(view)
 
     def count(self, view: Any, index: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -128,14 +136,22 @@ class Coroutine(Standing):
         return {}
 
     def _mark(self, view: Any, frame: FrameType, kwargs: dict[str, Any]) -> None:
-        self._marked = False
-        if self._snapshots is None:
+        snapshots, step = self._snapshots, self.step
+        if snapshots is None:
+            self._marked = False
             return
+        self.offer(step, lambda: snapshots.take(view, frame, step, kwargs, self._outputs))
+
+    def offer(self, step: int, make: Callable[[], Checkpoint]) -> None:
+        """Here a checkpoint can be made, when so many steps are complete."""
+        if not self._marked or step >= self.steps or (self.course and self.course.answers):
+            return
+        self._marked = False
         if self.cache or any(remembers(module, self.request) for module in self._caching):
-            why_not = f"{type(view).__name__}: a step cache keeps something of it"
-            self.checkpoint = Checkpoint(self.step, None, why_not)
+            why_not = f"{type(self._view).__name__}: a step cache keeps something of it"
+            self.checkpoint = Checkpoint(step, None, why_not)
         else:
-            self.checkpoint = self._snapshots.take(view, frame, self.step, kwargs, self._outputs)
+            self.checkpoint = make()
 
     def _count_scheduler_steps(self, view: Any) -> None:
         scheduler = getattr(view, "scheduler", None)
@@ -151,8 +167,14 @@ class Coroutine(Standing):
 
     def advance(self, count: int) -> None:
         """So many steps more are complete."""
-        self._branches.settle()
+        self.settle()
         self.step += count
+        if self.course is not None:
+            self.course.step_ends(self)
+
+    def settle(self) -> None:
+        """Computes all forwards that the pipeline has asked for."""
+        self._branches.settle()
 
     def face(self, name: str, module: Any, cached: bool = False) -> Face:
         """The transformer as the pipeline sees it: calling it waits at the door."""
@@ -202,6 +224,8 @@ class Coroutine(Standing):
         self.steps = _steps_of(self._view) or self.steps
         if self._forward is not None:
             return self._outputs.zeros(call.number)
+        if self.course is not None and self.course.answers:
+            return self.course.answer(call.number)
         return self._branches.ask(call)
 
     def _forwards(self, calls: Sequence[TransformerCall]) -> list[Any]:
@@ -221,16 +245,22 @@ class Coroutine(Standing):
     def _noted(self, calls: Sequence[TransformerCall], outputs: list[Any]) -> list[Any]:
         for call, output in zip(calls, outputs, strict=True):
             self._outputs.note(call.number, output)
+            if self.course is not None:
+                self.course.note(output)
         return outputs
 
     def _left_behind(self) -> Exception | None:
         """The error if the step was never reached from which the request was to go on."""
+        if self.course is not None and (why := self.course.left_behind()):
+            return RuntimeError(why)
         if self._forward is None:
             return None
         return RuntimeError(f"the pipeline has no step {self._forward.until} to go on from")
 
     def _clean_up(self) -> None:
         self._branches.drop()
+        if self.course is not None:
+            self.course.close()
         for module in self._caching:
             forget(module, self.request)
         for hooks in self._hooks:
