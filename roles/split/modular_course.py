@@ -28,7 +28,7 @@ from roles.split.modular_results import Results
 from roles.split.modular_snapshot import LapSnapshots
 from roles.split.program import Checkpoint
 from roles.split.randomness import GlobalRandomness
-from roles.split.snapshot import containers
+from roles.split.snapshot import containers, own
 from roles.split.view import Pipeline
 
 if TYPE_CHECKING:
@@ -146,8 +146,10 @@ class Course:
         assert self._base is not None
         if self._laps < self._base["lap"]:
             return
+        # copies, for the loop goes on to write to what it is given
+        snapshot = {k: own(v, k) for k, v in self._base.items() if k != "outputs"}
         with coroutine.seen.carried_on(vars(block_state)):
-            self._snapshots.put(block_state, self._base)
+            self._snapshots.put(block_state, snapshot)
         self._passing = False
 
     def _begin_anew(self, block_state: Any) -> None:

@@ -14,7 +14,7 @@ attributes of its blocks. If anything there changes from turn to turn, it is `No
 import ast
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -27,13 +27,14 @@ from roles.split.loop import NotPortable, source_of
 from roles.split.modular_bar import Bar
 from roles.split.modular_base import PLAIN, Base, version_of
 from roles.split.randomness import GlobalRandomness
-from roles.split.snapshot import own, put_states, states_of, strange
+from roles.split.snapshot import own, put_states, state_of, states_of, strange
 from roles.split.view import Pipeline, stateful
 
 _STEP = "loop_step"
 # attributes of a view that are ours, or only tell how far it is
 _OURS = {"_num_timesteps", "_progress_bar_config"}
 _HARMLESS = (Bar, Image.Image)
+_KEPT = "\0what is there"  # in a snapshot: the program's own generator, component or scheduler
 
 
 class LapSnapshots:
@@ -48,6 +49,7 @@ class LapSnapshots:
     - same: pairs of places (such as `block`, `latents`) that hold the very same tensor
     - generator, randomness: the states of the request's own generator, and of the global ones
     - parts: by name of a scheduler or guider, the attributes in which it is not as it was made
+    - schedulers: the attributes of those that are no components, in the order of `_schedulers`
     - outputs: the shapes of what the forwards gave
     """
 
@@ -93,13 +95,14 @@ class LapSnapshots:
             "variables": self._locals.changes(self._variables(block_state)),
         }
         self._check_shared(changed["block"])
-        same, copies = _copied(changed)
+        same, copies = _copied(changed, self._known(block_state))
         return copies | {
             "lap": lap,
             "same": same,
             "generator": self._generator.get_state(),
             "randomness": self._randomness.now(),
             "parts": states_of(self._pipeline, self._view),
+            "schedulers": [state_of(each) for each in self._schedulers(block_state)],
             "outputs": outputs.tree(),
         }
 
@@ -115,13 +118,16 @@ class LapSnapshots:
         if astray := astray - {name for place, name, *_ in snapshot["same"] if place == "block"}:
             raise RuntimeError(f"the pipeline came another way here: {sorted(astray)}")
         for place, values in places.items():
-            values.update(snapshot[place])
+            for name, value in snapshot[place].items():
+                values[name] = _refilled(values.get(name), value)
         local = self._frame.f_locals
         for name, value in snapshot["variables"].items():
-            _refill(local[name], value)
+            _refill(local[name], _refilled(local[name], value))
         for place, name, whose, first in snapshot["same"]:
             places[place][name] = places[whose][first]
         put_states(self._pipeline, self._view, snapshot["parts"])
+        for part, state in zip(self._schedulers(block_state), snapshot["schedulers"], strict=True):
+            vars(part).update(state)
         self._generator.set_state(snapshot["generator"])
         self._randomness.set(snapshot["randomness"])
 
@@ -139,6 +145,20 @@ class LapSnapshots:
         """The attributes of the view that are no components, and not ours."""
         ours = self._pipeline.components.keys() | {n for n, _ in stateful(self._view)} | _OURS
         return {name: value for name, value in vars(self._view).items() if name not in ours}
+
+    def _known(self, block_state: Any) -> set[int]:
+        """By their ids, the objects whose state is the snapshot's, or that have none: a program that
+        comes the same way has its own of them in the same places."""
+        parts = (getattr(self._view, name) for name in self._pipeline.components)
+        ours = [self._view, self._generator, *parts, *(p for _, p in stateful(self._view))]
+        return {id(each) for each in (*ours, *self._schedulers(block_state)) if each is not None}
+
+    def _schedulers(self, block_state: Any) -> list[Any]:
+        """Those that a pipeline has made for itself, and keeps in its state."""
+        own = {id(part) for _, part in stateful(self._view)}
+        every = (*self._state.values.values(), *vars(block_state).values())
+        found = {id(v): v for v in every if hasattr(v, "set_timesteps") and id(v) not in own}
+        return list(found.values())
 
     def _variables(self, block_state: Any) -> dict[str, Any]:
         """Those of the loop's function that could carry something."""
@@ -160,9 +180,8 @@ class LapSnapshots:
         for owner, base in zip(self._owners, self._attributes, strict=True):
             for name in base.changes(vars(owner)):
                 raise NotPortable(f"{type(owner).__name__} keeps {name} from step to step")
-        known = {id(self._view), id(self._generator), *(id(p) for _, p in stateful(self._view))}
         every = variables | vars(block_state) | self._state.values
-        known |= set(map(id, _harmless(list(every.values()))))
+        known = self._known(block_state) | set(map(id, _harmless(list(every.values()))))
         for name, value in every.items():
             if found := strange(value, known):
                 raise NotPortable(f"its loop uses {name}, with a {found}")
@@ -181,7 +200,7 @@ class LapSnapshots:
 
 
 def _copied(
-    changed: Mapping[str, Mapping[str, Any]],
+    changed: Mapping[str, Mapping[str, Any]], known: Collection[int]
 ) -> tuple[list[list[str]], dict[str, Any]]:
     """Copies of the values in all places, and which are the same as another."""
     first: dict[int, list[str]] = {}
@@ -194,8 +213,34 @@ def _copied(
                 same.append([place, name, *first[id(value)]])
                 continue
             first[id(value)] = [place, name]
-            copies[place][name] = own(value, name)
+            copies[place][name] = _copy(value, name, known)
     return same, copies
+
+
+def _copy(value: Any, name: str, known: Collection[int]) -> Any:
+    """A copy, with `_KEPT` in the place of what is known by its id. Raises NotPortable."""
+    if id(value) in known:
+        return _KEPT
+    if type(value) in (list, tuple):
+        return type(value)(_copy(each, name, known) for each in value)
+    if type(value) is dict:
+        return own(dict.fromkeys(value), name) | {
+            k: _copy(v, name, known) for k, v in value.items()
+        }
+    return own(value, name)
+
+
+def _refilled(there: Any, value: Any) -> Any:
+    """A copy, with what is there in the places that are kept."""
+    if isinstance(value, str) and value == _KEPT:
+        return there
+    if type(value) in (list, tuple):
+        before = there if type(there) is type(value) and len(there) == len(value) else value
+        return type(value)(map(_refilled, before, value))
+    if type(value) is dict:
+        before = there if type(there) is dict else {}
+        return {k: _refilled(before.get(k), v) for k, v in value.items()}
+    return value
 
 
 def _values(block_state: Any) -> dict[str, Any]:

@@ -115,6 +115,12 @@ def states_of(pipeline: Pipeline, view: Pipeline) -> dict[str, dict[str, Any]]:
     return {name: _changed(part, shared[name], name) for name, part in stateful(view)}
 
 
+def state_of(part: Any) -> dict[str, Any]:
+    """All attributes of a scheduler. Raises NotPortable."""
+    name = type(part).__name__
+    return {k: own(v, f"{name}.{k}") for k, v in vars(part).items() if k not in _OURS}
+
+
 def put_states(pipeline: Pipeline, view: Pipeline, states: dict[str, dict[str, Any]]) -> None:
     """Makes a view's schedulers and guiders what `states_of` told of, in whichever program."""
     shared = dict(stateful(pipeline))

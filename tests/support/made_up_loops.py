@@ -1,5 +1,6 @@
 """Loops of the made-up pipeline that keep what they carry from step to step in other places."""
 
+import copy
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from tests.support.made_up import (
     DreamPrepare,
     DreamRead,
     DreamStep,
+    InputParam,
     SequentialPipelineBlocks,
 )
 
@@ -99,19 +101,42 @@ class Spoiling(DreamLoop):
     block_classes = (SpoilingStep,)
 
 
+class HoldingStep(DreamStep):
+    """Has a scheduler of its own, a component and a generator in its state."""
+
+    @property
+    def inputs(self) -> list[Any]:
+        return [*super().inputs, InputParam("generator")]
+
+    @torch.no_grad()
+    def __call__(self, components: Any, block_state: Any, i: int, t: Any) -> Any:
+        if i == 0:
+            block_state.other = copy.deepcopy(components.scheduler)
+        block_state.held = {"by": components.dreamer, "eta": [i, block_state.generator]}
+        before = block_state.latents
+        components, block_state = super().__call__(components, block_state, i=i, t=t)
+        noise = torch.randn(before.shape, generator=block_state.held["eta"][1])
+        there = block_state.other.step(noise, t, before, return_dict=False)[0]
+        block_state.latents = block_state.latents + there * 0.1
+        return components, block_state
+
+
+class Holding(DreamLoop):
+    block_classes = (HoldingStep,)
+
+
 class Piece(DreamStep):
     """All steps of a piece: latents that nobody sees before it is made."""
 
     @torch.no_grad()
     def __call__(self, components: Any, block_state: Any, k: int) -> Any:
         components.scheduler.set_timesteps(block_state.num_inference_steps)
-        before = block_state.latents
-        latents = before + k
+        latents = block_state.latents + k
         for t in components.scheduler.timesteps:
             text = block_state.dreams["text"]
             velocity = components.dreamer(latents, t.expand(len(latents)), text)[0]
             latents = components.scheduler.step(velocity, t, latents, return_dict=False)[0]
-        block_state.latents = before * 0.5 + latents
+        block_state.latents.mul_(0.5).add_(latents)
         return components, block_state
 
 

@@ -57,6 +57,7 @@ def by_results(checkpoint):
     [
         (made_up.DreamLoop, [(2, False), (0, True), (0, True)]),
         (made_up_loops.InAList, [(2, False), (0, True), (0, True)]),
+        (made_up_loops.Holding, [(2, False), (0, True), (0, True)]),
         (made_up_loops.InAVariable, [(2, False), (4, False), (6, False)]),
         (made_up_loops.InPlace, [(2, False), (4, False), (6, False)]),
     ],
@@ -75,16 +76,27 @@ def test_a_request_goes_on_from_every_step_in_another_program(programs, loop, ke
         assert equal(cross(again.result()), cross(expected))
 
 
-def test_one_that_went_on_goes_on_again(programs):
-    for loop in (made_up.DreamLoop, made_up_loops.InAVariable, made_up_loops.Pieces):
-        encoder, denoiser, other = programs(loop)
-        request = call(ASKED, seed=7)
-        records = cross(encoder.encode(request))
-        expected = drive(denoiser.denoise(request, records))
-        again = resumed(other, request, at(denoiser, request, records, 1))
-        once_more = resumed(denoiser, request, checkpoint_at(again, 3))
-        run_to_end(once_more)
-        assert equal(cross(once_more.result()), cross(expected))
+@pytest.mark.parametrize(
+    ("loop", "steps"),
+    [
+        (made_up.DreamLoop, (1, 2)),
+        (made_up.DreamLoop, (2, 3)),
+        (made_up_loops.InAVariable, (1, 3)),
+        (made_up_loops.Pieces, (2, 6)),
+        (made_up_loops.Pieces, (5, 6)),
+    ],
+)
+def test_one_that_went_on_goes_on_again(programs, loop, steps):
+    encoder, denoiser, other = programs(loop)
+    request = call(ASKED, seed=7)
+    records = cross(encoder.encode(request))
+    expected = drive(denoiser.denoise(request, records))
+    again = resumed(other, request, at(denoiser, request, records, steps[0]))
+    once_more = resumed(denoiser, request, checkpoint_at(again, steps[1]))
+    run_to_end(once_more)
+    assert equal(cross(once_more.result()), cross(expected))
+    run_to_end(again)
+    assert equal(cross(again.result()), cross(expected))
 
 
 def test_of_a_film_made_in_pieces_only_the_last_piece_is_run_through(programs):
