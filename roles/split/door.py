@@ -246,7 +246,7 @@ class Coroutine(Standing):
         for call, output in zip(calls, outputs, strict=True):
             self._outputs.note(call.number, output)
             if self.course is not None:
-                self.course.note(output)
+                self.course.note(call, output)
         return outputs
 
     def _left_behind(self) -> Exception | None:

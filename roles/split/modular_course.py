@@ -26,7 +26,7 @@ from roles.split.loop import NotPortable, source_of
 from roles.split.modular_base import Base
 from roles.split.modular_results import Results
 from roles.split.modular_snapshot import LapSnapshots
-from roles.split.program import Checkpoint
+from roles.split.program import Checkpoint, TransformerCall
 from roles.split.randomness import GlobalRandomness
 from roles.split.snapshot import containers, own
 from roles.split.view import Pipeline
@@ -92,10 +92,10 @@ class Course:
         self.outputs.note(number, output)
         return output
 
-    def note(self, output: Any) -> None:
+    def note(self, call: TransformerCall, output: Any) -> None:
         """A forward gave this."""
         if self._recording:
-            self._results.note(output)
+            self._results.note(call, output)
 
     def left_behind(self) -> str | None:
         """Why the pipeline should not have ended."""

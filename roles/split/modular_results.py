@@ -13,7 +13,9 @@ import torch
 
 from roles.split.forward import is_plain
 from roles.split.loop import NotPortable
+from roles.split.program import TransformerCall
 from roles.split.replay import mapped
+from roles.split.snapshot import strange
 
 MOST_BYTES = 64 << 20  # of one request; they lie where the model computes, and in its checkpoint
 
@@ -39,12 +41,14 @@ class Results:
     def again(self) -> Any:
         return mapped(self._again.popleft(), torch.clone)
 
-    def note(self, output: Any) -> None:
+    def note(self, call: TransformerCall, output: Any) -> None:
         """A forward gave this. Too much is as good as nothing: all are forgotten then."""
         if self._why_not is not None:
             return
         self._nbytes += _nbytes(output)
-        if not is_plain(output):
+        if found := strange([*call.args, *call.kwargs.values()], ()):
+            self._give_up(f"{call.name} is given a {found}, and may keep something in it")
+        elif not is_plain(output):
             self._give_up("its model gives more than plain values and tensors")
         elif self._nbytes > MOST_BYTES:
             self._give_up(f"what its forwards gave is more than {MOST_BYTES >> 20} MiB")

@@ -147,8 +147,8 @@ class LapSnapshots:
         return {name: value for name, value in vars(self._view).items() if name not in ours}
 
     def _known(self, block_state: Any) -> set[int]:
-        """By their ids, the objects whose state is the snapshot's, or that have none: a program that
-        comes the same way has its own of them in the same places."""
+        """By their ids, the objects whose state is the snapshot's, or that have none: a program
+        that comes the same way has its own of them in the same places."""
         parts = (getattr(self._view, name) for name in self._pipeline.components)
         ours = [self._view, self._generator, *parts, *(p for _, p in stateful(self._view))]
         return {id(each) for each in (*ours, *self._schedulers(block_state)) if each is not None}
