@@ -27,7 +27,8 @@ import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
 from roles.split.program import TransformerCall
-from roles.split.quirks import ALONE, PADDED, SPREAD
+from roles.split.quirks import ALONE, PADDED
+from roles.split.timesteps import spreads
 
 How = Literal["each", "same", "both", "spread"]
 
@@ -139,6 +140,12 @@ class Form:
                 self._describe(name, self.named[name], form, values)
         return f"{_hash(form)}:{_hash(values)}"
 
+    def values(self, name: str) -> str:
+        """What stands for the contents that other calls have to have too, of one argument."""
+        values: list[str] = []
+        self._describe(name, self.named.get(name), [], values)
+        return _hash(values)
+
     def how(self, name: str, tensor: torch.Tensor) -> How:
         """What is done with a tensor. Raises `Unmergeable`."""
         counts = tensor.ndim > 0 and len(tensor) == self.count
@@ -157,15 +164,21 @@ class Form:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return name in _TIMES and is_number and self._spreads(0)
 
-    def is_list_of_samples(self, value: Any) -> bool:
-        """Whether a list has an entry for each sample: tensors, or nested values."""
-        nested = isinstance(value, list) and len(value) == self.count
-        return nested and all(
-            isinstance(each, torch.Tensor | list | tuple | dict) for each in value
-        )
+    def is_list_of_samples(self, name: str, value: Any) -> bool:
+        """Whether a list has an entry for each sample: tensors, or nested values. Where it could as
+        well be as many tensors that count the samples each, as the residuals of a ControlNet, it is
+        taken for that, but for the latents."""
+        if not isinstance(value, list) or len(value) != self.count:
+            return False
+        if name != self.latents and all(map(self._counts, value)):
+            return False
+        return all(isinstance(each, torch.Tensor | list | tuple | dict) for each in value)
+
+    def _counts(self, value: Any) -> bool:
+        return isinstance(value, torch.Tensor) and value.ndim > 2 and len(value) == self.count
 
     def _spreads(self, dimensions: int) -> bool:
-        return dimensions == 1 or self.kind in SPREAD
+        return dimensions == 1 or spreads(type(self.call.module))
 
     def _describe(self, name: str, value: Any, form: list[str], values: list[str]) -> None:
         if isinstance(value, torch.Tensor):
@@ -175,7 +188,7 @@ class Form:
             for key in sorted(value):
                 form.append(str(key))
                 self._describe(str(key), value[key], form, values)
-        elif self.is_list_of_samples(value):
+        elif self.is_list_of_samples(name, value):
             form.append("samples")
             self._describe_samples(name, value, form)
         elif type(value) in (list, tuple):
@@ -226,7 +239,7 @@ def _join(forms: list[Form], name: str, values: list[Any]) -> Any:
         return _spread_numbers(form, values)
     if type(first) is dict:
         return {key: _join(forms, str(key), [v[key] for v in values]) for key in first}
-    if form.is_list_of_samples(first):
+    if form.is_list_of_samples(name, first):
         return [each for value in values for each in value]
     if type(first) in (list, tuple):
         parts = zip(*values, strict=True)

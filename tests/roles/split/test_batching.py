@@ -156,11 +156,15 @@ class Model(torch.nn.Module):
         return (hidden_states,)
 
 
-class UNet2DConditionModel(Model):
-    """Called like one that takes a timestep a sample."""
+class Expanding(Model):
+    """Takes a timestep for each sample, or one for all."""
+
+    def forward(self, hidden_states, timestep=None, **kwargs):
+        timestep = timestep.expand(hidden_states.shape[0])
+        return (hidden_states * timestep[:, None],)
 
 
-MODEL_ALONE, UNET = Model(), UNet2DConditionModel()
+MODEL_ALONE, UNET = Model(), Expanding()
 LATENTS = torch.arange(6.0).reshape(2, 3)
 
 
@@ -229,6 +233,16 @@ def test_calls_that_differ_in_anything_shared_have_different_keys(other):
     assert one is not None
     assert another is not None
     assert one != another
+
+
+def test_as_many_residuals_as_samples_are_no_samples():
+    """A ControlNet gives tensors that count the samples each, as many as it has blocks."""
+    residuals = [torch.ones(2, 5, 3), torch.ones(2, 5, 3) * 2]
+    calls = [forward(block_samples=[each * n for each in residuals]) for n in (1, 10)]
+    merged, _ = merge(calls)
+    first, second = merged.kwargs["block_samples"]
+    assert first[:, 0, 0].tolist() == [1, 1, 10, 10]
+    assert second[:, 0, 0].tolist() == [2, 2, 20, 20]
 
 
 def test_contents_that_are_shared_count_but_not_for_the_costs():
