@@ -116,7 +116,8 @@ class Course:
         """`frame` is that of the loop's function."""
         if frame is not self._frame:
             self._frame, self._turns = frame, 0
-            self._hidden = any(takes_steps(type(each)) for each in loop.sub_blocks.values())
+            kinds = map(type, loop.sub_blocks.values())
+            self._hidden = any(takes_steps(kind) for kind in kinds)
             self._snapshots.loop_begins(loop, block_state, frame, coroutine.forwards)
         self._snapshots.lap_begins(block_state)
 
