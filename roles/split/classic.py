@@ -37,6 +37,7 @@ from roles.split.foretelling import Foretelling
 from roles.split.generation import Generation, Generator
 from roles.split.generators import generators
 from roles.split.imagined import Imagined
+from roles.split.loop import is_seen
 from roles.split.outputs import output_type, samples
 from roles.split.preview import Seen, Shadow
 from roles.split.program import Call, NoPreview, Unsplittable
@@ -48,6 +49,7 @@ from roles.split.recollection import Recollection
 from roles.split.recording import Recorder, own_methods
 from roles.split.refusals import bad_input
 from roles.split.replay import Replay, hollow
+from roles.split.results import Results
 from roles.split.skeleton import hollow_copy
 from roles.split.skipping import NotSkipped
 from roles.split.sleeper import Sleeper
@@ -182,9 +184,15 @@ class ClassicProgram:
             return self._previewed(call, kept, seen)
 
         coroutine = self._coroutine(call, params, run, randomness, cache, preview)
-        coroutine.keep(snapshots, forward)
+        coroutine.keep(snapshots, forward, self._results(payload))
         coroutine.beside = False  # its encoders are stand-ins
         return coroutine
+
+    def _results(self, payload: Any) -> Results | None:
+        """What remembers all forwards of a request, if its loop's state cannot be seen."""
+        if "snapshot" in payload or self._alone or is_seen(type(self.pipeline)):
+            return None
+        return Results(payload.get("results", ()))
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         call = given.with_media(call, payload)

@@ -22,11 +22,13 @@ from roles.split.batching import key_of
 from roles.split.branches import Branches, Outlines
 from roles.split.clean import Watched
 from roles.split.face import Face
+from roles.split.footprint import footprint
 from roles.split.forward import Forward, Outputs
-from roles.split.loop import CALLBACK
+from roles.split.loop import CALLBACK, NotPortable
 from roles.split.preview import Seen
 from roles.split.program import Checkpoint, NoPreview, TransformerCall
 from roles.split.randomness import GlobalRandomness
+from roles.split.results import Results
 from roles.split.snapshot import Snapshots
 from roles.split.standing import Standing
 from roles.split.step_cache import Hooks
@@ -64,6 +66,7 @@ class Coroutine(Standing):
         self._silent: str | None = None  # why there are no checkpoints
         self._snapshots: Snapshots | None = None
         self._forward: Forward | None = None
+        self._results: Results | None = None
         self._outputs = Outputs()
         self._watch: Callable[[TransformerCall], None] = lambda call: None
         self._view: Any = None
@@ -84,7 +87,7 @@ class Coroutine(Standing):
 
     def mark(self) -> None:
         if self._silent is not None:
-            self.checkpoint = Checkpoint(self.step, None, self._silent)
+            self.checkpoint = self._checkpoint(lambda s: self._from_results(s, self._silent))
         self._marked = True
 
     def preview(self) -> Any:
@@ -98,10 +101,15 @@ class Coroutine(Standing):
         told."""
         return self._outputs.tree() if self._outputs.crosses else None
 
-    def keep(self, snapshots: Snapshots, forward: Forward | None) -> None:
-        """Called before `start`: what takes the checkpoints, and what is passed over first."""
+    def keep(
+        self, snapshots: Snapshots, forward: Forward | None, results: Results | None = None
+    ) -> None:
+        """Called before `start`: what takes the checkpoints, and what is passed over first.
+        `results`: of a pipeline whose state cannot always be seen; with those of an earlier life,
+        which are given first."""
         self._snapshots = snapshots
         self._forward = forward
+        self._results = results
         if forward is not None:
             self._outputs = forward.outputs
 
@@ -129,13 +137,28 @@ class Coroutine(Standing):
 
     def _mark(self, view: Any, frame: FrameType, kwargs: dict[str, Any]) -> None:
         self._marked = False
+
+        def take(snapshots: Snapshots) -> Checkpoint:
+            taken = snapshots.take(view, frame, self.step, kwargs, self._outputs)
+            if taken.payload is not None:
+                return taken
+            return self._from_results(snapshots, taken.why_not)
+
+        self.checkpoint = self._checkpoint(take)
+
+    def _checkpoint(self, take: Callable[[Snapshots], Checkpoint]) -> Checkpoint | None:
         if self._snapshots is None:
-            return
+            return None
         if self.cache or any(remembers(module, self.request) for module in self._caching):
-            why_not = f"{type(view).__name__}: a step cache keeps something of it"
-            self.checkpoint = Checkpoint(self.step, None, why_not)
-        else:
-            self.checkpoint = self._snapshots.take(view, frame, self.step, kwargs, self._outputs)
+            why_not = f"{type(self._view).__name__}: a step cache keeps something of it"
+            return Checkpoint(self.step, None, why_not)
+        return take(self._snapshots)
+
+    def _from_results(self, snapshots: Snapshots, why_not: str | None) -> Checkpoint:
+        """`why_not`: why there is no snapshot."""
+        if self._results is None:
+            return Checkpoint(self.step, None, why_not)
+        return snapshots.replayed(self.step, self._results)
 
     def _count_scheduler_steps(self, view: Any) -> None:
         scheduler = getattr(view, "scheduler", None)
@@ -202,6 +225,10 @@ class Coroutine(Standing):
         self.steps = _steps_of(self._view) or self.steps
         if self._forward is not None:
             return self._outputs.zeros(call.number)
+        if self._results is not None and self._results.waiting:
+            output = self._results.again()
+            self._outputs.note(call.number, output)
+            return output
         return self._branches.ask(call)
 
     def _forwards(self, calls: Sequence[TransformerCall]) -> list[Any]:
@@ -212,19 +239,45 @@ class Coroutine(Standing):
         while missing := [call for call in calls if call not in outputs]:
             first = key_of(missing[0]) if len(missing) > 1 else None
             together = [c for c in missing if c is missing[0] or (first and key_of(c) == first)]
-            outputs |= zip(together, self._wait(tuple(together)), strict=True)
+            with self._untouched(together):
+                outputs |= zip(together, self._wait(tuple(together)), strict=True)
         return self._noted(calls, [outputs[call] for call in calls])
 
     def _past_the_door(self, calls: Sequence[TransformerCall]) -> list[Any]:
-        return self._noted(calls, [call.run() for call in calls])
+        with self._untouched(calls):
+            outputs = [call.run() for call in calls]
+        return self._noted(calls, outputs)
+
+    @contextlib.contextmanager
+    def _untouched(self, calls: Sequence[TransformerCall]) -> Iterator[None]:
+        """Looks whether these forwards keep anything in what they are given."""
+        if self._results is None or not self._results.recording:
+            yield
+            return
+        given = [(call.args, call.kwargs) for call in calls]
+        before = self._footprint(given)
+        yield
+        if self._footprint(given) != before:
+            self._results.give_up("its model writes into what it is given")
+
+    def _footprint(self, given: Any) -> Any:
+        assert self._results is not None
+        try:
+            return footprint(given)
+        except NotPortable as reason:
+            self._results.give_up(str(reason))
 
     def _noted(self, calls: Sequence[TransformerCall], outputs: list[Any]) -> list[Any]:
         for call, output in zip(calls, outputs, strict=True):
             self._outputs.note(call.number, output)
+            if self._results is not None:
+                self._results.note(output)
         return outputs
 
     def _left_behind(self) -> Exception | None:
         """The error if the step was never reached from which the request was to go on."""
+        if self._results is not None and self._results.waiting:
+            return RuntimeError("the pipeline has ended before it came to where it was left")
         if self._forward is None:
             return None
         return RuntimeError(f"the pipeline has no step {self._forward.until} to go on from")

@@ -18,6 +18,7 @@ from roles.split.forward import Forward, Outputs
 from roles.split.loop import NotPortable, loop_of
 from roles.split.program import Checkpoint
 from roles.split.randomness import GlobalRandomness
+from roles.split.results import Results
 from roles.split.view import Pipeline, stateful
 
 # of a scheduler: what it was made from, and its method, which is watched (`roles.split.clean`)
@@ -79,6 +80,16 @@ class Snapshots:
             return Checkpoint(step, None, f"{type(self._pipeline).__name__}: {reason}")
         return Checkpoint(step, {"kept": self._kept, "snapshot": snapshot} | self._carried)
 
+    def replayed(self, step: int, results: Results) -> Checkpoint:
+        """The request as what its encoders and all its forwards gave so far: whoever has that runs
+        its pipeline to where it is now, in next to no time. For loops whose state is not seen."""
+        try:
+            self._check_kept()
+            given = results.tree()
+        except NotPortable as reason:
+            return Checkpoint(step, None, f"{type(self._pipeline).__name__}: {reason}")
+        return Checkpoint(step, {"kept": self._kept, "results": given} | self._carried)
+
     def forward(self, snapshot: dict[str, Any]) -> Forward:
         """The way to the step at which a snapshot was taken."""
         outputs = Outputs.of(snapshot["outputs"])
@@ -99,12 +110,15 @@ class Snapshots:
         shared = dict(stateful(self._pipeline))
         return {name: _changed(part, shared[name], name) for name, part in stateful(view)}
 
+    def _check_kept(self) -> None:
+        if any(each._version != version for each, version in self._versions):
+            raise NotPortable("it changes what its encoders gave")
+
     def _check(self, view: Pipeline, frame: FrameType) -> None:
         """Raises NotPortable if there is more to the state than a snapshot has."""
         kind: type = type(view)
         loop = loop_of(kind)
-        if any(each._version != version for each, version in self._versions):
-            raise NotPortable("it changes what its encoders gave")
+        self._check_kept()
         local = frame.f_locals
         if local.get("self") is not view:
             raise NotPortable("its loop is not in its __call__")
