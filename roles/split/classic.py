@@ -192,7 +192,7 @@ class ClassicProgram:
         """What remembers all forwards of a request, if its loop's state cannot be seen."""
         if "snapshot" in payload or self._alone or is_seen(type(self.pipeline)):
             return None
-        return Results(payload.get("results", ()))
+        return Results(self.device, payload.get("results", ()))
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         call = given.with_media(call, payload)

@@ -1,8 +1,8 @@
 """What the forwards of a request gave, kept so that it can be given again.
 
-A loop that keeps its state where nobody can see it (in the variables of a block's own function,
-say) can still be gone on with elsewhere: the pipeline runs its own program from where its state was
-known last, and each forward is answered with what it gave the first time.
+A loop that keeps its state where nobody can see it (a second set of latents, the variables of a
+block's own function) can still be gone on with elsewhere: the pipeline runs its own program from
+where its state was known last, and each forward is answered with what it gave the first time.
 """
 
 from collections import deque
@@ -15,20 +15,22 @@ from roles.split.forward import is_plain
 from roles.split.loop import NotPortable
 from roles.split.replay import mapped
 
-MOST_BYTES = 64 << 20  # of one request; they lie where the model computes, and in its checkpoint
+ON_DEVICE_BYTES = 64 << 20  # of one request, where the model computes; what is more lies in memory
+MOST_BYTES = 512 << 20  # of one request, and so of its checkpoint
 
 
 class Results:
     """Those of one request, in the order in which its pipeline called for them.
 
-    `known`: those of an earlier life, which are given first. `noted` ones are copies, and what is
-    given `again` is another copy, for pipelines change what they get.
+    `known`: those of an earlier life, which are given first, on `device`. What is noted is copied,
+    and what is given `again` is another copy, for pipelines change what they get.
     """
 
-    def __init__(self, known: Iterable[Any] = ()) -> None:
-        self._kept = list(known)
-        self._again = deque(self._kept)
-        self._nbytes = sum(map(_nbytes, self._kept))
+    def __init__(self, device: torch.device, known: Iterable[Any] = ()) -> None:
+        self._device = device
+        self._again = deque(known)
+        self._kept: list[Any] = []
+        self._nbytes = 0
         self._why_not: str | None = None
 
     @property
@@ -41,11 +43,14 @@ class Results:
         return self._why_not is None
 
     def again(self) -> Any:
-        return mapped(self._again.popleft(), torch.clone)
+        """What the next forward gave. It counts as noted."""
+        output = self._again.popleft()
+        self.note(output)
+        return mapped(output, self._for_the_pipeline)
 
     def note(self, output: Any) -> None:
         """A forward gave this. Too much is as good as nothing: all are forgotten then."""
-        if self._why_not is not None:
+        if not self.recording:
             return
         self._nbytes += _nbytes(output)
         if not is_plain(output):
@@ -53,7 +58,12 @@ class Results:
         elif self._nbytes > MOST_BYTES:
             self.give_up(f"what its forwards gave is more than {MOST_BYTES >> 20} MiB")
         else:
-            self._kept.append(mapped(output, torch.clone))
+            self._kept.append(mapped(output, self._to_be_kept))
+
+    def give_up(self, why_not: str) -> None:
+        """They are no use, now and later; says why."""
+        self.drop()
+        self._why_not = why_not
 
     def drop(self) -> None:
         """Forgets them: what comes next is another beginning."""
@@ -65,10 +75,12 @@ class Results:
             raise NotPortable(self._why_not)
         return list(self._kept)
 
-    def give_up(self, why_not: str) -> None:
-        """They are no use; says why."""
-        self.drop()
-        self._why_not = why_not
+    def _to_be_kept(self, tensor: torch.Tensor) -> torch.Tensor:
+        place = tensor.device if self._nbytes <= ON_DEVICE_BYTES else "cpu"
+        return tensor.detach().to(place, copy=True)
+
+    def _for_the_pipeline(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self._device, copy=True)
 
 
 def _nbytes(value: Any) -> int:
