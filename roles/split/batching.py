@@ -4,7 +4,8 @@ Nothing here knows a model family. What an argument is, is found from its name, 
 number of samples in the call (the first dimension of the latents, guidance branches included):
 
 - *each*: the first dimension counts the samples: concatenated. Latents, embeddings, timesteps.
-- *same*: has to be equal in all calls, and is passed once. Numbers, names, position ids.
+- *same*: has to be equal in all calls, and is passed once. Numbers, names, position ids, scales of
+  a model's layers.
 - *both*: position ids with a dimension for samples: have to be equal, and are concatenated all the
   same, because some models read them of the first sample only.
 - *spread*: a timestep for all samples of a call: repeated for each of them.
@@ -35,7 +36,8 @@ How = Literal["each", "same", "both", "spread"]
 _LATENTS = ("hidden_states", "sample", "x")
 _TIMES = ("timestep", "t")
 _POSITIONS = re.compile(  # sizes and crops, which some models are conditioned on, are none
-    r"(^|_)(img|txt|image|text|pos|position|token)_ids$|(?<!crop_)coords|rotary|freqs|(^|_)grid"
+    r"(^|_)(img|txt|image|text|cond|pos|position|token)_ids$"
+    r"|(?<!crop_)coords|rotary|(^|_)rope|freqs|(^|_)grid"
 )
 _digests: WeakIdKeyDictionary = WeakIdKeyDictionary()
 _keys: WeakKeyDictionary[TransformerCall, str | None] = WeakKeyDictionary()
@@ -153,7 +155,7 @@ class Form:
             return "spread"
         if _POSITIONS.search(name):
             return "both" if counts and tensor.ndim > 2 else "same"
-        if tensor.ndim == 0:
+        if tensor.ndim == 0 or (tensor.ndim == 1 and not counts and name.endswith("_scale")):
             return "same"
         if not counts:
             raise Unmergeable(f"{name} has {len(tensor)} rows for {self.count} samples")

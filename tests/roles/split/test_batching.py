@@ -183,6 +183,7 @@ def test_arguments_are_concatenated_by_what_they_are():
             img_ids=ids.clone(),
             coords=torch.ones(2, 3, 2),
             scale=1.5,
+            control_scale=torch.ones(3),
             nothing=None,
             more={"time_ids": rows + number, "name": "x"},
             captions=[torch.ones(3 + number, 8), torch.ones(1, 8)],
@@ -200,6 +201,7 @@ def test_arguments_are_concatenated_by_what_they_are():
     assert given["embeds"].tolist() == [[n] * 4 for n in (0, 0, 1, 1, 2, 2)]
     assert given["img_ids"].shape == (5, 3)
     assert given["coords"].shape == (6, 3, 2)
+    assert given["control_scale"].shape == (3,)
     assert (given["scale"], given["nothing"], given["more"]["name"]) == (1.5, None, "x")
     assert given["more"]["time_ids"].shape == (6, 4)
     assert [len(each) for each in given["captions"]] == [3, 1, 4, 1, 5, 1]
