@@ -190,7 +190,8 @@ class ClassicProgram:
 
     def _results(self, payload: Any) -> Results | None:
         """What remembers all forwards of a request, if its loop's state cannot be seen."""
-        if "snapshot" in payload or self._alone or is_seen(type(self.pipeline)):
+        kind: type = type(self.pipeline)
+        if "snapshot" in payload or self._alone or is_seen(kind):
             return None
         return Results(self.device, payload.get("results", ()))
 

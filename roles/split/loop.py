@@ -65,7 +65,7 @@ def loop_of(kind: type[Any]) -> Loop:
 
 
 @functools.cache
-def is_seen(kind: type[Any]) -> bool:
+def is_seen(kind: type) -> bool:
     """Whether the state of a pipeline class's loop can be seen at the end of every step."""
     try:
         return not loop_of(kind).doubtful
