@@ -23,6 +23,7 @@ import torch
 from roles.samples import Sample
 from roles.split import given, inputs, skipping, structures, warming
 from roles.split.adapters import Adapters, Worn
+from roles.split.answers import Answers
 from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
 from roles.split.branches import Outlines
 from roles.split.components import part_of
@@ -49,7 +50,6 @@ from roles.split.recollection import Recollection
 from roles.split.recording import Recorder, own_methods
 from roles.split.refusals import bad_input
 from roles.split.replay import Replay, hollow
-from roles.split.results import Results
 from roles.split.skeleton import hollow_copy
 from roles.split.skipping import NotSkipped
 from roles.split.sleeper import Sleeper
@@ -184,16 +184,16 @@ class ClassicProgram:
             return self._previewed(call, kept, seen)
 
         coroutine = self._coroutine(call, params, run, randomness, cache, preview)
-        coroutine.keep(snapshots, forward, self._results(payload))
+        coroutine.keep(snapshots, forward, self._answers_of(payload))
         coroutine.beside = False  # its encoders are stand-ins
         return coroutine
 
-    def _results(self, payload: Any) -> Results | None:
+    def _answers_of(self, payload: Any) -> Answers | None:
         """What remembers all forwards of a request, if its loop's state cannot be seen."""
         kind: type = type(self.pipeline)
         if "snapshot" in payload or self._alone or is_seen(kind):
             return None
-        return Results(self.device, payload.get("results", ()))
+        return Answers(self.device, payload.get("answers", ()))
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         call = given.with_media(call, payload)

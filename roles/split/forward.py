@@ -94,6 +94,7 @@ def _shape(output: Any) -> Any:
 
 
 def is_plain(form: Any) -> bool:
+    """Whether an output, or its form, is made of tensors and plain values."""
     if isinstance(form, Record | dict):
         return all(is_plain(value) for _, value in form.items())
     if isinstance(form, list | tuple):

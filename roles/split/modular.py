@@ -31,6 +31,7 @@ from roles.split.face import StandIn
 from roles.split.fast import Fast
 from roles.split.generation import Generation
 from roles.split.guiders import Guiders
+from roles.split.modular_course import Course
 from roles.split.outputs import Made, samples
 from roles.split.program import Call, TransformerCall, Unsplittable
 from roles.split.randomness import GlobalRandomness
@@ -43,8 +44,6 @@ from roles.split.stages import Stage
 from roles.split.view import Pipeline, make_view
 from transfer.messages import ModelInfo, Speed
 from transfer.speed import told
-
-NO_CHECKPOINTS = "its blocks keep the state of their loop to themselves"
 
 
 class ModularProgram:
@@ -132,10 +131,12 @@ class ModularProgram:
     def denoise(self, call: Call, payload: Any) -> Coroutine:
         params, generator, randomness = self._begin(call)
         speed = told(self.info.speed, call.inputs.step_cache)
+        course = Course(self.pipeline, generator, randomness, payload, self.device)
 
         def run(coroutine: Coroutine) -> dict[str, Any]:
             state = stages.restored(payload, generator)
             view = self._denoising_view(coroutine, params)
+            course.begin(view, state)
             try:
                 self._run("denoiser", view, state, coroutine)
             except Exception as error:
@@ -143,7 +144,9 @@ class ModularProgram:
             made = stages.kept(state, self._later("denoiser"))
             return made | {"speed": speed} if speed else made
 
-        return self._coroutine(call, params, run, randomness)
+        coroutine = self._coroutine(call, params, run, randomness)
+        coroutine.follow(course)
+        return coroutine
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         params, generator, randomness = self._begin(call)

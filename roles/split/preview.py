@@ -39,6 +39,16 @@ class Seen:
         if self._last is not None:
             self._last.restart(latents)
 
+    @contextlib.contextmanager
+    def carried_on(self, values: Mapping[str, Any]) -> Iterator[None]:
+        """Within the block the values of a loop that was passed over become those with which it
+        goes on: also what its latest step gave, wherever that is among them."""
+        last = self._last.result if self._last is not None else None
+        names = [name for name, value in values.items() if value is last and last is not None]
+        yield
+        if self._last is not None:
+            self._last.restart(values[names[0]] if names else None)
+
     @property
     def last(self) -> LastStep:
         """The latest step. Raises `NoPreview`."""

@@ -111,15 +111,6 @@ def test_steps_are_counted_and_a_request_can_be_cancelled(programs):
         other.result()
 
 
-def test_a_checkpoint_says_why_there_is_none(programs):
-    encoder, denoiser, _ = roles(programs)
-    denoising = denoiser.denoise(call(ASKED), encoder.encode(call(ASKED)))
-    denoising.start()
-    denoising.mark()
-    assert denoising.checkpoint.payload is None
-    assert "DreamModularPipeline" in denoising.checkpoint.why_not
-
-
 def test_the_description_has_the_inputs_of_the_blocks_and_of_the_guider(programs):
     info = programs["denoiser"].info
     known = {p.name: (p.type, p.required, p.default) for p in info.parameters}

@@ -23,7 +23,7 @@ from diffusers import (
 )
 from diffusers.hooks import FirstBlockCacheConfig
 
-from roles.split import results
+from roles.split import answers
 from roles.split.together import Together
 from tests.support.model_parts import SD_BETAS
 from tests.support.pipelines import PARAMS
@@ -277,7 +277,7 @@ def test_what_a_model_keeps_in_its_arguments_cannot_be_answered(program, monkeyp
 
 
 def test_what_is_too_much_is_not_kept(program, monkeypatch):
-    monkeypatch.setattr(results, "MOST_BYTES", 1 << 10)
+    monkeypatch.setattr(answers, "MOST_BYTES", 1 << 10)
     shared, asked = program("pixart", "encoder", "denoiser"), request("pixart")
     denoising = shared.denoise(asked, shared.encode(asked))
     denoising.start()

@@ -19,7 +19,7 @@ ON_DEVICE_BYTES = 64 << 20  # of one request, where the model computes; what is 
 MOST_BYTES = 512 << 20  # of one request, and so of its checkpoint
 
 
-class Results:
+class Answers:
     """Those of one request, in the order in which its pipeline called for them.
 
     `known`: those of an earlier life, which are given first, on `device`. What is noted is copied,
