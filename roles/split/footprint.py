@@ -28,4 +28,4 @@ def footprint(value: Any) -> Any:
         return tuple((key, footprint(item)) for key, item in value.items())
     if type(value) in _PLAIN or isinstance(value, _VALUES):
         return value
-    raise NotPortable(f"its model is given a {type(value).__name__}")
+    raise NotPortable(f"its model is given a {type(value).__name__}, and may keep something in it")

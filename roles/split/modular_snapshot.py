@@ -163,7 +163,8 @@ class LapSnapshots:
     def _variables(self, block_state: Any) -> dict[str, Any]:
         """Those of the loop's function that could carry something."""
         known = (self._loop, self._view, self._state, block_state)
-        ids, targets = {id(each) for each in known}, targets_of(type(self._loop))
+        kind: type = type(self._loop)
+        ids, targets = {id(each) for each in known}, targets_of(kind)
         local = self._frame.f_locals
         ours = ids | set(map(id, _harmless(list(local.values()))))
         return {n: v for n, v in local.items() if n not in targets and id(v) not in ours}

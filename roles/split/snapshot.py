@@ -7,6 +7,7 @@ cannot move (`NotPortable`), and it starts again from its encodings.
 """
 
 import copy
+from collections.abc import Collection
 from types import BuiltinFunctionType, FrameType, FunctionType, ModuleType
 from typing import Any
 
@@ -185,7 +186,7 @@ def _same(one: Any, other: Any) -> bool:
     return one is other or (isinstance(one, _PLAIN + _VALUES) and bool(one == other))
 
 
-def strange(value: Any, known: set[int]) -> str | None:
+def strange(value: Any, known: Collection[int]) -> str | None:
     """The class of something that may keep a state of its own, and is not `known` by its id; None
     if there is nothing such."""
     if isinstance(value, list | tuple | set | frozenset):

@@ -171,6 +171,33 @@ def test_what_changes_its_encodings_cannot_go_on(programs):
     assert checkpoint.why_not == "DreamModularPipeline: it changes what its encoders gave"
 
 
+def test_what_a_forward_may_write_to_is_not_answered_for_it(programs):
+    """A cache of keys and values, say: without the forward it would stay empty."""
+
+    class Memory:
+        pass
+
+    class RememberingStep(made_up.DreamStep):
+        @torch.no_grad()
+        def __call__(self, components, block_state, i, t):
+            latents = block_state.latents
+            text = block_state.dreams["text"]
+            velocity = components.dreamer(latents, t.expand(1), text, memory=Memory())[0]
+            block_state.latents = components.scheduler.step(velocity, t, latents)[0]
+            return components, block_state
+
+    class Remembering(made_up.DreamLoop):
+        block_classes = (RememberingStep,)
+
+    encoder, denoiser, _ = programs(Remembering)
+    forward = denoiser.pipeline.dreamer.forward
+    denoiser.pipeline.dreamer.forward = lambda *args, memory: forward(*args)
+    request = call(ASKED)
+    checkpoint = at(denoiser, request, encoder.encode(request), 1)
+    assert checkpoint.payload is None
+    assert checkpoint.why_not.endswith("its model is given a Memory, and may keep something in it")
+
+
 def test_answers_are_kept_up_to_a_bound(programs, monkeypatch):
     encoder, denoiser, _ = programs(made_up_loops.InAVariable)
     request = call(ASKED)
