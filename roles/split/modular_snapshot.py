@@ -192,11 +192,11 @@ class LapSnapshots:
         not share their memory any more."""
         for name, value in changed.items():
             before, version = self._before.get(name, (None, None))
-            if value is None or before is not value or version == version_of(value):
+            if before is None or before is not value or version == version_of(before):
                 continue
-            memory = value.untyped_storage().data_ptr()
+            memory = before.untyped_storage().data_ptr()
             for other, seen in _tensors_of(changed):
-                if seen is not value and seen.untyped_storage().data_ptr() == memory:
+                if seen is not before and seen.untyped_storage().data_ptr() == memory:
                     raise NotPortable(f"its loop writes to {name}, which {other} is a part of")
 
 
