@@ -62,8 +62,9 @@ upgrade_pip() {
 }
 
 # Python compiles what it imports by itself; to do so for all of these packages takes a minute.
+# setuptools warns of every editable installation, ours too: not a reader's concern.
 pip_install() {
-    .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check \
+    PYTHONWARNINGS=ignore .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check \
         --root-user-action=ignore -c constraints.txt -e ".[$1]"
 }
 
