@@ -22,6 +22,7 @@ from safetensors import safe_open
 from roles.split import single_file, skeleton
 from roles.split.face import StandIn, Unposed
 from roles.split.folder import ComponentEntry, Folder, weights_in
+from roles.split.lone_file import LoneFile
 from roles.split.program import ModelError
 from roles.split.quantizing import quantization_config
 from roles.split.quirks import PART_OF_CONFIG, poses
@@ -88,7 +89,7 @@ class Loader:
             with self._shared(kind, entry, path) as part:
                 return kind.from_pretrained(str(path), **options, **part).to(self.device).eval()
 
-    def file(self, entry: ComponentEntry) -> Path | None:
+    def file(self, entry: ComponentEntry) -> LoneFile | None:
         """The single file that holds the component's weights; None: they lie in its folder. Raises
         ModelError."""
         file, kind = self.folder.file_of(entry), component_class(entry)
@@ -105,9 +106,9 @@ class Loader:
     def files(self, entry: ComponentEntry) -> list[Path]:
         """Where the component's weights are, fetched if need be."""
         file = self.file(entry)
-        return [file] if file is not None else self.folder.weights(entry)
+        return [file.bring()] if file is not None else self.folder.weights(entry)
 
-    def _from_file(self, entry: ComponentEntry, kind: Any, file: Path) -> Any:
+    def _from_file(self, entry: ComponentEntry, kind: Any, file: LoneFile) -> Any:
         if self.shares is not None and part_of(entry.name) == "denoiser":
             raise ModelError(
                 f"--parallel tensor divides the weights of folders, not of {file.name}"
