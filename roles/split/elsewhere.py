@@ -16,7 +16,7 @@ from roles.split.lone_file import LoneFile
 from roles.split.modular_index import INDEX, MODULAR_INDEX, as_classic
 from roles.split.place import Place
 from roles.split.program import ModelError
-from roles.split.source import SAFETENSORS, Source
+from roles.split.source import GGUF, SAFETENSORS, Source
 
 CONFIG = "config.json"
 # the files that say of a folder that a component is in it
@@ -75,8 +75,8 @@ def elsewhere(
 
 
 def _in_file(name: str, file: LoneFile, own: Kind | None, home: Place) -> Elsewhere:
-    if file.path.suffix != SAFETENSORS:  # others may hold code
-        raise ModelError("it is neither a folder nor a safetensors file")
+    if file.path.suffix not in (SAFETENSORS, GGUF):  # others may hold code
+        raise ModelError("it is neither a folder nor a safetensors file nor a GGUF file")
     if own is None:
         raise ModelError("the model has no config for what is in the file: name a folder")
     return Elsewhere(name, file.told, home, own, own, file)

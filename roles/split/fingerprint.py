@@ -51,7 +51,9 @@ def _of_file(file: LoneFile) -> bytes:
     """Of one with weights: on a hub its commit and its name, which can be told before it is here;
     else its contents."""
     told = _of(file.path, None)
-    return told.encode() if told else _weights(file.path)
+    if told:
+        return told.encode()
+    return _sampled(file.path, b"") if file.is_gguf else _weights(file.path)
 
 
 def _of(path: Path, variant: str | None) -> str | None:
@@ -102,9 +104,14 @@ def _normal(path: Path) -> bytes:
 def _weights(path: Path) -> bytes:
     """The header and the size of a safetensors file, and samples spread over it. Raises
     ModelError."""
-    size, header = path.stat().st_size, header_bytes(path)
+    return _sampled(path, header_bytes(path))
+
+
+def _sampled(path: Path, header: bytes) -> bytes:
+    """`header`: what stands at the start of the file, but for its length."""
+    size = path.stat().st_size
     parts = [size.to_bytes(8, "little"), header]
-    start = 8 + len(header)
+    start = 8 + len(header) if header else 0
     last = size - start - _SAMPLE_BYTES
     with path.open("rb") as file:
         for index in range(_SAMPLES):

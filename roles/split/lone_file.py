@@ -10,7 +10,7 @@ from typing import Any
 from roles.split import place
 from roles.split.hub import Hub
 from roles.split.program import ModelError
-from roles.split.source import SAFETENSORS, Source
+from roles.split.source import GGUF, SAFETENSORS, Source
 
 _NAMED = 5  # files of a repository that an error names
 
@@ -38,6 +38,11 @@ class LoneFile:
             has = f"; it has {', '.join(there[:_NAMED])}{more}" if there else ""
             raise ModelError(f"the model hub's {hub.id} has no file {inner} at {hub.commit}{has}")
         return cls(hub.path / inner, hub, inner)
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether the weights are quantized, and in the format of GGML."""
+        return self.path.suffix == GGUF
 
     @property
     def name(self) -> str:
