@@ -21,7 +21,7 @@ import msgspec
 import torch
 
 from roles.samples import Sample
-from roles.split import given, inputs, skipping, structures, warming
+from roles.split import finite, given, inputs, skipping, structures, warming
 from roles.split.adapters import Adapters, Worn
 from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
 from roles.split.branches import Outlines
@@ -174,6 +174,8 @@ class ClassicProgram:
             view = self._replaying(make_view(self.pipeline, faces), replay)
             coroutine.watch(view, boundary.check_forward)
             self._run_to(boundary, view, params | self._extras(generator, coroutine))
+            told_by = ", ".join(coroutine.seen.outputs) or "the denoiser"
+            finite.check(told_by, boundary.decodes, payload["kept"], "what the encoder sent")
             made = {"decodes": boundary.decodes, "kept": kept, **given.carried(call)}
             made["forms"] = coroutine.forms
             return made | {"speed": speed} if speed else made

@@ -17,6 +17,7 @@ from typing import Any
 from diffusers.hooks.hooks import HookRegistry, StateManager
 from greenlet import getcurrent  # type: ignore[import-untyped]
 
+from roles.split import finite
 from roles.split.adapters import Worn
 from roles.split.batching import key_of
 from roles.split.branches import Branches, Outlines
@@ -194,6 +195,8 @@ class Coroutine(Standing):
     def _whole(self, program: "Callable[[Coroutine], Any]") -> Any:
         result = program(self)
         self._branches.settle()  # some may be in the result
+        for name, output in self.seen.outputs.items():
+            finite.check(name, output)
         return result
 
     def _called(self, call: TransformerCall) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from roles.samples import Actions, Audio, Custom, Image, Sample, Video
+from roles.split.finite import ADVICE, NotFinite
 from roles.split.program import BadInput
 from roles.split.rates import Fps
 
@@ -110,7 +111,9 @@ def _is_frame(value: Any) -> bool:
 def _picture(frame: Any) -> PillowImage.Image:
     if isinstance(frame, PillowImage.Image):
         return frame
-    seen = np.clip(np.asarray(frame), 0, 1)  # light beyond what a screen shows, in some
+    array = np.asarray(frame)
+    _check(array)
+    seen = np.clip(array, 0, 1)  # light beyond what a screen shows, in some
     return PillowImage.fromarray((seen * 255).round().astype("uint8"))
 
 
@@ -124,7 +127,13 @@ def _sounds(output: Any) -> list[Any]:
 def _audio(array: Any, rate: int | None) -> Audio:
     if rate is None:
         raise RuntimeError("nothing in this pipeline tells the sample rate of its sound")
+    _check(array)
     return Audio(array, rate)
+
+
+def _check(array: Any) -> None:
+    if not np.isfinite(array).all():
+        raise NotFinite(f"the pipeline made NaN or infinity in the place of numbers; {ADVICE}")
 
 
 def _actions(output: Any) -> list[Any]:
