@@ -39,7 +39,7 @@ class Unfinished:
 
     def pace(self, model: str) -> float:
         """Seconds until another of its jobs will have ended, from the pace of the latest."""
-        ends = self._ends.get(model, ())
-        if len(ends) < 2:
+        ends = self._ends.get(model)
+        if ends is None or len(ends) < 2:
             return 1.0
         return min(SLOWEST_PACE_S, max(1.0, (ends[-1] - ends[0]) / (len(ends) - 1)))

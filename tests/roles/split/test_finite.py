@@ -70,9 +70,9 @@ def test_each_role_is_blamed_for_its_own(folder: Path) -> None:
     denoiser = load(folder, ("denoiser",), "float32")
     records = encoder.encode(ASKED)
     latents = drive(denoiser.denoise(ASKED, records))
-    with pytest.raises(NotFinite, match="^vae gave NaN or infinity in the place of numbers; "):
+    with pytest.raises(NotFinite, match=r"^vae gave NaN or infinity in the place of numbers; "):
         spoilt(folder, "decoder", "vae").decode(ASKED, latents)
-    with pytest.raises(NotFinite, match="^unet gave NaN or infinity in the place of numbers; "):
+    with pytest.raises(NotFinite, match=r"^unet gave NaN or infinity in the place of numbers; "):
         drive(spoilt(folder, "denoiser", "unet").denoise(ASKED, records))
     sick = spoilt(folder, "encoder", "text_encoder").encode(ASKED)
     with pytest.raises(NotFinite, match=r"^unet gave .* \(what the encoder sent had NaN already\)"):
@@ -81,5 +81,5 @@ def test_each_role_is_blamed_for_its_own(folder: Path) -> None:
 
 def test_a_pipeline_that_runs_whole(folder: Path) -> None:
     for component in ("unet", "vae"):
-        with pytest.raises(NotFinite, match="^vae gave NaN"):
+        with pytest.raises(NotFinite, match=r"^vae gave NaN"):
             drive(spoilt(folder, "monolithic", component).generate(ASKED))
