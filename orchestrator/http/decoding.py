@@ -94,4 +94,6 @@ def explain(message: str) -> ApiError:
 def _expectation(message: str, name: str) -> str:
     if name in _CHOICES:
         return "one of " + ", ".join(_CHOICES[name])
+    if name == "seconds":
+        return 'a number of seconds, as 4 or "4"'
     return message[0].lower() + message[1:200].replace("`", "")

@@ -9,6 +9,7 @@ from orchestrator.http.enclosed import Enclosed
 from orchestrator.http.errors import bad_field, unsupported
 from orchestrator.http.images import Images
 from orchestrator.http.intake import Intake
+from orchestrator.http.kind import MADE
 from orchestrator.http.ports import Service
 from orchestrator.http.schema import EditRequest
 
@@ -45,4 +46,6 @@ class Edits:
         if not any(each.field in ("image", "images") for each in media) and (usual or not media):
             raise bad_field("image", "`image` is missing", "missing_field")
         if model.modality != "image":
-            raise unsupported("model", f"{model.name} makes {model.modality}, and no pictures")
+            raise unsupported(
+                "model", f"`{model.name}` makes {MADE[model.modality]}, and no pictures"
+            )
