@@ -215,7 +215,7 @@ class ClassicProgram:
                 output = view(**params, **self._extras(generator, coroutine))
             except Exception as error:
                 early = coroutine.forwards == 0
-                raise (bad_input(error, params) if early else None) or error from None
+                raise (bad_input(error, params, self.media) if early else None) or error from None
             return self._samples(call, output, params, sparing)
 
         def preview(seen: Seen) -> list[Sample]:
@@ -251,7 +251,7 @@ class ClassicProgram:
             memory.settle()
             return {"kept": recorder.kept}
         except Exception as error:
-            raise bad_input(error, params) or error from None
+            raise bad_input(error, params, self.media) or error from None
         raise Unsplittable(self.info.pipeline, "it never called its denoiser")
 
     def _coroutine(

@@ -28,6 +28,7 @@ from roles.split.loop import CALLBACK
 from roles.split.preview import Seen
 from roles.split.program import Checkpoint, NoPreview, TransformerCall
 from roles.split.randomness import GlobalRandomness
+from roles.split.refusals import check_batch
 from roles.split.snapshot import Snapshots
 from roles.split.standing import Standing
 from roles.split.step_cache import Hooks
@@ -201,6 +202,7 @@ class Coroutine(Standing):
 
     def _called(self, call: TransformerCall) -> Any:
         self._watch(call)
+        check_batch(call.args, call.kwargs)
         self.forwards += 1
         self.steps = _steps_of(self._view) or self.steps
         if self._forward is not None:

@@ -12,12 +12,12 @@ from roles.split.finite import ADVICE, NotFinite
 from roles.split.program import BadInput
 from roles.split.rates import Fps
 
-_PICTURES = ("images", "image")
-_VIDEOS = ("frames", "videos", "video")
-_SOUNDS = ("audios", "audio")
-_ONE_SOUND = ("sound",)  # without a dimension for several
+PICTURES = ("images", "image")
+VIDEOS = ("frames", "videos", "video")
+SOUNDS = ("audios", "audio")
+ONE_SOUND = ("sound",)  # without a dimension for several
 _ACTIONS = ("actions", "action")
-_MADE = {*_PICTURES, *_VIDEOS, *_SOUNDS, *_ONE_SOUND, *_ACTIONS}
+_MADE = {*PICTURES, *VIDEOS, *SOUNDS, *ONE_SOUND, *_ACTIONS}
 _PLAIN = (bool, int, float, str)
 _MOST_VALUES = 1 << 16  # in a tree of plain values
 
@@ -85,7 +85,7 @@ def _pictures(output: Any) -> list[Any]:
     value = getattr(output, "image", None)
     if isinstance(value, PillowImage.Image):
         return [value]
-    return list(_each(_first(output, _PICTURES)))
+    return list(_each(_first(output, PICTURES)))
 
 
 def _each(values: Iterable[Any]) -> Iterator[Any]:
@@ -98,7 +98,7 @@ def _each(values: Iterable[Any]) -> Iterator[Any]:
 
 
 def _videos(output: Any) -> list[list[PillowImage.Image]]:
-    value = _first(output, _VIDEOS)
+    value = _first(output, VIDEOS)
     if len(value) and _is_frame(value[0]):
         value = [value]
     return [[_picture(frame) for frame in video] for video in value if len(video)]
@@ -118,8 +118,8 @@ def _picture(frame: Any) -> PillowImage.Image:
 
 
 def _sounds(output: Any) -> list[Any]:
-    value = _first(output, _ONE_SOUND)
-    several = [value] if len(value) else _first(output, _SOUNDS)
+    value = _first(output, ONE_SOUND)
+    several = [value] if len(value) else _first(output, SOUNDS)
     arrays = [_array(sound) for sound in several]
     return [array.reshape(-1, array.shape[-1]).astype("float32") for array in arrays if array.size]
 
