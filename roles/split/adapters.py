@@ -102,7 +102,7 @@ class Adapters:
 
     def worn(self, loras: Sequence[Lora]) -> "Worn":
         """For what one request computes here. Raises `AdapterGone`."""
-        for lora in loras if self._modules else ():
+        for lora in loras if self.components else ():
             if lora.name not in self._files:
                 known = ", ".join(self._files) or "none"
                 text = f"there is no adapter {lora.name!r} here any more; loaded: {known}"
@@ -139,10 +139,10 @@ class Adapters:
 
     def _check_supported(self) -> None:
         kind = type(self._pipeline).__name__
-        if not self._modules:
-            raise Unsupported("this role has nothing that adapters change")
         if not hasattr(self._pipeline, "load_lora_weights"):
             raise Unsupported(f"diffusers loads no LoRA into a {kind}")
+        if not self.components:
+            raise Unsupported("this role has nothing that adapters change")
         speed = self._speed
         if (reason := why_fixed(speed)) is not None:
             raise Unsupported(f"{reason}, and diffusers' plan has none for adapters")

@@ -21,8 +21,9 @@ import msgspec
 import torch
 
 from roles.samples import Sample
-from roles.split import given, inputs, skipping, structures, warming
+from roles.split import finite, given, inputs, skipping, structures, warming
 from roles.split.adapters import Adapters, Worn
+from roles.split.answers import Answers
 from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
 from roles.split.branches import Outlines
 from roles.split.components import part_of
@@ -37,6 +38,7 @@ from roles.split.foretelling import Foretelling
 from roles.split.generation import Generation, Generator
 from roles.split.generators import generators
 from roles.split.imagined import Imagined
+from roles.split.loop import is_seen
 from roles.split.outputs import output_type, samples
 from roles.split.preview import Looks, Seen, Shadow
 from roles.split.program import Call, Unsplittable
@@ -174,6 +176,8 @@ class ClassicProgram:
             view = self._replaying(make_view(self.pipeline, faces), replay)
             coroutine.watch(view, boundary.check_forward)
             self._run_to(boundary, view, params | self._extras(generator, coroutine))
+            told_by = ", ".join(coroutine.seen.outputs) or "the denoiser"
+            finite.check(told_by, boundary.decodes, payload["kept"], "what the encoder sent")
             made = {"decodes": boundary.decodes, "kept": kept, **given.carried(call)}
             made["forms"] = coroutine.forms
             return made | {"speed": speed} if speed else made
@@ -182,9 +186,16 @@ class ClassicProgram:
             return self._previewed(call, kept, seen)
 
         coroutine = self._coroutine(call, params, run, randomness, cache, preview)
-        coroutine.keep(snapshots, forward)
+        coroutine.keep(snapshots, forward, self._answers_of(payload))
         coroutine.beside = False  # its encoders are stand-ins
         return coroutine
+
+    def _answers_of(self, payload: Any) -> Answers | None:
+        """What remembers all forwards of a request, if its loop's state cannot be seen."""
+        kind: type = type(self.pipeline)
+        if "snapshot" in payload or self._alone or is_seen(kind):
+            return None
+        return Answers(self.device, payload.get("answers", ()))
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         call = given.with_media(call, payload)
@@ -213,7 +224,7 @@ class ClassicProgram:
                 output = view(**params, **self._extras(generator, coroutine))
             except Exception as error:
                 early = coroutine.forwards == 0
-                raise (bad_input(error, params) if early else None) or error from None
+                raise (bad_input(error, params, self.media) if early else None) or error from None
             return self._samples(call, output, params, sparing)
 
         def preview(seen: Seen) -> list[Sample]:
@@ -249,7 +260,7 @@ class ClassicProgram:
             memory.settle()
             return {"kept": recorder.kept}
         except Exception as error:
-            raise bad_input(error, params) or error from None
+            raise bad_input(error, params, self.media) or error from None
         raise Unsplittable(self.info.pipeline, "it never called its denoiser")
 
     def _coroutine(

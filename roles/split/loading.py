@@ -301,13 +301,13 @@ def _told(info: ModelInfo, folder: Folder) -> ModelInfo:
     replaced = [
         Replaced(name, each.told, of_component(each)) for name, each in folder.replaced.items()
     ]
-    commit = folder.hub.commit if folder.hub and folder.file is None else None
-    return replace(info, revision=commit, replaced=replaced)
+    hub = folder.hub if folder.file is None else folder.file.hub
+    return replace(info, revision=hub.commit if hub else None, replaced=replaced)
 
 
 def _name(folder: Folder) -> str:
     if folder.file is not None:
-        return folder.file.stem
+        return folder.file.model_name
     return folder.name if folder.hub else folder.path.resolve().name
 
 

@@ -64,6 +64,15 @@ def loop_of(kind: type[Any]) -> Loop:
     return Loop(frozenset(read - _SHOWN - {CALLBACK}), frozenset(lost))
 
 
+@functools.cache
+def is_seen(kind: type) -> bool:
+    """Whether the state of a pipeline class's loop can be seen at the end of every step."""
+    try:
+        return not loop_of(kind).doubtful
+    except NotPortable:
+        return False
+
+
 class _Flow:
     """Follows the names of a loop's body through its statements, in their order.
 

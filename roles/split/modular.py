@@ -139,7 +139,7 @@ class ModularProgram:
     def denoise(self, call: Call, payload: Any) -> Coroutine:
         params, generator, randomness = self._begin(call)
         speed = told(self.info.speed, call.inputs.step_cache)
-        course = Course(self.pipeline, generator, randomness, payload)
+        course = Course(self.pipeline, generator, randomness, payload, self.device)
         begun = Begun(payload["values"], payload["groups"])
 
         def run(coroutine: Coroutine) -> dict[str, Any]:

@@ -6,7 +6,7 @@ There are two ways, and both run the pipeline's own program from its beginning:
   The turns before are passed over with zeros in the place of what the forwards gave; then the state
   is put in place.
 - Where it is not seen, in the middle of a block that has a loop of its own, or if a loop keeps
-  something to itself, each forward is answered with what it gave (`roles.split.modular_results`).
+  something to itself, each forward is answered with what it gave (`roles.split.answers`).
 
 A video that is made piece by piece takes both: to the end of the last piece in the first way, from
 there in the second.
@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers.modular_pipelines.modular_pipeline import PipelineState
 
+from roles.split.answers import Answers
 from roles.split.forward import Outputs
 from roles.split.loop import NotPortable, source_of
 from roles.split.modular_base import Base
-from roles.split.modular_results import Results
 from roles.split.modular_snapshot import LapSnapshots
-from roles.split.program import Checkpoint, TransformerCall
+from roles.split.program import Checkpoint
 from roles.split.randomness import GlobalRandomness
 from roles.split.snapshot import containers, own
 from roles.split.view import Pipeline
@@ -38,13 +38,13 @@ CHECKPOINT = "checkpoint"
 
 
 class Course:
-    """One request's. Its coroutine asks it for what `answers` a forward; the blocks' loops
+    """One request's. Its coroutine asks it for what answers a forward; the blocks' loops
     (`roles.split.rounds`) tell of their turns, and the coroutine of its steps.
 
     `payload` is that of the encoder, or of a checkpoint, which has besides
 
     - snapshot: the state at the end of a turn; None: the stage's beginning
-    - results: what the forwards gave since then
+    - answers: what the forwards gave since then
     """
 
     def __init__(
@@ -53,15 +53,16 @@ class Course:
         generator: torch.Generator,
         randomness: GlobalRandomness,
         payload: Mapping[str, Any],
+        device: torch.device,
     ) -> None:
-        begun: Mapping[str, Any] = payload.get(CHECKPOINT) or {"snapshot": None, "results": ()}
+        begun: Mapping[str, Any] = payload.get(CHECKPOINT) or {"snapshot": None, "answers": ()}
         self._name = type(pipeline).__name__
         self._payload = containers({k: v for k, v in payload.items() if k != CHECKPOINT})
         self._given = Base(self._payload)
         self._snapshots = LapSnapshots(pipeline, generator, randomness)
         self._base: dict[str, Any] | None = begun["snapshot"]
         self._passing = self._base is not None
-        self._results = Results(begun["results"])
+        self._answers = Answers(device, begun["answers"])
         self._recording = True
         self._laps = 0
         self._frame: FrameType | None = None
@@ -80,26 +81,31 @@ class Course:
     # ------------------------------------------------------------ forwards
 
     @property
-    def answers(self) -> bool:
+    def noting(self) -> Answers | None:
+        """What the next forward's result goes into."""
+        return self._answers if self._recording else None
+
+    @property
+    def answering(self) -> bool:
         """Whether the next forward is one of an earlier life."""
-        return self._passing or self._results.waiting
+        return self._passing or self._answers.waiting
 
     def answer(self, number: int) -> Any:
         """What forward `number` gave then, or zeros that stand for it."""
         if self._passing:
             return self.outputs.zeros(number)
-        output = self._results.again()
+        output = self._answers.again()
         self.outputs.note(number, output)
         return output
 
-    def note(self, call: TransformerCall, output: Any) -> None:
+    def note(self, output: Any) -> None:
         """A forward gave this."""
         if self._recording:
-            self._results.note(call, output)
+            self._answers.note(output)
 
     def left_behind(self) -> str | None:
         """Why the pipeline should not have ended."""
-        if not self.answers:
+        if not self.answering:
             return None
         return "the pipeline ended before it came to where it was to go on from"
 
@@ -108,7 +114,7 @@ class Course:
     def step_ends(self, coroutine: "Coroutine") -> None:
         """A step was counted, perhaps in the middle of a block."""
         if self._hidden:
-            coroutine.offer(coroutine.step, lambda: self._from_results(coroutine.step))
+            coroutine.offer(coroutine.step, lambda: self._from_answers(coroutine.step))
 
     def lap_begins(
         self, loop: Any, block_state: Any, frame: FrameType, coroutine: "Coroutine"
@@ -116,8 +122,8 @@ class Course:
         """`frame` is that of the loop's function."""
         if frame is not self._frame:
             self._frame, self._turns = frame, 0
-            kinds = map(type, loop.sub_blocks.values())
-            self._hidden = any(takes_steps(kind) for kind in kinds)
+            kinds: list[type] = [type(each) for each in loop.sub_blocks.values()]
+            self._hidden = any(map(takes_steps, kinds))
             self._snapshots.loop_begins(loop, block_state, frame, coroutine.forwards)
         self._snapshots.lap_begins(block_state)
 
@@ -127,7 +133,7 @@ class Course:
         self._turns += 1
         if self._passing:
             self._pass(block_state, coroutine)
-        elif self._results.waiting:
+        elif self._answers.waiting:
             return
         elif self._hidden:
             self._begin_anew(block_state)
@@ -135,7 +141,7 @@ class Course:
         else:
             if self._recording and self._known(block_state):
                 self._recording = False
-                self._results.drop()
+                self._answers.drop()
             coroutine.offer(step, lambda: self._from_here(step, block_state))
 
     def _known(self, block_state: Any) -> bool:
@@ -154,11 +160,11 @@ class Course:
         self._passing = False
 
     def _begin_anew(self, block_state: Any) -> None:
-        """From now on, results are those since this turn, if it can be gone on from."""
+        """From now on, answers are those since this turn, if it can be gone on from."""
         taken = self._taken(block_state)
         if taken is not None:
             self._base = taken
-            self._results.drop()
+            self._answers.drop()
 
     def _taken(self, block_state: Any) -> dict[str, Any] | None:
         try:
@@ -170,23 +176,23 @@ class Course:
 
     def _from_here(self, step: int, block_state: Any) -> Checkpoint:
         if self._recording:
-            return self._from_results(step)
+            return self._from_answers(step)
         try:
             taken = self._snapshots.take(block_state, self._laps, self.outputs)
             return self._checkpoint(step, taken, [])
         except NotPortable as reason:
             return self._none(step, reason)
 
-    def _from_results(self, step: int) -> Checkpoint:
+    def _from_answers(self, step: int) -> Checkpoint:
         try:
-            return self._checkpoint(step, self._base, self._results.tree())
+            return self._checkpoint(step, self._base, self._answers.tree())
         except NotPortable as reason:
             return self._none(step, reason)
 
-    def _checkpoint(self, step: int, base: dict[str, Any] | None, results: list[Any]) -> Checkpoint:
+    def _checkpoint(self, step: int, base: dict[str, Any] | None, answers: list[Any]) -> Checkpoint:
         if self._given.changes(self._payload):
             raise NotPortable("it changes what its encoders gave")
-        begun = {"snapshot": base, "results": results}
+        begun = {"snapshot": base, "answers": answers}
         return Checkpoint(step, {**self._payload, CHECKPOINT: begun})
 
     def _none(self, step: int, reason: NotPortable) -> Checkpoint:
@@ -194,7 +200,7 @@ class Course:
 
 
 @functools.cache
-def takes_steps(kind: type[Any]) -> bool:
+def takes_steps(kind: type) -> bool:
     """Whether a class of blocks has a loop of its own in which a scheduler takes steps."""
     loops = (n for n in ast.walk(source_of(kind.__call__)) if isinstance(n, ast.For | ast.While))
     return any(_is_step(node) for loop in loops for node in ast.walk(loop))

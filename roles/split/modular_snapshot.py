@@ -163,8 +163,8 @@ class LapSnapshots:
     def _variables(self, block_state: Any) -> dict[str, Any]:
         """Those of the loop's function that could carry something."""
         known = (self._loop, self._view, self._state, block_state)
-        ids = {id(each) for each in known}
-        targets = targets_of(type(self._loop))  # type: ignore[arg-type]
+        kind: type = type(self._loop)
+        ids, targets = {id(each) for each in known}, targets_of(kind)
         local = self._frame.f_locals
         ours = ids | set(map(id, _harmless(list(local.values()))))
         return {n: v for n, v in local.items() if n not in targets and id(v) not in ours}
@@ -190,13 +190,13 @@ class LapSnapshots:
     def _check_shared(self, changed: Mapping[str, Any]) -> None:
         """What the loop writes to in place must not be seen through another tensor: the two would
         not share their memory any more."""
-        for name, value in _tensors_of(changed):
+        for name, value in changed.items():
             before, version = self._before.get(name, (None, None))
-            if before is not value or version == version_of(value):
+            if before is None or before is not value or version == version_of(before):
                 continue
-            memory = value.untyped_storage().data_ptr()
+            memory = before.untyped_storage().data_ptr()
             for other, seen in _tensors_of(changed):
-                if seen is not value and seen.untyped_storage().data_ptr() == memory:
+                if seen is not before and seen.untyped_storage().data_ptr() == memory:
                     raise NotPortable(f"its loop writes to {name}, which {other} is a part of")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from roles.split.answers import Answers
 from roles.split.face import Face
 from roles.split.forward import Forward, Outputs
 from roles.split.loop import NotPortable, loop_of
@@ -80,6 +81,16 @@ class Snapshots:
             return Checkpoint(step, None, f"{type(self._pipeline).__name__}: {reason}")
         return Checkpoint(step, {"kept": self._kept, "snapshot": snapshot} | self._carried)
 
+    def replayed(self, step: int, answers: Answers) -> Checkpoint:
+        """The request as what its encoders and all its forwards gave so far: whoever has that runs
+        its pipeline to where it is now, in next to no time. For loops whose state is not seen."""
+        try:
+            self._check_kept()
+            given = answers.tree()
+        except NotPortable as reason:
+            return Checkpoint(step, None, f"{type(self._pipeline).__name__}: {reason}")
+        return Checkpoint(step, {"kept": self._kept, "answers": given} | self._carried)
+
     def forward(self, snapshot: dict[str, Any]) -> Forward:
         """The way to the step at which a snapshot was taken."""
         outputs = Outputs.of(snapshot["outputs"])
@@ -91,12 +102,15 @@ class Snapshots:
         self._randomness.set(snapshot["randomness"])
         return dict(snapshot["tensors"])
 
+    def _check_kept(self) -> None:
+        if any(each._version != version for each, version in self._versions):
+            raise NotPortable("it changes what its encoders gave")
+
     def _check(self, view: Pipeline, frame: FrameType) -> None:
         """Raises NotPortable if there is more to the state than a snapshot has."""
         kind: type = type(view)
         loop = loop_of(kind)
-        if any(each._version != version for each, version in self._versions):
-            raise NotPortable("it changes what its encoders gave")
+        self._check_kept()
         local = frame.f_locals
         if local.get("self") is not view:
             raise NotPortable("its loop is not in its __call__")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import AdaptiveProjectedGuidance, ClassifierFreeGuidance
 
-from roles.split import modular_results
+from roles.split import answers
 from roles.split.guiders import Guiders
 from roles.split.loading import load
 from roles.split.modular_course import takes_steps
@@ -46,10 +46,10 @@ def at(denoiser, request, records, step):
     return found
 
 
-def by_results(checkpoint):
-    """The results in a checkpoint, and whether there is a snapshot before them."""
+def by_answers(checkpoint):
+    """The answers in a checkpoint, and whether there is a snapshot before them."""
     begun = checkpoint.payload["checkpoint"]
-    return len(begun["results"]), begun["snapshot"] is not None
+    return len(begun["answers"]), begun["snapshot"] is not None
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_request_goes_on_from_every_step_in_another_program(programs, loop, ke
     expected = drive(denoiser.denoise(request, records))
     for step, by in zip((1, 2, 3), kept, strict=True):
         checkpoint = at(denoiser, request, records, step)
-        assert (checkpoint.step, by_results(checkpoint)) == (step, by)
+        assert (checkpoint.step, by_answers(checkpoint)) == (step, by)
         again = resumed(other, request, checkpoint)
         assert (again.step, again.steps) == (step, 4)
         assert run_to_end(again) == (4 - step) * BRANCHES
@@ -105,7 +105,7 @@ def test_of_a_film_made_in_pieces_only_the_last_piece_is_run_through(programs):
     records = cross(encoder.encode(request))
     expected = drive(denoiser.denoise(request, records))
     checkpoint = at(denoiser, request, records, 6)
-    assert by_results(checkpoint) == (2, True)
+    assert by_answers(checkpoint) == (2, True)
     again = resumed(other, request, checkpoint)
     assert (again.step, run_to_end(again)) == (6, 2)
     assert equal(cross(again.result()), cross(expected))
@@ -135,7 +135,7 @@ def test_random_numbers_go_on_where_they_were(programs, monkeypatch):
     records = cross(encoder.encode(request))
     expected = drive(denoiser.denoise(request, records))
     checkpoint = at(denoiser, request, records, 2)
-    assert by_results(checkpoint) == (0, True)
+    assert by_answers(checkpoint) == (0, True)
     torch.manual_seed(123)  # whatever the other program's process drew
     again = resumed(other, request, checkpoint)
     run_to_end(again)
@@ -157,7 +157,7 @@ def test_a_guiders_momentum_goes_along(programs, guider, way):
     records = cross(encoder.encode(request))
     expected = drive(denoiser.denoise(request, records))
     checkpoint = at(denoiser, request, records, 2)
-    assert by_results(checkpoint) == way
+    assert by_answers(checkpoint) == way
     again = resumed(other, request, checkpoint)
     run_to_end(again)
     assert equal(cross(again.result()), cross(expected))
@@ -171,7 +171,7 @@ def test_what_changes_its_encodings_cannot_go_on(programs):
     assert checkpoint.why_not == "DreamModularPipeline: it changes what its encoders gave"
 
 
-def test_what_a_forward_may_write_to_is_not_answered_from_results(programs):
+def test_what_a_forward_may_write_to_is_not_answered_for_it(programs):
     """A cache of keys and values, say: without the forward it would stay empty."""
 
     class Memory:
@@ -195,15 +195,15 @@ def test_what_a_forward_may_write_to_is_not_answered_from_results(programs):
     request = call(ASKED)
     checkpoint = at(denoiser, request, encoder.encode(request), 1)
     assert checkpoint.payload is None
-    assert checkpoint.why_not.endswith("dreamer is given a Memory, and may keep something in it")
+    assert checkpoint.why_not.endswith("its model is given a Memory, and may keep something in it")
 
 
-def test_results_are_kept_up_to_a_bound(programs, monkeypatch):
+def test_answers_are_kept_up_to_a_bound(programs, monkeypatch):
     encoder, denoiser, _ = programs(made_up_loops.InAVariable)
     request = call(ASKED)
     records = encoder.encode(request)
-    (one, *_) = at(denoiser, request, records, 1).payload["checkpoint"]["results"]
-    monkeypatch.setattr(modular_results, "MOST_BYTES", 2 * BRANCHES * one[0].nbytes)
+    (one, *_) = at(denoiser, request, records, 1).payload["checkpoint"]["answers"]
+    monkeypatch.setattr(answers, "MOST_BYTES", 2 * BRANCHES * one[0].nbytes)
     assert at(denoiser, request, records, 2).payload is not None
     checkpoint = at(denoiser, request, records, 3)
     assert checkpoint.payload is None
