@@ -28,23 +28,8 @@ def describe(
     arguments: dict[str, Argument],
     why_not: str | None = None,
 ) -> ModelInfo:
-    kind = modality(pipeline)
-    fps = fps_of(pipeline, arguments) if kind == "video" else None
-    info = ModelInfo(
-        name=name,
-        pipeline=type(pipeline).__name__,
-        fingerprint=fingerprint,
-        modality=kind,
-        parameters=[argument.describe() for argument in arguments.values()],
-        default_size=default_size(pipeline, arguments),
-        size_multiple=size_multiple(pipeline, arguments),
-        splittable=why_not is None,
-        why_not=why_not,
-        fps=fps and fps.value,
-        fps_from=fps and fps.said_by,
-        frames_step=frames_step(pipeline),
-        sample_rate=sample_rate(pipeline) if kind != "image" else None,
-    )
+    size = default_size(pipeline, arguments)
+    info = _info(pipeline, name, fingerprint, arguments, why_not, modality(pipeline), size)
     return _with_media(info, type(pipeline).__call__)
 
 
@@ -59,15 +44,29 @@ def describe_modular(
 ) -> ModelInfo:
     """`call`: a function with the inputs of its blocks as arguments (`roles.split.declared`);
     `made`: the names of what they make."""
-    kind = _modality_of(made)
+    size = _declared_size(pipeline, arguments)
+    info = _info(pipeline, name, fingerprint, arguments, why_not, _modality_of(made), size)
+    return _with_media(info, call)
+
+
+def _info(
+    pipeline: Pipeline,
+    name: str,
+    fingerprint: str,
+    arguments: dict[str, Argument],
+    why_not: str | None,
+    kind: Literal["image", "video", "audio"],
+    size: tuple[int, int] | None,
+) -> ModelInfo:
+    """What is told in the same way of every pipeline."""
     fps = fps_of(pipeline, arguments) if kind == "video" else None
-    info = ModelInfo(
+    return ModelInfo(
         name=name,
         pipeline=type(pipeline).__name__,
         fingerprint=fingerprint,
         modality=kind,
         parameters=[argument.describe() for argument in arguments.values()],
-        default_size=_declared_size(pipeline, arguments),
+        default_size=size,
         size_multiple=size_multiple(pipeline, arguments),
         splittable=why_not is None,
         why_not=why_not,
@@ -76,7 +75,6 @@ def describe_modular(
         frames_step=frames_step(pipeline),
         sample_rate=sample_rate(pipeline) if kind != "image" else None,
     )
-    return _with_media(info, call)
 
 
 def _with_media(info: ModelInfo, call: Callable[..., Any]) -> ModelInfo:
