@@ -179,7 +179,7 @@ def _instance(
 
 def _speed(role: str, flags: dict[str, Any]) -> tuple[str, ...]:
     """The flags of those that denoise."""
-    if role not in DENOISES:
+    if DENOISES.isdisjoint(role.split(",")):
         return ()
     cache = flags["step_cache"]
     values = {

@@ -192,3 +192,25 @@ def test_all_roles_get_the_same_components(model: str, tmp_path: Path) -> None:
         planned("--model", model, "--component", "vae=nowhere")
     with pytest.raises(click.UsageError, match="write NAME=DIR_OR_ID"):
         planned("--model", model, "--component", "vae")
+
+
+@pytest.mark.parametrize("counts", [("--all-in-one", "2"), ("--monolithic", "1"), ()])
+def test_switches_of_the_transformer_reach_all_who_have_one(
+    counts: tuple[str, ...], model: str
+) -> None:
+    """Also those that have the other roles too, which is the choice without CUDA."""
+    switches = ("--compile", "--attention-backend", "flex", "--quantize", "int8")
+    words = (*switches, "--step-cache", "taylorseer:4", "--device", "cpu", *counts)
+    cluster = planned("--model", model, *words)
+    speeds = [role_options(f["roles"], f).speed() for f in map(served, cluster.instances)]
+    assert speeds
+    for speed in speeds:
+        assert speed is not None
+        assert (speed.compile, speed.attention, speed.quantize) == (True, "flex", "int8")
+        assert speed.step_cache is not None
+
+
+def test_and_nobody_else(model: str) -> None:
+    cluster = planned("--model", model, "--encoders", "1", "--compile", "--device", "cpu")
+    told = {flags["roles"]: flags["compile"] for flags in map(served, cluster.instances)}
+    assert told == {("encoder",): False, ("denoiser",): True, ("decoder",): False}
