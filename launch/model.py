@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from launch.errors import LaunchError
-from roles.split.source import Source
+from roles.split.source import SAFETENSORS, Source
 
 INDEX = "model_index.json"
 MODULAR_INDEX = "modular_model_index.json"
@@ -27,11 +27,14 @@ def check_model(model: str) -> str:
         raise LaunchError(message) from error
     folder = source.path
     if folder is None:
-        if source.subfolder:
-            raise LaunchError(f"{model}: a model is a whole repository, and no folder in one")
+        if source.subfolder and not source.subfolder.endswith(SAFETENSORS):
+            raise LaunchError(
+                f"{model}: a model is a whole repository or a safetensors file of it, and nothing "
+                "else in there"
+            )
         return str(source)
     if folder.is_file():
-        if folder.suffix != ".safetensors":
+        if folder.suffix != SAFETENSORS:
             raise LaunchError(f"{model} is neither a folder nor a safetensors file")
         return str(source.absolute)
     indexes = [folder / name for name in (INDEX, MODULAR_INDEX)]

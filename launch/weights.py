@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from roles.split.source import Source
+from roles.split.source import GGUF, Source
 
 NONE: Mapping[str, str] = {}
 _LENGTH_BYTES = 8  # before a safetensors file's header
@@ -50,10 +50,15 @@ def weights_bytes(model: str, dtype: str, components: Mapping[str, str] = NONE) 
         if path is None:
             return None
         if path.is_file():
-            total += _numbers(path) * size
+            total += _file(path, size)
         else:
             total += _component(path / name if (path / name).is_dir() else path, size)
     return total
+
+
+def _file(path: Path, size: int) -> int:
+    """Quantized weights stay as they are."""
+    return path.stat().st_size if path.suffix == GGUF else _numbers(path) * size
 
 
 def _component(folder: Path, size: int) -> int:

@@ -11,7 +11,7 @@ Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
 MODEL_HELP = (
     "A folder in the diffusers format (it has a model_index.json), a hub id, with @ a branch, a "
-    "tag or a commit of it, or a checkpoint in a single safetensors file."
+    "tag or a commit of it, or a checkpoint in a single safetensors file (of a hub: ID:FILE)."
 )
 
 
@@ -27,7 +27,7 @@ def origin_flags(function: Wrapped) -> Wrapped:
         "--component",
         type=Parsed("name=source", _component),
         multiple=True,
-        metavar="NAME=DIR|FILE|ID[@REVISION][:SUBFOLDER]",
+        metavar="NAME=DIR|FILE|ID[@REVISION][:SUBFOLDER|:FILE]",
         help="A component from elsewhere: another text encoder, a quantized transformer, a VAE, a "
         "scheduler. Its own folder, or that of a pipeline with one of this name. May be given "
         "several times; all roles need the same. [default: the model's own]",

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from roles.refusals import Unsupported
-from roles.split import adapted
-from roles.split.adapted import adapters_of, quietly
+from roles.split.adapted import Adapted, quietly
 from roles.split.adapter_file import Elsewhere, Reader, identified
 from roles.split.face import StandIn
 from transfer.actions import LoraFile, LoraLoaded, Loras, LoraUnloaded
@@ -48,11 +47,12 @@ class Adapters:
     ) -> None:
         self._pipeline = pipeline
         self._loadable: list[str] = list(getattr(pipeline, "_lora_loadable_modules", ()))
-        self._encoders = {n: m for n, m in encoders.items() if n in self._loadable}
-        self._modules = {**denoisers, **self._encoders}
+        self._encoders = {name for name in encoders if name in self._loadable}
+        mine = {name: encoders[name] for name in encoders if name in self._loadable}
+        self._modules = {**denoisers, **mine}
+        self._adapted = {name: Adapted(module) for name, module in self._modules.items()}
         self._speed = speed
         self._files: dict[str, LoraFile] = {}
-        self._worn: dict[str, tuple[Lora, ...]] = {}  # by component; what is put on now
 
     @property
     def components(self) -> list[str]:
@@ -77,14 +77,12 @@ class Adapters:
     def unload(self, name: str) -> LoraUnloaded:
         """Whether there was one or not."""
         self._remove(name)
-        self._worn.clear()
         return LoraUnloaded(name, self._files.pop(name, None) is not None)
 
     def put_away(self) -> None:
         """Takes all of them out of the modules, which are the plain ones then."""
         for name in self._files:
             self._remove(name)
-        self._worn.clear()
 
     def bring_back(self) -> None:
         """What was put away. Raises ValueError if a file has changed, and what `load` does; then
@@ -104,36 +102,36 @@ class Adapters:
 
     def worn(self, loras: Sequence[Lora]) -> "Worn":
         """For what one request computes here. Raises `AdapterGone`."""
-        for lora in loras if self._modules else ():
+        for lora in loras if self.components else ():
             if lora.name not in self._files:
                 known = ", ".join(self._files) or "none"
                 text = f"there is no adapter {lora.name!r} here any more; loaded: {known}"
                 raise AdapterGone(text)
         return Worn(self, tuple(loras))
 
-    def put_on(self, name: str, module: Any, loras: Sequence[Lora]) -> None:
+    def gather(self) -> None:
+        """All of them are parts of the modules, for what goes through these."""
+        for each in self._adapted.values():
+            each.gather()
+
+    def put_on(self, name: str, loras: Sequence[Lora]) -> None:
         """These and no others act in the component's next forwards, as far as they change it."""
-        if not self._files:
+        each = self._adapted.get(name)
+        if each is None or not self._files:
             return
-        here = adapters_of(module)
-        mine = tuple(lora for lora in loras if _within(lora.name) in here)
-        if self._worn.get(name) == mine:
-            return
-        if mine:
-            adapted.put_on(module, {_within(lora.name): lora.scale for lora in mine})
-        elif here:
-            adapted.take_off(module)
-        self._worn[name] = mine
+        here = each.names
+        scales = {_within(lora.name): lora.scale for lora in loras}
+        each.act({inner: scale for inner, scale in scales.items() if inner in here})
 
     def put_on_all(self, loras: Sequence[Lora]) -> None:
         """The same of whatever is here."""
-        for name, module in self._modules.items():
-            self.put_on(name, module, loras)
+        for name in self._adapted:
+            self.put_on(name, loras)
 
     def of_text(self, loras: Sequence[Lora]) -> tuple[tuple[str, float], ...]:
         """What tells these from others to whoever encodes here: digests and scales, of those that
         change anything of that."""
-        changing = set().union(*map(adapters_of, self._encoders.values()))
+        changing = set().union(*(self._adapted[name].names for name in self._encoders))
         mine = (lora for lora in loras if _within(lora.name) in changing)
         return tuple((self._files[lora.name].digest, float(lora.scale)) for lora in mine)
 
@@ -141,10 +139,10 @@ class Adapters:
 
     def _check_supported(self) -> None:
         kind = type(self._pipeline).__name__
-        if not self._modules:
-            raise Unsupported("this role has nothing that adapters change")
         if not hasattr(self._pipeline, "load_lora_weights"):
             raise Unsupported(f"diffusers loads no LoRA into a {kind}")
+        if not self.components:
+            raise Unsupported("this role has nothing that adapters change")
         speed = self._speed
         if (reason := why_fixed(speed)) is not None:
             raise Unsupported(f"{reason}, and diffusers' plan has none for adapters")
@@ -158,14 +156,15 @@ class Adapters:
         try:
             with quietly(), contextlib.suppress(Elsewhere):
                 self._view(reader).load_lora_weights(path, adapter_name=_within(name), **LOCAL)
-            attached = any(_within(name) in adapters_of(x) for x in self._modules.values())
+            attached = any(_within(name) in each.names for each in self._adapted.values())
             if reader.parts and not attached:
                 raise ValueError(f"{path}: it has nothing that fits {', '.join(self._modules)}")
         except BaseException:
             self._remove(name)
             raise
         finally:
-            self._worn.clear()  # what was loaded last is active
+            for each in self._adapted.values():
+                each.changed()
         return reader.parts
 
     def _away(self) -> set[str]:
@@ -195,8 +194,8 @@ class Adapters:
         return into
 
     def _remove(self, name: str) -> None:
-        for module in self._modules.values():
-            adapted.remove(module, _within(name))
+        for each in self._adapted.values():
+            each.remove(_within(name))
 
 
 def _within(name: str) -> str:
@@ -213,9 +212,9 @@ class Worn:
     adapters: Adapters
     loras: tuple[Lora, ...]
 
-    def on(self, name: str, module: Any) -> None:
+    def on(self, name: str) -> None:
         """Before a forward of this component."""
-        self.adapters.put_on(name, module, self.loras)
+        self.adapters.put_on(name, self.loras)
 
     def on_all(self) -> None:
         """Before the request's pipeline runs on."""

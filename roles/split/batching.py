@@ -4,7 +4,8 @@ Nothing here knows a model family. What an argument is, is found from its name, 
 number of samples in the call (the first dimension of the latents, guidance branches included):
 
 - *each*: the first dimension counts the samples: concatenated. Latents, embeddings, timesteps.
-- *same*: has to be equal in all calls, and is passed once. Numbers, names, position ids.
+- *same*: has to be equal in all calls, and is passed once. Numbers, names, position ids, scales of
+  a model's layers.
 - *both*: position ids with a dimension for samples: have to be equal, and are concatenated all the
   same, because some models read them of the first sample only.
 - *spread*: a timestep for all samples of a call: repeated for each of them.
@@ -27,14 +28,16 @@ import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
 from roles.split.program import TransformerCall
-from roles.split.quirks import ALONE, PADDED, SPREAD
+from roles.split.quirks import ALONE, PADDED
+from roles.split.timesteps import spreads
 
 How = Literal["each", "same", "both", "spread"]
 
 _LATENTS = ("hidden_states", "sample", "x")
 _TIMES = ("timestep", "t")
 _POSITIONS = re.compile(  # sizes and crops, which some models are conditioned on, are none
-    r"(^|_)(img|txt|image|text|pos|position|token)_ids$|(?<!crop_)coords|rotary|freqs|(^|_)grid"
+    r"(^|_)(img|txt|image|text|cond|pos|position|token)_ids$"
+    r"|(?<!crop_)coords|rotary|(^|_)rope|freqs|(^|_)grid"
 )
 _digests: WeakIdKeyDictionary = WeakIdKeyDictionary()
 _keys: WeakKeyDictionary[TransformerCall, str | None] = WeakKeyDictionary()
@@ -139,6 +142,12 @@ class Form:
                 self._describe(name, self.named[name], form, values)
         return f"{_hash(form)}:{_hash(values)}"
 
+    def values(self, name: str) -> str:
+        """What stands for the contents that other calls have to have too, of one argument."""
+        values: list[str] = []
+        self._describe(name, self.named.get(name), [], values)
+        return _hash(values)
+
     def how(self, name: str, tensor: torch.Tensor) -> How:
         """What is done with a tensor. Raises `Unmergeable`."""
         counts = tensor.ndim > 0 and len(tensor) == self.count
@@ -146,7 +155,7 @@ class Form:
             return "spread"
         if _POSITIONS.search(name):
             return "both" if counts and tensor.ndim > 2 else "same"
-        if tensor.ndim == 0:
+        if tensor.ndim == 0 or (tensor.ndim == 1 and not counts and name.endswith("_scale")):
             return "same"
         if not counts:
             raise Unmergeable(f"{name} has {len(tensor)} rows for {self.count} samples")
@@ -157,15 +166,22 @@ class Form:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return name in _TIMES and is_number and self._spreads(0)
 
-    def is_list_of_samples(self, value: Any) -> bool:
-        """Whether a list has an entry for each sample: tensors, or nested values."""
-        nested = isinstance(value, list) and len(value) == self.count
-        return nested and all(
-            isinstance(each, torch.Tensor | list | tuple | dict) for each in value
-        )
+    def is_list_of_samples(self, name: str, value: Any) -> bool:
+        """Whether a list has an entry for each sample: tensors, or nested values. Where it could as
+        well be as many tensors that count the samples each, as the residuals of a ControlNet, it is
+        taken for that, but for the latents."""
+        if not isinstance(value, list) or len(value) != self.count:
+            return False
+        if name != self.latents and all(map(self._counts, value)):
+            return False
+        return all(isinstance(each, torch.Tensor | list | tuple | dict) for each in value)
+
+    def _counts(self, value: Any) -> bool:
+        return isinstance(value, torch.Tensor) and value.ndim > 2 and len(value) == self.count
 
     def _spreads(self, dimensions: int) -> bool:
-        return dimensions == 1 or self.kind in SPREAD
+        kind: type = type(self.call.module)
+        return dimensions == 1 or spreads(kind)
 
     def _describe(self, name: str, value: Any, form: list[str], values: list[str]) -> None:
         if isinstance(value, torch.Tensor):
@@ -175,7 +191,7 @@ class Form:
             for key in sorted(value):
                 form.append(str(key))
                 self._describe(str(key), value[key], form, values)
-        elif self.is_list_of_samples(value):
+        elif self.is_list_of_samples(name, value):
             form.append("samples")
             self._describe_samples(name, value, form)
         elif type(value) in (list, tuple):
@@ -226,7 +242,7 @@ def _join(forms: list[Form], name: str, values: list[Any]) -> Any:
         return _spread_numbers(form, values)
     if type(first) is dict:
         return {key: _join(forms, str(key), [v[key] for v in values]) for key in first}
-    if form.is_list_of_samples(first):
+    if form.is_list_of_samples(name, first):
         return [each for value in values for each in value]
     if type(first) in (list, tuple):
         parts = zip(*values, strict=True)

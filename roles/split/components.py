@@ -19,9 +19,10 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from roles.split import single_file, skeleton
+from roles.split import quantized, single_file, skeleton
 from roles.split.face import StandIn, Unposed
 from roles.split.folder import ComponentEntry, Folder, weights_in
+from roles.split.lone_file import LoneFile
 from roles.split.program import ModelError
 from roles.split.quantizing import quantization_config
 from roles.split.quirks import PART_OF_CONFIG, poses
@@ -88,13 +89,17 @@ class Loader:
             with self._shared(kind, entry, path) as part:
                 return kind.from_pretrained(str(path), **options, **part).to(self.device).eval()
 
-    def file(self, entry: ComponentEntry) -> Path | None:
+    def file(self, entry: ComponentEntry) -> LoneFile | None:
         """The single file that holds the component's weights; None: they lie in its folder. Raises
         ModelError."""
         file, kind = self.folder.file_of(entry), component_class(entry)
         if file is None or not is_module(kind):
             return None
-        if single_file.holds(file, entry, kind, self.folder.of(entry)):
+        if file.is_gguf and not quantized.reads_gguf(kind):
+            raise ModelError(
+                f"--component {entry.name}: diffusers reads no {kind.__name__} from a GGUF file"
+            )
+        if file.is_gguf or single_file.holds(file, entry, kind, self.folder.of(entry)):
             return file
         if entry.name in self.folder.replaced:
             raise ModelError(
@@ -105,13 +110,17 @@ class Loader:
     def files(self, entry: ComponentEntry) -> list[Path]:
         """Where the component's weights are, fetched if need be."""
         file = self.file(entry)
-        return [file] if file is not None else self.folder.weights(entry)
+        return [file.bring()] if file is not None else self.folder.weights(entry)
 
-    def _from_file(self, entry: ComponentEntry, kind: Any, file: Path) -> Any:
+    def _from_file(self, entry: ComponentEntry, kind: Any, file: LoneFile) -> Any:
         if self.shares is not None and part_of(entry.name) == "denoiser":
             raise ModelError(
                 f"--parallel tensor divides the weights of folders, not of {file.name}"
             )
+        if file.is_gguf:
+            self._check_plain(entry)
+            home, dtype = self.folder.of(entry), self._named_dtype()
+            return quantized.read_gguf(file, entry.name, kind, home, dtype).to(self.device)
         options = self._quantized(kind, entry)
         dtype = options.pop("dtype", None if self.dtype == "auto" else getattr(torch, self.dtype))
         module = single_file.read(file, entry, self.folder.path, dtype, **options)
@@ -166,13 +175,18 @@ class Loader:
             return {}
         # named, or diffusers would make it bfloat16, which the other roles know nothing of
         dtype = {"dtype": torch.float32} if self.dtype == "auto" else {}
-        if "quantization_config" in kind.load_config(self.folder.of(entry)):
-            if self.quantize and part_of(entry.name) == "denoiser":
-                raise ModelError(f"--quantize: the weights of {entry.name} are quantized already")
+        if method := quantized.method_of(kind.load_config(self.folder.of(entry))):
+            self._check_plain(entry)
+            quantized.check_library(method, entry.name)
             return dtype
         if self.quantize is None or part_of(entry.name) != "denoiser":
             return {}
         return {"quantization_config": quantization_config(self.quantize), **dtype}
+
+    def _check_plain(self, entry: ComponentEntry) -> None:
+        """Raises ModelError if what was quantized should be so once more."""
+        if self.quantize and part_of(entry.name) == "denoiser":
+            raise ModelError(f"--quantize: the weights of {entry.name} are quantized already")
 
     def _skeleton(self, kind: Any, entry: ComponentEntry) -> Any:
         path, file = self.folder.of(entry), self.file(entry)
@@ -193,7 +207,8 @@ class Loader:
             return skeleton.hollow_copy(several).eval()
         config = kind.load_config(path)
         dtype = self._named_dtype()
-        keep = _kept(kind, "_keep_in_fp32_modules") if file is None else []
+        plain = file is not None and not file.is_gguf
+        keep = [] if plain else _kept(kind, "_keep_in_fp32_modules")
         module = skeleton.build(lambda: kind.from_config(config), dtype, keep)
         if file is not None:
             if part_of(entry.name) != "denoiser" and any(skeleton.stored_buffers(module)):

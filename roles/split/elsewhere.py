@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from roles.split.hub import Hub
+from roles.split.lone_file import LoneFile
 from roles.split.modular_index import INDEX, MODULAR_INDEX, as_classic
 from roles.split.place import Place
 from roles.split.program import ModelError
-from roles.split.source import Source
+from roles.split.source import GGUF, SAFETENSORS, Source
 
 CONFIG = "config.json"
 # the files that say of a folder that a component is in it
@@ -50,12 +51,7 @@ class Elsewhere:
     place: Place
     kind: Kind
     own: Kind | None
-    file: Path | None = None
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a file is of the one format that is read: others may hold code."""
-    return path.is_file() and path.suffix == ".safetensors"
+    file: LoneFile | None = None
 
 
 def elsewhere(
@@ -65,8 +61,8 @@ def elsewhere(
     Raises ModelError."""
     try:
         source = Source.parse(text)
-        if source.path is not None and source.path.is_file():
-            return _in_file(name, source.path, own, home)
+        if source.names_file:
+            return _in_file(name, LoneFile.of(source), own, home)
         find = _on_disk if source.path else _on_hub
         place, index = find(source, name, variant)
         kind = _kind(name, place, index, own, home.path)
@@ -78,12 +74,12 @@ def elsewhere(
     return Elsewhere(name, _told(source, place), place, kind, own)
 
 
-def _in_file(name: str, file: Path, own: Kind | None, home: Place) -> Elsewhere:
-    if not is_checkpoint(file):
-        raise ModelError("it is neither a folder nor a safetensors file")
+def _in_file(name: str, file: LoneFile, own: Kind | None, home: Place) -> Elsewhere:
+    if file.path.suffix not in (SAFETENSORS, GGUF):  # others may hold code
+        raise ModelError("it is neither a folder nor a safetensors file nor a GGUF file")
     if own is None:
         raise ModelError("the model has no config for what is in the file: name a folder")
-    return Elsewhere(name, file.name, home, own, own, file)
+    return Elsewhere(name, file.told, home, own, own, file)
 
 
 def _told(source: Source, place: Place) -> str:

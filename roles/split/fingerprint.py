@@ -12,6 +12,7 @@ from pathlib import Path
 
 from roles.split.elsewhere import Elsewhere
 from roles.split.folder import Folder, places
+from roles.split.lone_file import LoneFile
 from roles.split.place import Place, header_bytes
 from roles.split.program import ModelError
 
@@ -30,7 +31,7 @@ def fingerprint(folder: Folder) -> str:
     """
     own = _of(folder.path, folder.variant) or _digest(_contents(folder))
     if folder.file is not None:
-        own = _digest([("config", own.encode()), ("file", _weights(folder.file))])
+        own = _digest([("config", own.encode()), ("file", _of_file(folder.file))])
     if not folder.replaced:
         return own
     replaced = [(name, of_component(each)) for name, each in sorted(folder.replaced.items())]
@@ -41,9 +42,18 @@ def of_component(replaced: Elsewhere) -> str:
     """32 hexadecimal digits of a component that comes from elsewhere."""
     place, kind = replaced.place, replaced.kind
     if replaced.file is not None:
-        return _digest([*_configs(place), ("file", _weights(replaced.file))])
+        return _digest([*_configs(place), ("file", _of_file(replaced.file))])
     own = _of(place.path, place.wanted) or _digest(_component(place))
     return _digest([(kind.library, kind.name.encode()), ("", own.encode())])
+
+
+def _of_file(file: LoneFile) -> bytes:
+    """Of one with weights: on a hub its commit and its name, which can be told before it is here;
+    else its contents."""
+    told = _of(file.path, None)
+    if told:
+        return told.encode()
+    return _sampled(file.path, b"") if file.is_gguf else _weights(file.path)
 
 
 def _of(path: Path, variant: str | None) -> str | None:
@@ -94,9 +104,14 @@ def _normal(path: Path) -> bytes:
 def _weights(path: Path) -> bytes:
     """The header and the size of a safetensors file, and samples spread over it. Raises
     ModelError."""
-    size, header = path.stat().st_size, header_bytes(path)
+    return _sampled(path, header_bytes(path))
+
+
+def _sampled(path: Path, header: bytes) -> bytes:
+    """`header`: what stands at the start of the file, but for its length."""
+    size = path.stat().st_size
     parts = [size.to_bytes(8, "little"), header]
-    start = 8 + len(header)
+    start = 8 + len(header) if header else 0
     last = size - start - _SAMPLE_BYTES
     with path.open("rb") as file:
         for index in range(_SAMPLES):

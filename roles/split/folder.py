@@ -14,12 +14,13 @@ from typing import Any
 
 from roles.origins import NOTHING, Origins
 from roles.split import modular_index, variants
-from roles.split.elsewhere import Elsewhere, Kind, elsewhere, is_checkpoint
+from roles.split.elsewhere import Elsewhere, Kind, elsewhere
 from roles.split.hub import Hub
+from roles.split.lone_file import LoneFile
 from roles.split.modular_index import INDEX, MODULAR_INDEX
 from roles.split.place import Place
 from roles.split.program import ModelError
-from roles.split.source import Source
+from roles.split.source import SAFETENSORS, Source
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Folder:
     hub: Hub | None = None
     variant: str | None = None
     replaced: Mapping[str, Elsewhere] = field(default_factory=dict)
-    file: Path | None = None
+    file: LoneFile | None = None
 
     @property
     def index_name(self) -> str:
@@ -113,7 +114,7 @@ class Folder:
             if not name.startswith("_") and not (_is_component(value) and self._kind(name))
         }
 
-    def file_of(self, entry: ComponentEntry) -> Path | None:
+    def file_of(self, entry: ComponentEntry) -> LoneFile | None:
         """The checkpoint that may hold the component."""
         replaced = self.replaced.get(entry.name)
         return replaced.file if replaced else self.file
@@ -163,9 +164,9 @@ def find(model: str | os.PathLike[str], origins: Origins = NOTHING) -> Folder:
         source = Source.parse(model)
     except ValueError as error:
         raise ModelError(str(error)) from error
+    if source.names_file:
+        return _from_file(source, origins)
     path = source.path
-    if path is not None and path.is_file():
-        return _from_file(path, source, origins)
     if origins.config is not None:
         raise ModelError(f"--model-config is for a model in a single file, and not for {source}")
     if path is not None:
@@ -176,9 +177,10 @@ def find(model: str | os.PathLike[str], origins: Origins = NOTHING) -> Folder:
     return folder
 
 
-def _from_file(file: Path, source: Source, origins: Origins) -> Folder:
+def _from_file(source: Source, origins: Origins) -> Folder:
     """The folder of the pipeline's configs, with a file for the weights."""
-    if not is_checkpoint(file):
+    file = LoneFile.of(source)
+    if file.path.suffix != SAFETENSORS:
         raise ModelError(f"{source} is neither a folder with a {INDEX} nor a safetensors file")
     told = origins.config
     if told is None:
@@ -211,7 +213,10 @@ def _with(origins: Origins, folder: Folder) -> Folder:
 
 def _from_hub(source: Source, origins: Origins) -> Folder:
     if source.subfolder:
-        raise ModelError(f"{source}: a model is a whole repository, and no folder in one")
+        raise ModelError(
+            f"{source}: a model is a whole repository or a safetensors file of it, and no folder "
+            "in one"
+        )
     hub = Hub.at(source)
     folder = _with(origins, Folder(hub.path, source.place, hub, origins.variant))
     own = [entry.name for entry in folder.components if entry.name not in folder.replaced]

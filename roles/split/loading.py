@@ -120,8 +120,6 @@ def _load(
     program.sleeper = _sleeper(folder, loader, program, speed)
     program.exchange = Exchange(program.sleeper, loader, speed)
     if world is not None and world.parallel.tiles > 1 and DECODES & set(roles):
-        if isinstance(program, ModularProgram):
-            raise ModelError(f"--parallel tiles: {folder.pipeline} is modular, and decodes whole")
         program.tiles = divide_tiles(_decoders(program.pipeline), world)
     return program
 
@@ -303,13 +301,13 @@ def _told(info: ModelInfo, folder: Folder) -> ModelInfo:
     replaced = [
         Replaced(name, each.told, of_component(each)) for name, each in folder.replaced.items()
     ]
-    commit = folder.hub.commit if folder.hub and folder.file is None else None
-    return replace(info, revision=commit, replaced=replaced)
+    hub = folder.hub if folder.file is None else folder.file.hub
+    return replace(info, revision=hub.commit if hub else None, replaced=replaced)
 
 
 def _name(folder: Folder) -> str:
     if folder.file is not None:
-        return folder.file.stem
+        return folder.file.model_name
     return folder.name if folder.hub else folder.path.resolve().name
 
 

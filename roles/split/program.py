@@ -105,7 +105,7 @@ class TransformerCall:
     def run(self) -> Any:
         """The real forward, alone: the very call that the plain pipeline makes."""
         if self.worn is not None:
-            self.worn.on(self.name, self.module)
+            self.worn.on(self.name)
         if self.hooks is not None:
             with self.hooks.on(self.context, self.context_fields):
                 return self.module(*self.args, **self.kwargs)

@@ -30,11 +30,6 @@ ALONE = {
     "UNetSpatioTemporalConditionModel": "it repeats its embeddings for each frame by itself",
 }
 
-# Models that take a timestep for each sample, although their pipelines give one number for all.
-#   They expand whatever they get to the number of samples.
-SPREAD = {"UNet2DConditionModel", "UNet2DModel"}
-
-
 # Pipelines whose forwards run alone, one by one, where they are called. By class, or by one of its
 #   base classes.
 _ATTENTION = "it reads what its attention processors kept of a forward, beside the forward's result"

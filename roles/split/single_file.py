@@ -18,7 +18,7 @@ from diffusers.loaders import single_file, single_file_model, single_file_utils
 
 from roles.split import skeleton
 from roles.split.folder import ComponentEntry
-from roles.split.place import header
+from roles.split.lone_file import LoneFile
 from roles.split.program import ModelError
 
 # untyped
@@ -30,13 +30,13 @@ _tools: Any = single_file_utils
 _HALF = {"F16": torch.float16, "BF16": torch.bfloat16}
 
 
-def holds(file: Path, entry: ComponentEntry, kind: Any, home: Path) -> bool:
+def holds(file: LoneFile, entry: ComponentEntry, kind: Any, home: Path) -> bool:
     """Whether diffusers makes this component from the file. `home`: the folder with its config."""
-    return _holds(file, file.stat().st_mtime_ns, entry, kind, home)
+    return _holds(file, file.stamp, entry, kind, home)
 
 
 @lru_cache(maxsize=64)
-def _holds(file: Path, _: int, entry: ComponentEntry, kind: Any, home: Path) -> bool:
+def _holds(file: LoneFile, _: int, entry: ComponentEntry, kind: Any, home: Path) -> bool:
     if issubclass(kind, transformers.PreTrainedModel):
         tensors = _outline(file)
         clip = _tools.is_clip_model_in_single_file(kind, tensors)
@@ -50,7 +50,7 @@ def _holds(file: Path, _: int, entry: ComponentEntry, kind: Any, home: Path) -> 
     return wanted <= _converted(file, named, config, module).keys()
 
 
-def _converted(file: Path, named: str, config: Any, module: Any) -> dict[str, Any]:
+def _converted(file: LoneFile, named: str, config: Any, module: Any) -> dict[str, Any]:
     """The file's tensors by the names that diffusers has for them; none if it is no such file."""
     tensors = _outline(file)
     if not _models._should_convert_state_dict_to_diffusers(module.state_dict(), tensors):
@@ -64,7 +64,7 @@ def _converted(file: Path, named: str, config: Any, module: Any) -> dict[str, An
 
 
 def read(
-    file: Path, entry: ComponentEntry, config: Path, dtype: torch.dtype | None, **options: Any
+    file: LoneFile, entry: ComponentEntry, config: Path, dtype: torch.dtype | None, **options: Any
 ) -> Any:
     """The component with its weights, as `from_single_file(file, config=config)` of its pipeline
     makes it. Raises what diffusers raises."""
@@ -72,7 +72,7 @@ def read(
         library_name=entry.library,
         class_name=entry.class_name,
         name=entry.name,
-        checkpoint=_tools.load_single_file_checkpoint(str(file)),
+        checkpoint=_tools.load_single_file_checkpoint(str(file.bring())),
         pipelines=diffusers.pipelines,
         is_pipeline_module=hasattr(diffusers.pipelines, entry.library),
         cached_model_config_path=str(config),
@@ -90,7 +90,7 @@ def kept(kind: Any, dtype: torch.dtype) -> list[str]:
     return list(kind._keep_in_fp32_modules or ())
 
 
-def usual_config(file: Path) -> str:
+def usual_config(file: LoneFile) -> str:
     """The hub id of the pipeline that diffusers takes a file to be of, where nobody says it."""
     try:
         found: str = _tools.fetch_diffusers_config(_outline(file))["pretrained_model_name_or_path"]
@@ -101,13 +101,12 @@ def usual_config(file: Path) -> str:
     return found
 
 
-def _outline(file: Path) -> dict[str, torch.Tensor]:
+def _outline(file: LoneFile) -> dict[str, torch.Tensor]:
     """The file's tensors without their numbers; every time new ones, since conversions use them
     up."""
     return {
         name: torch.empty(
             told["shape"], dtype=_HALF.get(told["dtype"], torch.float32), device="meta"
         )
-        for name, told in header(file).items()
-        if name != "__metadata__"
+        for name, told in file.tensors().items()
     }

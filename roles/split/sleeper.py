@@ -76,7 +76,7 @@ class Sleeper:
         if level == 2:
             self._drop()
         else:
-            self._move("cpu")
+            self._leave()
         self.level = level
         _give_back()
         now_device, now_host = self._used()
@@ -101,6 +101,12 @@ class Sleeper:
             raise Unsupported("started with --quantize, whose weights cannot be moved")
         if self._speed is not None and self._speed.compile and level == 2:
             raise Unsupported("started with --compile, which knows these very weights; level 1 can")
+
+    def _leave(self) -> None:
+        """Adapters go with the weights, those that do not act too."""
+        if self._adapters is not None:
+            self._adapters.gather()
+        self._move("cpu")
 
     def _move(self, device: Any) -> None:
         """What cannot be moved there is moved back."""

@@ -30,7 +30,7 @@ def _sliced(form: Form, name: str, value: Any, part: slice) -> Any:
         return value[part] if form.how(name, value) in ("each", "both") else value
     if type(value) is dict:
         return {key: _sliced(form, str(key), each, part) for key, each in value.items()}
-    if form.is_list_of_samples(value):
+    if form.is_list_of_samples(name, value):
         return value[part]
     if type(value) in (list, tuple):
         return type(value)(_sliced(form, name, each, part) for each in value)

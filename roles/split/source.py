@@ -1,7 +1,8 @@
-"""How the place of a model or of a component is written: `DIR_OR_ID[@REVISION][:SUBFOLDER]`.
+"""How the place of a model or of a component is written: `DIR_OR_ID[@REVISION][:INSIDE]`.
 
 What lies on this disk under the whole text is that, whatever signs are in its name. Everything else
-is the id of a hub's repository, owner/name, with a branch, a tag or a commit. Imports no torch.
+is the id of a hub's repository, owner/name, with a branch, a tag or a commit. What is inside is a
+folder, or a file with weights. Imports no torch.
 """
 
 import os
@@ -11,11 +12,13 @@ from pathlib import Path
 
 _HUB = re.compile(r"(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[^\s:@]+))?(:(?P<inner>.+))?")
 
+SAFETENSORS, GGUF = ".safetensors", ".gguf"
+
 
 @dataclass(frozen=True)
 class Source:
     """`place`: a path, or a hub id. `revision`: of a hub's repository; None: its default branch.
-    `subfolder`: in there; None: the place itself."""
+    `subfolder`: in there, or a file; None: the place itself."""
 
     place: str
     revision: str | None = None
@@ -48,6 +51,13 @@ class Source:
         return path / self.subfolder if self.subfolder else path
 
     @property
+    def names_file(self) -> bool:
+        """Whether it is a single file, with weights: on a hub its ending tells."""
+        if (path := self.path) is not None:
+            return path.is_file()
+        return self.subfolder is not None and self.subfolder.endswith((SAFETENSORS, GGUF))
+
+    @property
     def absolute(self) -> "Source":
         """The same for processes with other working directories."""
         path = _path(self.place)
@@ -69,5 +79,5 @@ def _inner(text: str, whole: str) -> str:
     """A sub-folder that does not lead out of its folder."""
     inner = text.strip("/")
     if not inner or text.startswith("/") or ".." in inner.split("/"):
-        raise ValueError(f"{whole}: after the colon stands the name of a folder in there")
+        raise ValueError(f"{whole}: after the colon stands the name of a folder or file in there")
     return inner

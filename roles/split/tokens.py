@@ -46,7 +46,7 @@ class TokenCall:
     def dress(self) -> None:
         """Before a forward: the request's adapters, and no others."""
         if self.worn is not None:
-            self.worn.on(self.name, self.module)
+            self.worn.on(self.name)
 
     def run(self) -> Any:
         """The real forward, alone: the very call that `generate` makes."""

@@ -71,6 +71,14 @@ def call_signature(kind: type[Any]) -> Callable[..., Any]:
     return call_of(kind()._blocks)
 
 
+def load(folder: Path, dtype: str) -> Any:
+    """The plain pipeline, with its weights."""
+    whole = ModularPipeline.from_pretrained(str(folder))
+    whole.load_components(dtype=getattr(torch, dtype))
+    whole.set_progress_bar_config(disable=True)
+    return whole
+
+
 def plain(
     folder: Path,
     arguments: Mapping[str, Any],
@@ -80,10 +88,8 @@ def plain(
 ) -> list[Any]:
     """What a diffusers user gets: the media that the last blocks make. `prepare`: what is done to
     the pipeline before."""
-    whole = ModularPipeline.from_pretrained(str(folder))
-    whole.load_components(dtype=getattr(torch, dtype))
+    whole = load(folder, dtype)
     prepare(whole)
-    whole.set_progress_bar_config(disable=True)
     given = dict(arguments)
     known = {one.name for one in whole._blocks.inputs}
     if GUIDANCE in given and GUIDANCE not in known:

@@ -39,7 +39,8 @@ forwards, relative to the largest latent; *alike*: only if their texts are of on
 | resumes | whether a request goes on from its middle step in another process, to the same bits |
 | two ranks | the relative difference when two ranks divide each forward: *g* its samples or \
 branches of guidance, *t* the tokens of a sample |
-| LoRA | whether an adapter gives the pixels of the plain pipeline with the same adapter |
+| LoRA | which components adapters change, if they give the pixels of the plain pipeline with the \
+same adapters |
 | crosses | bytes from the encoder to the denoiser, and from there to the decoder, of this tiny \
 pipeline: what matters is what they are, not how many |
 

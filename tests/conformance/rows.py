@@ -30,7 +30,7 @@ def row(verdict: Verdict) -> list[str]:
         _cell(verdict.batch, _batches),
         _cell(verdict.resume, lambda found: f"at {found.at}"),
         _cell(verdict.ranks, _ranks),
-        word(verdict.lora),
+        _cell(verdict.lora, lambda found: ", ".join(found.parts)),
         _crosses(verdict),
     ]
 

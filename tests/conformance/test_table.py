@@ -72,12 +72,13 @@ def test_a_row_says_what_holds_and_failures_say_why() -> None:
         Lora("none", "diffusers loads no LoRA into this class"),
     )
     bad = Verdict("Bad", "prior", "", Split("no", "a | b"), Split("yes", "no VAE", "monolithic"))
+    bad.lora = Lora("yes", parts=["prior", "text_encoder"])
     page = report.render(Results(cases={"Bad/prior": bad, "Good/text-to-image": good}))
     assert (
         "| Good | text to image | `vae.decode` | yes | yes | unet, not controlnet (2e-06, alike) "
         "| at 1 of 3 | g 0, t 3e-07 | - | encode_prompt: 4,864; 576 |"
     ) in page
-    assert "| Bad | prior |  | **no** | yes | ? | ? | ? | ? |  |" in page
+    assert "| Bad | prior |  | **no** | yes | ? | ? | ? | prior, text_encoder |  |" in page
     assert "| Bad | prior | fp32 | a \\| b |" in page
     assert "| LoRA | diffusers loads no LoRA into this class | Good |" in page
     assert "| cases | 2 | 2 |" in page

@@ -67,8 +67,8 @@ class Ranks(Finding, omit_defaults=True):
 
 
 class Lora(Finding, omit_defaults=True):
-    """Whether an adapter that a role loads gives the bits of the plain pipeline with the same one.
-    `parts`: the components that it changes."""
+    """Whether adapters that the roles load give the bits of the plain pipeline with the same ones.
+    `parts`: the components that they change."""
 
     parts: list[str] = []  # msgspec copies it
 

@@ -42,8 +42,9 @@ def test_a_checkpoint_keeps_the_name_of_its_link(
 
 
 def test_a_folder_of_a_repository_is_no_model() -> None:
-    with pytest.raises(LaunchError, match="a model is a whole repository"):
+    with pytest.raises(LaunchError, match="a model is a whole repository or a safetensors file"):
         check_model("owner/name@v1:unet")
+    assert check_model("owner/name@v1:sd.safetensors") == "owner/name@v1:sd.safetensors"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}"])

@@ -120,15 +120,17 @@ def why_apart(one: TransformerCall, other: TransformerCall) -> str:
     """What keeps two calls from running as one."""
     try:
         forms = Form(one), Form(other)
+        if one.name != other.name:
+            return f"one calls {one.name}, the other {other.name}"
+        for name in forms[0].named:
+            told = [_described(form.named.get(name)) for form in forms]
+            if told[0] != told[1]:
+                return f"{name} is {told[0]} in one, {told[1]} in the other"
+        named = forms[0].named
+        unequal = [name for name in named if len({form.values(name) for form in forms}) > 1]
     except Unmergeable as reason:
         return str(reason)
-    if one.name != other.name:
-        return f"one calls {one.name}, the other {other.name}"
-    for name in forms[0].named:
-        told = [_described(form.named.get(name)) for form in forms]
-        if told[0] != told[1]:
-            return f"{name} is {told[0]} in one, {told[1]} in the other"
-    return "values that have to be equal are not"
+    return f"{', '.join(unequal)} would have to be equal"
 
 
 def _described(value: Any) -> str:

@@ -1,86 +1,122 @@
 """Whether an adapter that a role loads gives the bits of the plain pipeline with the same one."""
 
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model_state_dict
 
-from roles.split.components import part_of
+from roles.split.adapters import Adapters
+from roles.split.components import Part, part_of
 from tests.conformance import modular, plain
 from tests.conformance.checks.split import difference
 from tests.conformance.reasons import reason_of
-from tests.conformance.subject import SEED, Subject
+from tests.conformance.subject import ROLES, SEED, Subject
 from tests.conformance.verdict import Lora
+from tests.support.loras import random_layers, save
 from tests.support.splitting import Arrays, arrays, same
 from transfer import messages
 
 NAME = "painted"
+SCALE = 0.75
 USUAL = {"to_q", "to_k", "to_v"}
 OTHERWISE = 4  # as many of the other layers' names, where a model calls its own differently
 
 
 def check(subject: Subject) -> Lora:
-    """One for the denoisers only (`tests/roles/split/test_text_adapters.py` has those that change
-    text encoders, too); encoders that may be changed have loaded it nevertheless."""
-    if modular.is_modular(subject.kind):
-        return Lora("none", "adapters of modular pipelines are not judged yet")
+    """One for the denoisers, then, where the pipeline takes such, one for the encoders."""
     if not hasattr(subject.kind, "load_lora_weights"):
         return Lora("none", "diffusers loads no LoRA into this class")
     subject.passage()
-    place = subject.folder.parent / "adapter"
-    parts = random_adapter(subject, place)
+    found = _of_part(subject, "denoiser")
+    if found.holds != "yes":
+        return found
+    encoders = _of_part(subject, "encoder")
+    if encoders.holds == "yes":
+        return Lora("yes", parts=found.parts + encoders.parts)
+    return encoders if encoders.holds == "no" else found
+
+
+def _of_part(subject: Subject, part: Part) -> Lora:
+    """Of an adapter for all components of a kind; "none" where there is nothing to compare."""
+    place = subject.folder.parent / f"adapter-{part}"
+    parts = random_adapter(subject, place, part)
     if not parts:
-        return Lora("none", "its LoRA loader has nothing for what denoises")
+        what = {"denoiser": "what denoises", "encoder": "what encodes"}[part]
+        return Lora("none", f"its LoRA loader has nothing for {what}")
     try:
         known = _plain(subject, place)
     except Exception as error:
         return Lora("none", f"the plain pipeline takes no adapter: {reason_of(error)}", parts)
     if same(known, subject.plain("float32")):
         return Lora("none", "the adapter changes nothing in the plain pipeline", parts)
-    roles = ["monolithic"] if subject.looping == "monolithic" else ["encoder", "denoiser"]
-    found = [subject.program(role).adapters for role in roles]
-    takers = [each for each in found if each is not None and each.components]
+    apart = difference(_served(subject, place), known)
+    return Lora("no" if apart else "yes", apart and f"{', '.join(parts)}: {apart}", parts)
+
+
+def _served(subject: Subject, place: Path) -> Arrays:
+    """What comes through the roles of a request that has it on."""
+    takers = list(_takers(subject))
     try:
         for each in takers:
             each.load(NAME, str(place))
-        call = subject.call(loras=[messages.Lora(NAME)])
-        whole = subject.looping == "monolithic"
-        made = arrays(subject.through(call, whole=whole).samples)
+        call = subject.call(loras=[messages.Lora(NAME, SCALE)])
+        return arrays(subject.through(call, whole=subject.looping == "monolithic").samples)
     finally:
         for each in takers:
             each.unload(NAME)
-    apart = difference(made, known)
-    return Lora("no" if apart else "yes", apart, parts)
+
+
+def _takers(subject: Subject) -> Iterator[Adapters]:
+    """The adapters of each role that has anything which they may change: all load all of them,
+    whichever they are for."""
+    for role in ["monolithic"] if subject.looping == "monolithic" else ROLES:
+        found = subject.program(role).adapters
+        if found is not None and found.components:
+            yield found
 
 
 def _plain(subject: Subject, place: Path) -> Arrays:
     """What the plain pipeline makes with the adapter."""
-    pipeline = plain.load(subject.kind, subject.folder, "float32")
-    pipeline.load_lora_weights(place, adapter_name=NAME)
-    return plain.made_by(pipeline, subject.case.arguments(), SEED)
+
+    def wear(pipeline: Any) -> None:
+        pipeline.load_lora_weights(place, adapter_name=NAME)
+        pipeline.set_adapters([NAME], [SCALE])
+
+    arguments = subject.case.arguments()
+    if modular.is_modular(subject.kind):
+        made = modular.plain(subject.folder, arguments, "float32", SEED, wear)
+        return plain.arrays(made)
+    pipeline = _loaded(subject)
+    wear(pipeline)
+    return plain.made_by(pipeline, arguments, SEED)
 
 
-def random_adapter(subject: Subject, place: Path) -> list[str]:
-    """Saves one, large enough to be seen, as diffusers saves it; the components that it is for."""
-    pipeline = plain.load(subject.kind, subject.folder, "float32")
-    takes = inspect.signature(subject.kind.save_lora_weights).parameters
-    layers = {}
-    for name, part in pipeline.components.items():
-        argument = f"{name}_lora_layers"
-        if argument in takes and part_of(name) == "denoiser" and hasattr(part, "add_adapter"):
-            layers[argument] = _layers(part)
+def random_adapter(subject: Subject, place: Path, part: Part) -> list[str]:
+    """Saves one, large enough to be seen; the components that it is for."""
+    pipeline = _loaded(subject)
+    layers: dict[str, dict[str, torch.Tensor]] = {}
+    for name, module in pipeline.components.items():
+        if part_of(name) == part and _takes(pipeline, name) and hasattr(module, "add_adapter"):
+            layers[name] = random_layers(module, _targets(module), 3)
     if layers:
-        subject.kind.save_lora_weights(place, **layers)
-    return sorted(argument.removesuffix("_lora_layers") for argument in layers)
+        save(layers, place)
+    return sorted(layers)
 
 
-def _layers(module: Any) -> dict[str, torch.Tensor]:
-    module.add_adapter(LoraConfig(r=4, lora_alpha=8, target_modules=_targets(module)))
-    generator = torch.Generator().manual_seed(3)
-    state = get_peft_model_state_dict(module, adapter_name="default")
-    return {key: torch.randn(value.shape, generator=generator) / 2 for key, value in state.items()}
+def _takes(pipeline: Any, name: str) -> bool:
+    """Whether an adapter of this pipeline may change the component: what diffusers saves one for,
+    since some load one into more than they say, if they are asked to (Wan's second transformer)."""
+    saving = inspect.signature(getattr(pipeline, "save_lora_weights", pipeline.load_lora_weights))
+    saved = [each for each in saving.parameters if each.endswith("_lora_layers")]
+    return f"{name}_lora_layers" in saved if saved else name in pipeline._lora_loadable_modules
+
+
+def _loaded(subject: Subject) -> Any:
+    if modular.is_modular(subject.kind):
+        return modular.load(subject.folder, "float32")
+    return plain.load(subject.kind, subject.folder, "float32")
 
 
 def _targets(module: Any) -> list[str]:

@@ -17,6 +17,7 @@ from tests.conformance.case import Case
 from tests.conformance.families import flux2, qwenimage
 from tests.conformance.parts.processors import qwen_processor, vision_tokenizer
 from tests.conformance.parts.texts import language_model, qwen3_vl
+from tests.conformance.parts.weights import awaken
 
 TEXT = {"prompt": "a red circle", "height": 32, "width": 32, "num_inference_steps": 3}
 NEGATED = {**TEXT, "negative_prompt": "blue"}
@@ -73,15 +74,17 @@ def nucleus() -> Any:
 
 def ernie() -> Any:
     return diffusers.ErnieImagePipeline(
-        transformer=ErnieImageTransformer2DModel(
-            hidden_size=32,
-            num_attention_heads=2,
-            num_layers=2,
-            ffn_hidden_size=32,
-            in_channels=16,
-            out_channels=16,
-            text_in_dim=32,
-            rope_axes_dim=(4, 6, 6),
+        transformer=awaken(
+            ErnieImageTransformer2DModel(
+                hidden_size=32,
+                num_attention_heads=2,
+                num_layers=2,
+                ffn_hidden_size=32,
+                in_channels=16,
+                out_channels=16,
+                text_in_dim=32,
+                rope_axes_dim=(4, 6, 6),
+            )
         ),
         vae=flux2.vae(),
         text_encoder=language_model(hf.MistralConfig, hf.MistralModel),

@@ -72,6 +72,40 @@ def test_several_at_once(folder: Any, program: Any, lora: Any) -> None:
             programs[1].adapters.unload(name)
 
 
+def test_those_that_do_not_act_lie_beside_the_module(program: Any, lora: Any) -> None:
+    """Whoever goes through its parts, as pipelines do to know its dtype, passes what acts alone."""
+    programs, params = three(program, "zimage"), PARAMS["zimage"]
+    adapters, module = programs[1].adapters, _denoiser(programs[1])
+
+    def parts() -> int:
+        return sum(1 for _ in module.modules())
+
+    def made(*worn: Lora) -> Any:
+        return arrays(through_roles(*programs, with_loras(params, *worn)))
+
+    try:
+        adapters.load("a", str(lora("zimage", 1)))
+        alone, with_one = made(Lora("a")), parts()
+        for seed, name in enumerate("bc", 2):
+            adapters.load(name, str(lora("zimage", seed)))
+        for name in "bca":
+            last = made(Lora(name))
+            assert parts() == with_one
+        assert same(last, alone)
+        made()
+        assert parts() < with_one
+        assert adapters.unload("b").found  # which lies aside
+        adapters.gather()
+        assert not any("lora_b" in name for name, _ in module.named_modules())
+        two = parts()
+        assert same(made(Lora("a")), alone)
+        assert with_one < two
+    finally:
+        for name in "abc":
+            adapters.unload(name)
+    assert not any("lora" in key for key in module.state_dict())
+
+
 def test_requests_with_different_adapters_never_share(folder: Any, program: Any, lora: Any) -> None:
     """Interleaved step by step, each has its own on."""
     encoder, denoiser, decoder = three(program, "zimage")

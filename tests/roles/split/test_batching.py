@@ -156,11 +156,15 @@ class Model(torch.nn.Module):
         return (hidden_states,)
 
 
-class UNet2DConditionModel(Model):
-    """Called like one that takes a timestep a sample."""
+class Expanding(Model):
+    """Takes a timestep for each sample, or one for all."""
+
+    def forward(self, hidden_states, timestep=None, **kwargs):
+        timestep = timestep.expand(hidden_states.shape[0])
+        return (hidden_states * timestep[:, None],)
 
 
-MODEL_ALONE, UNET = Model(), UNet2DConditionModel()
+MODEL_ALONE, UNET = Model(), Expanding()
 LATENTS = torch.arange(6.0).reshape(2, 3)
 
 
@@ -179,6 +183,7 @@ def test_arguments_are_concatenated_by_what_they_are():
             img_ids=ids.clone(),
             coords=torch.ones(2, 3, 2),
             scale=1.5,
+            control_scale=torch.ones(3),
             nothing=None,
             more={"time_ids": rows + number, "name": "x"},
             captions=[torch.ones(3 + number, 8), torch.ones(1, 8)],
@@ -196,6 +201,7 @@ def test_arguments_are_concatenated_by_what_they_are():
     assert given["embeds"].tolist() == [[n] * 4 for n in (0, 0, 1, 1, 2, 2)]
     assert given["img_ids"].shape == (5, 3)
     assert given["coords"].shape == (6, 3, 2)
+    assert given["control_scale"].shape == (3,)
     assert (given["scale"], given["nothing"], given["more"]["name"]) == (1.5, None, "x")
     assert given["more"]["time_ids"].shape == (6, 4)
     assert [len(each) for each in given["captions"]] == [3, 1, 4, 1, 5, 1]
@@ -229,6 +235,16 @@ def test_calls_that_differ_in_anything_shared_have_different_keys(other):
     assert one is not None
     assert another is not None
     assert one != another
+
+
+def test_as_many_residuals_as_samples_are_no_samples():
+    """A ControlNet gives tensors that count the samples each, as many as it has blocks."""
+    residuals = [torch.ones(2, 5, 3), torch.ones(2, 5, 3) * 2]
+    calls = [forward(block_samples=[each * n for each in residuals]) for n in (1, 10)]
+    merged, _ = merge(calls)
+    first, second = merged.kwargs["block_samples"]
+    assert first[:, 0, 0].tolist() == [1, 1, 10, 10]
+    assert second[:, 0, 0].tolist() == [2, 2, 20, 20]
 
 
 def test_contents_that_are_shared_count_but_not_for_the_costs():

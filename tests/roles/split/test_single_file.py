@@ -171,6 +171,67 @@ def test_the_pipeline_is_the_one_that_diffusers_takes_it_for(file, config, monke
     assert info.revision is None  # which is that of the configs
 
 
+ID, PARTS = "someone/checkpoints", {"unet": "denoiser", "vae": "decoder"}
+
+
+@pytest.fixture
+def pushed(folder, monkeypatch, tmp_path):
+    """A repository with files, one without the text encoder, and one of a VAE."""
+    with FakeHub() as hub, hub.asked_by(monkeypatch, tmp_path / "cache"):
+        inner = tmp_path / "pushed" / "v1"
+        inner.mkdir(parents=True)
+        checkpoint(folder("sd15"), inner / "part.safetensors", *PARTS)
+        checkpoint(build("sd15", tmp_path / "b", seed=7), inner.parent / "vae.safetensors", "vae")
+        hub.push(ID, inner.parent, "v1")
+        yield hub
+
+
+def fetched(hub):
+    return [name for name in hub.given if name.endswith(".safetensors")]
+
+
+def test_a_file_of_a_hub_is_fetched_by_those_who_read_it(pushed, folder, file, config):
+    """The others look at its header."""
+    commit = pushed.push(ID, pushed.folder(ID, pushed.commit(ID, "v1")))
+    model = f"{ID}@v1:v1/part.safetensors"
+    told = Origins(config=str(folder("sd15")))
+    encoder = load(model, ["encoder"], "float32", origins=told)
+    assert not fetched(pushed)
+    assert pushed.peeked > 0
+    info = encoder.info
+    found = survey(model, "auto", told)
+    assert found.info.fingerprint == info.fingerprint
+    assert not fetched(pushed)
+    roles = [encoder, *(load(model, [role], "float32", origins=told) for role in ROLES[1:])]
+    assert fetched(pushed) == ["v1/part.safetensors"]
+    assert same(made(roles), plain(folder("sd15"), PARAMS["sd15"], dtype="float32"))
+    assert info.revision == pushed.commit(ID, "v1") != commit
+    assert info.name == f"{ID}:v1/part"
+    of = {role.info.fingerprint for role in roles}
+    of |= {fingerprint(find(f"{ID}@{info.revision}:v1/part.safetensors", told))}
+    assert len(of) == 1
+    others = {fingerprint(find(each, told)) for each in (f"{ID}:v1/part.safetensors", file)}
+    assert len(of | others) == 3
+
+
+def test_a_component_from_a_file_of_a_hub(pushed, folder, tmp_path):
+    told = Origins(components={"vae": f"{ID}@v1:vae.safetensors"})
+    roles = [load(folder("sd15"), [role], "float32", origins=told) for role in ROLES]
+    plainly = AutoencoderKL.from_pretrained(tmp_path / "b", subfolder="vae")
+    wanted = StableDiffusionPipeline.from_pretrained(folder("sd15"), vae=plainly)
+    assert same(made(roles), drawn(wanted, PARAMS["sd15"]))
+    assert fetched(pushed) == ["vae.safetensors"]
+    commit = pushed.commit(ID, "v1")
+    assert roles[0].info.replaced[0].source == f"{ID}@{commit}:vae.safetensors"
+    assert len({role.info.fingerprint for role in roles}) == 1
+
+
+def test_a_file_that_a_hub_does_not_have(pushed, config):
+    message = rf"{ID} has no file part.safetensors at \w+; it has v1/part.safetensors, vae.safe"
+    with pytest.raises(ModelError, match=message):
+        find(f"{ID}@v1:part.safetensors", Origins(config=str(config)))
+
+
 def test_it_is_read_again_after_a_deep_sleep(file, config):
     roles = served(file, config)
     before = made(roles)

@@ -4,6 +4,7 @@ roles, in one process and in whole pipelines, and no request ever with those of 
 import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from diffusers.utils import convert_state_dict_to_kohya
 from msgspec.structs import replace
 from safetensors.torch import load_file, save_file
 
+from roles.refusals import Unsupported
 from roles.split.adapted import adapters_of
-from roles.split.adapters import LOCAL, AdapterGone
+from roles.split.adapters import LOCAL, AdapterGone, Adapters
 from roles.split.encodings import Encodings
 from roles.split.loading import load
 from roles.split.program import Program
@@ -251,6 +253,20 @@ def test_a_role_without_any_of_its_parts_has_loaded_it_all_the_same(
     assert program("sd15", "encoder").adapters.components == ["text_encoder"]
     assert program("sd15", "denoiser").adapters.components == ["unet"]
     assert program("sd15", "decoder").adapters.components == []
+
+
+def test_what_denoises_but_takes_no_adapter_asks_for_none() -> None:
+    """As the ControlNet that some modular pipelines read a picture with, in the encoder: nobody
+    loads an adapter there, and requests that have one on go through all the same."""
+    pipeline = SimpleNamespace(_lora_loadable_modules=["transformer"], load_lora_weights=None)
+    beside = Adapters(pipeline, {"controlnet": torch.nn.Linear(1, 1)}, None, {})
+    assert beside.components == []
+    beside.worn([Lora("a")]).on_all()
+    with pytest.raises(Unsupported, match="this role has nothing that adapters change"):
+        beside.load("a", "a.safetensors")
+    taker = Adapters(pipeline, {"transformer": torch.nn.Linear(1, 1)}, None, {})
+    with pytest.raises(AdapterGone, match="there is no adapter 'a'"):
+        taker.worn([Lora("a")])
 
 
 def test_f21_what_fits_nothing_changes_nothing(
