@@ -21,7 +21,7 @@ import msgspec
 import torch
 
 from roles.samples import Sample
-from roles.split import given, inputs, skipping, structures, warming
+from roles.split import finite, given, inputs, skipping, structures, warming
 from roles.split.adapters import Adapters, Worn
 from roles.split.answers import Answers
 from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
@@ -176,6 +176,8 @@ class ClassicProgram:
             view = self._replaying(make_view(self.pipeline, faces), replay)
             coroutine.watch(view, boundary.check_forward)
             self._run_to(boundary, view, params | self._extras(generator, coroutine))
+            told_by = ", ".join(coroutine.seen.outputs) or "the denoiser"
+            finite.check(told_by, boundary.decodes, payload["kept"], "what the encoder sent")
             made = {"decodes": boundary.decodes, "kept": kept, **given.carried(call)}
             made["forms"] = coroutine.forms
             return made | {"speed": speed} if speed else made
@@ -222,7 +224,7 @@ class ClassicProgram:
                 output = view(**params, **self._extras(generator, coroutine))
             except Exception as error:
                 early = coroutine.forwards == 0
-                raise (bad_input(error, params) if early else None) or error from None
+                raise (bad_input(error, params, self.media) if early else None) or error from None
             return self._samples(call, output, params, sparing)
 
         def preview(seen: Seen) -> list[Sample]:
@@ -258,7 +260,7 @@ class ClassicProgram:
             memory.settle()
             return {"kept": recorder.kept}
         except Exception as error:
-            raise bad_input(error, params) or error from None
+            raise bad_input(error, params, self.media) or error from None
         raise Unsplittable(self.info.pipeline, "it never called its denoiser")
 
     def _coroutine(

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from roles.split.given import Kind, media_arguments
 from roles.split.inputs import Argument
+from roles.split.outputs import ONE_SOUND, PICTURES, SOUNDS, VIDEOS
 from roles.split.rates import fps_of, frames_step, sample_rate
 from roles.split.structures import structures
 from roles.split.view import Pipeline
@@ -109,10 +110,25 @@ def _declared_size(pipeline: Any, arguments: dict[str, Argument]) -> tuple[int, 
 
 
 def modality(pipeline: Any) -> Literal["image", "video", "audio"]:
+    """By what its output's fields are called, as in `roles.split.outputs`, or by its arguments."""
     named = inspect.signature(type(pipeline).__call__).parameters
-    if named.keys() & {"num_frames", "video_length", "frames"}:
+    made = _output_fields(type(pipeline))
+    if named.keys() & {"num_frames", "video_length", "frames"} or made & {*VIDEOS}:
         return "video"
+    if made & {*SOUNDS, *ONE_SOUND} and not made & {*PICTURES}:
+        return "audio"
     return "image" if named.keys() & {"height", "width"} or not _is_audio(named) else "audio"
+
+
+def _output_fields(kind: type[Any]) -> set[str]:
+    """The x of each `SomeOutput(x=…)` that a pipeline's `__call__` makes, by its source."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind.__call__)))
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(name), keywords=fields) if name.endswith("Output"):
+                found.update(field.arg for field in fields if field.arg is not None)
+    return found
 
 
 def _is_audio(named: Any) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 from diffusers.hooks.hooks import HookRegistry, StateManager
 from greenlet import getcurrent  # type: ignore[import-untyped]
 
+from roles.split import finite
 from roles.split.adapters import Worn
 from roles.split.answers import Answers
 from roles.split.batching import key_of
@@ -30,6 +31,7 @@ from roles.split.modular_course import Course
 from roles.split.preview import Seen
 from roles.split.program import Checkpoint, NoPreview, TransformerCall
 from roles.split.randomness import GlobalRandomness
+from roles.split.refusals import check_batch
 from roles.split.snapshot import Snapshots
 from roles.split.standing import Standing
 from roles.split.step_cache import Hooks
@@ -237,10 +239,13 @@ class Coroutine(Standing):
     def _whole(self, program: "Callable[[Coroutine], Any]") -> Any:
         result = program(self)
         self._branches.settle()  # some may be in the result
+        for name, output in self.seen.outputs.items():
+            finite.check(name, output)
         return result
 
     def _called(self, call: TransformerCall) -> Any:
         self._watch(call)
+        check_batch(call.args, call.kwargs)
         self.forwards += 1
         self.steps = _steps_of(self._view) or self.steps
         if self._forward is not None:

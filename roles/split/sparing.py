@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from roles.split import finite
 from roles.split.together import free_memory, is_out_of_memory
 from transfer.messages import DecodedIn
 
@@ -42,9 +43,14 @@ class Sparing:
         """What `decode` gives, which computes with `module` and the arguments `given`; it may be
         called several times.
 
-        Raises NoRoom, and whatever else `decode` raises. The module's switches are afterwards as
-        they were.
+        Raises NoRoom, NotFinite, and whatever else `decode` raises. The module's switches are
+        afterwards as they were.
         """
+        result = self._decoded(name, module, decode, given)
+        finite.check(name, result, given)
+        return result
+
+    def _decoded(self, name: str, module: Any, decode: Callable[[], Any], given: Any) -> Any:
         if self._tiles is not None and self._tiles.divides(module):
             decode = partial(self._divided, self._tiles, module, decode, given)
         made, result, reason = _tried(decode)
