@@ -46,7 +46,7 @@ def check_batch(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Raises BadInput for a forward of nothing: pipelines that make one picture of one divide their
     batch by the pictures that they were given, and go on with none."""
     latents = next((v for v in (*args, *map(kwargs.get, _LATENTS)) if v is not None), None)
-    shape = getattr(latents, "shape", ())
+    shape: Sequence[int] = getattr(latents, "shape", ())
     if len(shape) and shape[0] == 0:
         words = "this model begins with one picture; more were given than it makes"
         raise BadInput(words, "image")
