@@ -50,6 +50,8 @@ from transfer.messages import (
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROLES = ("encoder", "denoiser", "decoder", "monolithic")
+PLAIN = {"roles": ["monolithic"], "ranks_are": "tests.support.plain_rank"}
+"""Where the ranks do not matter: these import no torch."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -333,12 +335,12 @@ async def test_two_ranks_then_an_order_to_close(them: ScriptedOrchestrator, tmp_
 async def test_refused_is_one_clear_line(them: ScriptedOrchestrator) -> None:
     them.welcoming = False
     try:
-        async with leader(them.endpoint, roles=["encoder"], name="h", ready=False) as us:
+        async with leader(them.endpoint, name="h", ready=False, **PLAIN) as us:
             await them.hear(Register, of="h")
             await them.say("h", Refused("the name h is taken by pid 7 on box"))
             assert await us.ended() == 1
             last = us.stderr.splitlines()[-1]
-            assert last == "triptych: encoder: the name h is taken by pid 7 on box"
+            assert last == "triptych: monolithic: the name h is taken by pid 7 on box"
     finally:
         them.welcoming = True
 
@@ -401,10 +403,10 @@ async def test_an_instance_with_another_cluster_s_key_ends_with_the_remedy(
     them: ScriptedOrchestrator, tmp_path: Path
 ) -> None:
     keys = make(tmp_path / "keys").folder
-    async with leader(them.endpoint, roles=("encoder",), ready=False, keys=str(keys)) as made:
+    async with leader(them.endpoint, ready=False, keys=str(keys), **PLAIN) as made:
         assert await made.ended() == 1
     last = made.stderr.splitlines()[-1]
-    assert last.startswith(f"triptych: encoder: the orchestrator at {them.endpoint} hangs up")
+    assert last.startswith(f"triptych: monolithic: the orchestrator at {them.endpoint} hangs up")
     assert "--keys (or TRIPTYCH_KEYS)" in last
 
 

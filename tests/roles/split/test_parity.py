@@ -5,12 +5,28 @@ import torch
 
 from roles.split.loading import load
 from roles.split.program import Program
+from tests.conformance.sample import SAMPLE
 from tests.support.pipelines import PARAMS, UNSPLITTABLE, build
 from tests.support.splitting import arrays, call, cross, drive, plain, same, through_roles
 from transfer.payload import pack
 
 CORE = ["flux", "qwenimage", "sd15", "sdxl", "sd3", "wan", "ltx", "zimage"]
-SPLITTABLE = sorted(PARAMS.keys() - UNSPLITTABLE)
+SAMPLED = {
+    "animatediff": "AnimateDiffPipeline/text-to-video",
+    "flux": "FluxPipeline/text-to-image",
+    "flux2_klein": "Flux2KleinPipeline/text-to-image",
+    "lcm": "LatentConsistencyModelPipeline/text-to-image",
+    "ltx2": "LTX2Pipeline/text-to-video-with-sound",
+    "pixart": "PixArtAlphaPipeline/text-to-image",
+    "qwenimage": "QwenImagePipeline/text-to-image",
+    "sd15": "StableDiffusionPipeline/text-to-image",
+    "sdxl": "StableDiffusionXLPipeline/text-to-image",
+    "stable_audio": "StableAudioPipeline/text-to-sound",
+    "wan22": "WanPipeline/text-to-video,-two-transformers",
+    "zimage": "ZImagePipeline/text-to-image",
+}
+"""Those that tests/conformance compares in float32, with every run of the tests."""
+OTHERS = sorted(PARAMS.keys() - UNSPLITTABLE - SAMPLED.keys())
 
 
 def three(program, name: str, dtype: str) -> list[Program]:
@@ -19,11 +35,15 @@ def three(program, name: str, dtype: str) -> list[Program]:
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [(name, "float32") for name in SPLITTABLE] + [(name, "bfloat16") for name in CORE],
+    [(name, "float32") for name in OTHERS] + [(name, "bfloat16") for name in CORE],
 )
 def test_three_roles_give_the_plain_pixels(name, dtype, folder, program):
     samples = through_roles(*three(program, name, dtype), call(PARAMS[name], seed=11))
     assert same(arrays(samples), plain(folder(name), PARAMS[name], 11, dtype))
+
+
+def test_the_sample_has_the_others() -> None:
+    assert set(SAMPLED.values()) <= SAMPLE.keys()
 
 
 @pytest.mark.parametrize("name", ["wan", "zimage"])
