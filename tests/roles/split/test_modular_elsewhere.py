@@ -80,5 +80,7 @@ def test_what_cannot_be_replaced(flux: Path, other: Path) -> None:
     with pytest.raises(ModelError, match="has no component unet; it has "):
         load(flux, ["decoder"], origins=Origins(components={"unet": str(other)}))
     told = Origins(components={"vae": f"{other}:text_encoder"})
-    with pytest.raises(ModelError, match="has the class CLIPTextModel; FluxModularPipeline takes a"):
+    with pytest.raises(
+        ModelError, match="has the class CLIPTextModel; FluxModularPipeline takes a"
+    ):
         load(flux, ["decoder"], origins=told)
