@@ -54,15 +54,24 @@ install_libraries() {
     say "same, roles on several hosts do not work. On Debian: apt-get install $LIBRARIES"
 }
 
-# Python compiles what it imports by itself; to do so for all of these packages takes a minute.
-pip_install() {
+# The pip that comes with a Python is years old and takes minutes to read the pages of an index.
+upgrade_pip() {
     .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check \
+        --root-user-action=ignore --upgrade -c constraints.txt pip ||
+        say "no newer pip was found; going on with $(.venv/bin/python -m pip --version)"
+}
+
+# Python compiles what it imports by itself; to do so for all of these packages takes a minute.
+# setuptools warns of every editable installation, ours too: not a reader's concern.
+pip_install() {
+    PYTHONWARNINGS=ignore .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check \
         --root-user-action=ignore -c constraints.txt -e ".[$1]"
 }
 
 install_packages() {
     extras=${EXTRAS:-mooncake,dev}
     say "installing the pinned packages into .venv (torch is large; this takes some minutes)"
+    upgrade_pip
     pip_install "$extras" && return
     say "that failed; trying without Mooncake"
     pip_install dev

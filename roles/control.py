@@ -257,7 +257,7 @@ class ControlClient:
             message = await self._hear()
             self._heard = loop.time()
             if isinstance(message, RegisterAgain):
-                raise LinkLost("the orchestrator does not know this connection")
+                raise LinkLost("the orchestrator has ended, or does not know this connection")
             if isinstance(message, Welcome) and message.epoch != self.epoch:
                 raise LinkLost("what was repeated of the registration has begun another epoch")
             try:

@@ -34,6 +34,7 @@ from roles.scheduler import SINGLE_UNIT
 from roles.slots import Slots
 from roles.split.adapters import AdapterGone
 from roles.split.batching import key_of
+from roles.split.finite import NotFinite
 from roles.split.program import (
     BadInput,
     Call,
@@ -522,7 +523,7 @@ def error_info(error: BaseException) -> ErrorInfo:
             return ErrorInfo("unsupported", shorten(str(error)))
         case AdapterGone():
             return ErrorInfo("rank_failed", shorten(str(error)))
-        case NoRoom():
+        case NoRoom() | NotFinite():
             return ErrorInfo("rank_failed", shorten(str(error)))
         case PayloadError():
             return ErrorInfo("payload", shorten(str(error)))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from roles import device
 from roles.calls import (
     Act,
     Begin,
@@ -75,8 +76,7 @@ def work(options: argparse.Namespace) -> int:
     torch.set_num_threads(options.threads)
     # Once, outside of all pipelines: their own no_grad contexts would unwind across coroutines.
     torch.set_grad_enabled(False)
-    if options.device.startswith("cuda"):
-        torch.cuda.set_device(options.device)
+    device.take(options.device)
     with (
         socket.socket(fileno=options.fd) as channel,
         _slots(options) as pool,
@@ -240,6 +240,8 @@ class Worker:
         return adapters
 
     def _load(self, call: Load) -> Loaded:
+        if (why_not := device.refusal(self._options.device)) is not None:
+            raise ModelError(why_not)
         if self._options.parallel is None:
             program = self._program(call)
         else:

@@ -65,7 +65,8 @@ def main() -> NoReturn:
 def _usage(error: click.UsageError) -> str:
     if error.ctx is None:
         return error.format_message()
-    return f"{error.format_message()} ({error.ctx.command_path} --help explains every flag)"
+    told = "lists the commands" if error.ctx.parent is None else "explains every flag"
+    return f"{error.format_message()} ({error.ctx.command_path} --help {told})"
 
 
 def _complain(message: str, code: int) -> int:

@@ -76,6 +76,7 @@ def front_flags(function: Wrapped) -> Wrapped:
             type=COUNT,
             default=1,
             show_default=True,
+            metavar="N",
             help="How many models may be served at a time. A role that brings one more is refused.",
         ),
         click.option(

@@ -218,10 +218,6 @@ def _anywhere(post: Post) -> bool:
     return True
 
 
-def _is_preview(attempt: Attempt) -> bool:
-    return attempt.request.preview_of is not None
-
-
 def _start(books: Books, attempt: Attempt, post: Post) -> None:
     """Sends the work of the request's stage, with a promise for its payload where there is room."""
     instance, lease, request = post.instance, attempt.incoming, attempt.request

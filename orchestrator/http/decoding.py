@@ -70,6 +70,9 @@ def from_fields(fields: Mapping[str, str], kind: type[T]) -> T:
 
 
 def unknown(name: str) -> ApiError:
+    if "[" in name:  # as the openai package writes objects into forms, so that they cannot be told
+        flat = f"`{name[:64]}`: objects of a form are written as name.0.field, or as JSON in `name`"
+        return bad_field(name[:64], flat, "unknown_field")
     return bad_field(name[:64], f"there is no field `{name[:64]}`", "unknown_field")
 
 
@@ -94,4 +97,6 @@ def explain(message: str) -> ApiError:
 def _expectation(message: str, name: str) -> str:
     if name in _CHOICES:
         return "one of " + ", ".join(_CHOICES[name])
+    if name == "seconds":
+        return 'a number of seconds, as 4 or "4"'
     return message[0].lower() + message[1:200].replace("`", "")

@@ -86,8 +86,8 @@ def named(enclosed: Sequence[Enclosed], model: ModelInfo) -> list[Enclosed]:
         param = _param(each.field, taken)
         kinds = structured.kinds_at(param, model)
         if not kinds:
-            message = f"`{each.field}`: {model.pipeline}, which serves `{model.name}`, takes none"
-            raise unsupported(each.field, f"{message}; {_told(taken)}")
+            whose = f"{model.pipeline}, which serves `{model.name}`"
+            raise unsupported(each.field, f"`{each.field}`: {whose}, takes {_told(taken)}")
         found.append(msgspec.structs.replace(each, param=param, kind=_kind(each.data, kinds)))
     for each in found:
         frames = "film" in structured.kinds_at(each.param, model)
@@ -157,8 +157,9 @@ def _param(field: str, taken: Mapping[str, MediaKind]) -> str:
 
 def _told(taken: Mapping[str, MediaKind]) -> str:
     if not taken:
-        return "nor anywhere else"
-    return "there are " + ", ".join(f"`{name}` (a {kind})" for name, kind in taken.items())
+        return "no pictures, films or sounds at all"
+    known = ", ".join(f"`{name}` (a {kind})" for name, kind in taken.items())
+    return f"no such file; it takes {known}"
 
 
 async def _read(file: UploadFile) -> bytes:

@@ -159,7 +159,8 @@ _PLAIN = {
 def plain(status: int, request: str, headers: dict[str, str] | None = None) -> ApiError:
     """An error of the web server itself; `request`: "GET /path"."""
     code, text = _PLAIN.get(status, (None, "the request failed"))
-    return ApiError(status, f"{text}: {request[:200]}", code=code, headers=headers)
+    hint = "; GET /openapi.json lists what there is" if status == 404 else ""
+    return ApiError(status, f"{text}: {request[:200]}{hint}", code=code, headers=headers)
 
 
 def retry_after(seconds: float) -> dict[str, str]:

@@ -24,6 +24,7 @@ from orchestrator.http.plan import Plan, make_plan
 from orchestrator.http.ports import MediaSource, Service
 from orchestrator.http.schema import AudioRequest, ImageItem, ImageRequest, ImagesReply
 from orchestrator.http.seconds import timings_json
+from orchestrator.http.sent import Sent
 from orchestrator.http.shelf import Shelf
 from orchestrator.http.showing import Showing
 from orchestrator.http.speed import speed_header
@@ -59,26 +60,31 @@ class Images:
         self._options = options
 
     async def generate(self, request: Request) -> Response:
-        limit = self._options.max_body_bytes
-        asked, media = await self._intake.read(request, ImageRequest, limit)
-        return await self._generate(request, asked, await self._intake.keep(asked, media))
+        return await self._answer(request, ImageRequest, self._options.max_body_bytes)
 
     async def generate_audio(self, request: Request) -> Response:
-        asked, media = await self._intake.read(request, AudioRequest)
-        return await self._generate(request, asked, await self._intake.keep(asked, media))
+        return await self._answer(request, AudioRequest)
+
+    async def again(self, request: Request, sent: Sent) -> Response | None:
+        """The reply to a request that came before, under the same Idempotency-Key."""
+        return await self._keyed.again(request, sent)
+
+    async def _answer(
+        self, request: Request, kind: type[ImageRequest], limit: int | None = None
+    ) -> Response:
+        sent = await self._intake.receive(request, limit)
+        if (reply := await self.again(request, sent)) is not None:
+            return reply
+        asked, media = await self._intake.read(sent, kind)
+        return await self.generate_from(request, sent, asked, await self._intake.keep(asked, media))
 
     async def generate_from(
-        self, request: Request, asked: ImageRequest, uploads: Sequence[Upload]
+        self, request: Request, sent: Sent, asked: ImageRequest, uploads: Sequence[Upload] = ()
     ) -> Response:
         """From pictures that are kept by now."""
-        return await self._generate(request, asked, uploads)
-
-    async def _generate(
-        self, request: Request, asked: ImageRequest, uploads: Sequence[Upload] = ()
-    ) -> Response:
         options = self._options
-        if "idempotency-key" in request.headers:
-            return await self._keyed.generate(request, asked, uploads)
+        if sent.idempotency is not None:
+            return await self._keyed.generate(request, sent, asked, uploads)
         model = chosen(self._service, asked.model)
         check_kind(asked, model)
         asked = with_seconds(asked, seconds_of(asked), model)

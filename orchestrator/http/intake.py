@@ -9,19 +9,17 @@ import msgspec
 from starlette.requests import Request
 
 from orchestrator.http import enclosed, structured
-from orchestrator.http.body import read_body
 from orchestrator.http.choice import chosen
 from orchestrator.http.decoding import Field, decode_open, from_fields, names_of, unknown
 from orchestrator.http.enclosed import Enclosed, Keeper
-from orchestrator.http.forms import is_form, read_form
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.parameters import from_text
 from orchestrator.http.ports import Service
 from orchestrator.http.schema import EditRequest, ImageRequest, Parameter, VideoRequest
+from orchestrator.http.sent import LARGE, Sent, receive
 from transfer.messages import Upload
 from transfer.threads import in_thread
 
-LARGE = 1 << 20  # bytes of a body that is decoded beside the event loop
 AT_ONCE = 2  # requests whose media are decoded; a film may take seconds
 
 T = TypeVar("T", bound=ImageRequest)
@@ -29,26 +27,27 @@ Sorted = tuple[dict[str, Parameter], list[Enclosed]]
 
 
 class Intake:
-    """`read` a request, `keep` its media: what the doors of pictures, videos, sounds and jobs have
-    in common."""
+    """`receive` a request, `read` it, `keep` its media: what the doors of pictures, videos, sounds
+    and jobs have in common."""
 
     def __init__(self, service: Service, keeper: Keeper, options: HttpOptions) -> None:
         self._service, self._keeper, self._options = service, keeper, options
         self._decoding = asyncio.Semaphore(AT_ONCE)
 
-    async def read(
-        self, request: Request, kind: type[T], limit: int | None = None
-    ) -> tuple[T, list[Enclosed]]:
-        """At most `limit` bytes. The media are no part of the request any more. Raises `ApiError`:
-        400 for a field that is wrong; for one that only a model could know, what `chosen` does."""
+    async def receive(self, request: Request, limit: int | None = None) -> Sent:
+        """At most `limit` bytes. Raises `ApiError`."""
         options = self._options
         limit = options.max_upload_bytes if limit is None else limit
-        if is_form(request):
-            return await self._read_form(request, kind, limit)
-        body = await read_body(request, limit, options.body_s)
-        if len(body) > LARGE:
-            return await in_thread(self._parse, body, kind)
-        return self._parse(body, kind)
+        return await receive(request, limit, options.body_s)
+
+    async def read(self, sent: Sent, kind: type[T]) -> tuple[T, list[Enclosed]]:
+        """The media are no part of the request any more. Raises `ApiError`: 400 for a field that is
+        wrong; for one that only a model could know, what `chosen` does."""
+        if sent.body is None:
+            return self._parse_form(sent, kind)
+        if len(sent.body) > LARGE:
+            return await in_thread(self._parse, sent.body, kind)
+        return self._parse(sent.body, kind)
 
     async def keep(self, asked: ImageRequest, media: list[Enclosed]) -> list[Upload]:
         """What roles can read. Raises `ApiError`."""
@@ -64,19 +63,13 @@ class Intake:
         parameters, more = self._sorted(others, asked.model) if others else ({}, [])
         return _with(_bare(asked), parameters), media + more
 
-    async def _read_form(
-        self, request: Request, kind: type[T], limit: int
-    ) -> tuple[T, list[Enclosed]]:
-        form = await read_form(request, limit, self._options.body_s)
-        try:
-            names = names_of(kind)
-            fields = {name: text for name, text in form.fields.items() if name in names}
-            others = {name: text for name, text in form.fields.items() if name not in names}
-            asked = from_fields(fields, kind)
-            parameters, more = self._understood(others, asked.model) if others else ({}, [])
-            return _with(asked, parameters), more + await enclosed.of_form(form)
-        finally:
-            await form.close()
+    def _parse_form(self, sent: Sent, kind: type[T]) -> tuple[T, list[Enclosed]]:
+        names = names_of(kind)
+        fields = {name: text for name, text in sent.texts.items() if name in names}
+        others = {name: text for name, text in sent.texts.items() if name not in names}
+        asked = from_fields(fields, kind)
+        parameters, more = self._understood(others, asked.model) if others else ({}, [])
+        return _with(asked, parameters), more + sent.files
 
     def _understood(self, texts: Mapping[str, str], name: str | None) -> Sorted:
         """Texts of a form, as what the model takes under these names."""

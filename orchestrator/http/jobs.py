@@ -44,9 +44,12 @@ class JobDesk:
         self._leaving = leaving
 
     async def create(self, request: Request) -> Response:
-        asked, media = await self._intake.read(request, JobRequest)
-        uploads = await self._intake.keep(asked, media)
-        job = await self._submission.submit(request, asked, uploads=uploads)
+        sent = await self._intake.receive(request)
+        job = await self._submission.known(sent)
+        if job is None:
+            asked, media = await self._intake.read(sent, JobRequest)
+            uploads = await self._intake.keep(asked, media)
+            job = await self._submission.submit(sent, asked, uploads=uploads)
         reply = json_response(page_of(job, self._base(request)), 202)
         reply.headers["location"] = f"/v1/jobs/{job.id}"
         return reply
@@ -93,7 +96,8 @@ class JobDesk:
             raise no_result(job)
         index = _index(request.query_params.get("index"))
         if index >= len(job.files):
-            message = f"`index`: {job.id} has {len(job.files)} files, the first is 0"
+            last = len(job.files) - 1
+            message = f"`index`: {job.id} has no file {index}; the first is 0, the last {last}"
             raise ApiError(404, message, param="index", code="file_not_found")
         file = job.files[index]
         download = Download(file.mime, file.nbytes, self._jobs.local_path(file))

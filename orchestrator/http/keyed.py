@@ -18,6 +18,7 @@ from orchestrator.http.ports import Jobs
 from orchestrator.http.reading import Reading
 from orchestrator.http.schema import ImageItem, ImageRequest, ImagesReply
 from orchestrator.http.seconds import timings_json
+from orchestrator.http.sent import Sent
 from orchestrator.http.speed import speed_header
 from orchestrator.http.streamed import StreamedImages
 from orchestrator.http.submission import Submission
@@ -32,10 +33,19 @@ class KeyedImages:
     def __init__(self, jobs: Jobs, submission: Submission, options: HttpOptions) -> None:
         self._jobs, self._submission, self._options = jobs, submission, options
 
+    async def again(self, request: Request, sent: Sent) -> Response | None:
+        """The reply to a request that came before."""
+        job = await self._submission.known(sent)
+        return None if job is None else await self._reply(request, job)
+
     async def generate(
-        self, request: Request, asked: ImageRequest, uploads: Sequence[Upload] = ()
+        self, request: Request, sent: Sent, asked: ImageRequest, uploads: Sequence[Upload] = ()
     ) -> Response:
-        job = await self._submission.submit(request, asked, uploads=uploads)
+        """To one that is new."""
+        job = await self._submission.submit(sent, asked, uploads=uploads)
+        return await self._reply(request, job)
+
+    async def _reply(self, request: Request, job: Job) -> Response:
         job = await until_gone(request.receive, self._jobs.wait(job.id))
         if job.status != "completed":
             raise no_result(job)

@@ -10,6 +10,7 @@ import msgspec
 
 from orchestrator.http import structured
 from orchestrator.http.errors import bad_field, unsupported
+from orchestrator.http.kind import MADE
 from orchestrator.http.loras import loras_of
 from orchestrator.http.options import HttpOptions
 from orchestrator.http.parameters import accept_all
@@ -105,7 +106,7 @@ def _previews(request: ImageRequest, model: ModelInfo) -> int:
     if model.modality == "image":
         return asked
     if asked and is_job:
-        made = f"which makes {model.modality}"
+        made = f"which makes {MADE[model.modality]}"
         message = f"`partial_images`: there are none of {model.name}, {made}; leave it out"
         raise unsupported("partial_images", message)
     return 0
@@ -131,7 +132,8 @@ def _output(request: ImageRequest, model: ModelInfo, fps: float | None) -> Outpu
     format = request.output_format or formats[0]
     if format not in formats:
         possible = ", ".join(formats)
-        raise unsupported("output_format", f"{model.name} makes {model.modality}: {possible}")
+        makes = f"`{model.name}` makes {MADE[model.modality]}, as one of {possible}"
+        raise unsupported("output_format", f"`output_format`: {makes}")
     quality = request.output_compression
     if quality is not None and format not in ("jpeg", "webp"):
         raise bad_field("output_compression", "`output_compression` is for jpeg and webp only")

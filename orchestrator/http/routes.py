@@ -131,6 +131,7 @@ def add_rpc(app: FastAPI, rpc: Rpc) -> None:
 def add_pages(app: FastAPI, pages: Pages) -> None:
     def page(path: str, handler: Callable[..., object], reply: type, summary: str) -> None:
         app.get(path, summary=summary, openapi_extra=described(reply))(handler)
+        app.head(path, include_in_schema=False)(handler)  # as probes ask
 
     page("/v1/models", pages.models, ModelList, "The models that are served")
     page("/v1/models/{name:path}", pages.model, OneModelPage, "One model")
@@ -138,6 +139,7 @@ def add_pages(app: FastAPI, pages: Pages) -> None:
     page("/health", pages.health, Health, "Whether the orchestrator runs")
     page("/ready", pages.ready, Ready, "Whether requests can run, and what is missing")
     app.get("/metrics", summary="For Prometheus")(pages.metrics)
+    app.head("/metrics", include_in_schema=False)(pages.metrics)
     instance = "/v1/cluster/instances/{name}"
     app.post(
         f"{instance}/drain",

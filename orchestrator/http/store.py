@@ -32,7 +32,10 @@ class Store:
         self._root: str | None = None
         self._fs = LocalFileSystem()
         if url is not None:
-            self._fs, self._root = fsspec.core.url_to_fs(url)
+            try:
+                self._fs, self._root = fsspec.core.url_to_fs(url)
+            except (ValueError, ImportError) as error:  # no such protocol, or not installed
+                raise ValueError(f"--media-store {url}: {error}") from error
         self._private = url is None
 
     def local_path(self, key: str) -> Path | None:

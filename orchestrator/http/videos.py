@@ -8,7 +8,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orchestrator.http.body import read_body
 from orchestrator.http.decoding import decode
 from orchestrator.http.download import HEADERS, Download
 from orchestrator.http.errors import ApiError, bad_field, unsupported
@@ -40,16 +39,22 @@ class Videos:
         self._intake, self._options = intake, options
 
     async def create(self, request: Request) -> Response:
-        asked, media = await self._intake.read(request, VideoRequest)
-        uploads = await self._intake.keep(asked, media)
-        return self._page(await self._submission.submit(request, asked, uploads=uploads))
+        sent = await self._intake.receive(request)
+        job = await self._submission.known(sent)
+        if job is None:
+            asked, media = await self._intake.read(sent, VideoRequest)
+            uploads = await self._intake.keep(asked, media)
+            job = await self._submission.submit(sent, asked, uploads=uploads)
+        return self._page(job)
 
     async def remix(self, request: Request) -> Response:
         """Another video, asked for as the first one was, but for the prompt: of the same model, and
         with its seed, so that what the prompts share stays alike."""
-        options = self._options
-        body = await read_body(request, options.max_body_bytes, options.body_s)
-        remix = decode(body, RemixRequest)
+        sent = await self._intake.receive(request, self._options.max_body_bytes)
+        known = await self._submission.known(sent)
+        if known is not None:
+            return self._page(known)
+        remix = decode(sent.body or b"", RemixRequest)
         job = await self._found(request)
         assert job.described.video is not None
         before = msgspec.json.decode(job.described.video.request, type=VideoRequest)
@@ -57,7 +62,7 @@ class Videos:
         model = job.described.model or before.model
         asked = msgspec.structs.replace(before, prompt=remix.prompt, seed=seed, model=model)
         uploads = job.described.video.uploads
-        video = await self._submission.submit(request, asked, uploads=uploads, remixed_from=job.id)
+        video = await self._submission.submit(sent, asked, uploads=uploads, remixed_from=job.id)
         return self._page(video)
 
     async def list(self, request: Request) -> Response:

@@ -1,6 +1,6 @@
 """The desk: `handle(event, now) -> commands`. Every decision about jobs is made here."""
 
-from collections import Counter, deque
+from collections import Counter
 
 from orchestrator.core.commands import Preview, Progress, Reject, Resolve
 from orchestrator.core.lines import Line
@@ -45,12 +45,11 @@ from orchestrator.jobs.limits import Limits
 from orchestrator.jobs.model import JobEvent, JobStatus, Shown
 from orchestrator.jobs.pictures import Pictures
 from orchestrator.jobs.retention import Retention
+from orchestrator.jobs.unfinished import Unfinished
 from orchestrator.jobs.writing import Writing
 from transfer.messages import ErrorInfo
 
 LIFE = 1 << 32  # events that one life may tell of one job
-RECENT = 64
-SLOWEST_PACE_S = 60.0
 
 
 class Desk:
@@ -85,13 +84,12 @@ class Desk:
         self.books = Books()
         self.counters: Counter[str] = Counter()
         self.now = 0.0
-        self.unfinished = 0
+        self.unfinished = Unfinished(self.limits)
         self._commands: list[Command] = []
         self._writing = Writing(self.limits)
         self._retention = Retention(self.limits)
         self._pictures = Pictures(self.limits, self, self._do, self.counters)
         self._waits: Line[Case] = Line()  # open cases, by the time at which they are given up
-        self._ends: deque[float] = deque(maxlen=RECENT)
 
     def handle(self, event: Event, now: float) -> list[Command]:
         self.now = self._pictures.now = max(now, self.now)
@@ -150,19 +148,19 @@ class Desk:
     # ------------------------------------------------------------ asking and cancelling
 
     def _asked(self, event: JobAsked) -> None:
-        known = self.books.keyed(event.idempotency)
+        known, model = self.books.keyed(event.idempotency), event.spec.described.model
         if known is not None:
             self._asked_again(known, event)
         elif self._writing.down is not None:
             self._refuse(event.asker, Down(self._writing.down))
-        elif self.unfinished >= self.limits.unfinished:
-            self._refuse(event.asker, Full(self._pace()))
+        elif self.unfinished.full(model):
+            self._refuse(event.asker, Full(self.unfinished.pace(model)))
         else:
             number = self.books.next_number()
             entry = Accepted(event.job, number, self.now, event.spec, event.idempotency)
             case = Case(entry, self.books.first_event)
             case.askers.append(event.asker)
-            self.unfinished += 1
+            self.unfinished.begin(model)
             self.books.enter(case)
             self._write(entry)
 
@@ -181,13 +179,6 @@ class Desk:
     def _refuse(self, asker: int, refusal: Conflict | Full | Down) -> None:
         self.counters["jobs_refused"] += 1
         self._do(Answer(asker, refusal))
-
-    def _pace(self) -> float:
-        """Seconds until another job will have ended, from the pace of the latest."""
-        if len(self._ends) < 2:
-            return 1.0
-        pace = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
-        return min(SLOWEST_PACE_S, max(1.0, pace))
 
     def _cancel(self, asker: int, job: str) -> None:
         case = self.books.get(job)
@@ -246,7 +237,7 @@ class Desk:
         if case is None or not isinstance(entry, Accepted):
             return
         self.books.remove(case)
-        self.unfinished -= 1
+        self.unfinished.drop(case.described.model)
         for asker in case.askers:
             self._refuse(asker, Down(reason))
         for asker in case.cancellers:
@@ -314,8 +305,7 @@ class Desk:
         if unwanted:
             self._do(Delete(unwanted))
         self._finish(case, ended)
-        self.unfinished -= 1
-        self._ends.append(self.now)
+        self.unfinished.end(case.described.model, self.now)
         self.counters[f"jobs_{ended.status}"] += 1
         self._notify(case)
         for asker in case.cancellers:
@@ -364,7 +354,7 @@ class Desk:
                 finished.append((case, past.first))
                 continue
             self.counters["jobs_recovered"] += 1
-            self.unfinished += 1
+            self.unfinished.begin(case.described.model)
             self._open(case)
             self._resume(case, past)
         for case, ended in sorted(finished, key=lambda each: each[1].finished_at):

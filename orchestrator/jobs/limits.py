@@ -6,7 +6,7 @@ from transfer.messages import Record
 class Limits(Record, frozen=True):
     """Bounds. Seconds, bytes, counts.
 
-    `unfinished`: jobs that may be under way; beyond them new ones are refused.
+    `unfinished`: jobs of each model that may be under way; beyond them new ones are refused.
     `ahead`: pictures of jobs that may wait inside the core at once, of each model. The others wait
     at the desk, so that a client who waits for its reply is not behind thousands of jobs.
     `ttl_s`, `nbytes`, `finished`: finished jobs are forgotten when they are older than this, when

@@ -180,7 +180,8 @@ class Form:
         return isinstance(value, torch.Tensor) and value.ndim > 2 and len(value) == self.count
 
     def _spreads(self, dimensions: int) -> bool:
-        return dimensions == 1 or spreads(type(self.call.module))
+        kind: type = type(self.call.module)
+        return dimensions == 1 or spreads(kind)
 
     def _describe(self, name: str, value: Any, form: list[str], values: list[str]) -> None:
         if isinstance(value, torch.Tensor):

@@ -21,8 +21,9 @@ import msgspec
 import torch
 
 from roles.samples import Sample
-from roles.split import given, inputs, skipping, structures, warming
+from roles.split import finite, given, inputs, skipping, structures, warming
 from roles.split.adapters import Adapters, Worn
+from roles.split.answers import Answers
 from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
 from roles.split.branches import Outlines
 from roles.split.components import part_of
@@ -37,9 +38,10 @@ from roles.split.foretelling import Foretelling
 from roles.split.generation import Generation, Generator
 from roles.split.generators import generators
 from roles.split.imagined import Imagined
+from roles.split.loop import is_seen
 from roles.split.outputs import output_type, samples
-from roles.split.preview import Seen, Shadow
-from roles.split.program import Call, NoPreview, Unsplittable
+from roles.split.preview import Looks, Seen, Shadow
+from roles.split.program import Call, Unsplittable
 from roles.split.quirks import one_by_one
 from roles.split.randomness import GlobalRandomness
 from roles.split.rates import asked_fps, fps_of, sample_rate
@@ -52,7 +54,7 @@ from roles.split.skeleton import hollow_copy
 from roles.split.skipping import NotSkipped
 from roles.split.sleeper import Sleeper
 from roles.split.snapshot import Snapshots
-from roles.split.sparing import Sparing
+from roles.split.sparing import Sparing, sparingly
 from roles.split.surroundings import Surroundings
 from roles.split.tiles import Tiles
 from roles.split.view import Pipeline, make_view, replaced, schedulers
@@ -97,7 +99,7 @@ class ClassicProgram:
         self._interrupted = skipping.interrupted(type(pipeline))
         self._foretelling = Foretelling()
         self._imagined: dict[str, Imagined] = {}
-        self._blind = False  # it was said that there are no previews
+        self._looks = Looks(type(pipeline).__name__)
         self._methods = own_methods(type(pipeline))
         self._feeding = feeding(pipeline.__class__, frozenset(self.of_part("encoder")))
         self._alone = one_by_one(type(pipeline))
@@ -174,6 +176,8 @@ class ClassicProgram:
             view = self._replaying(make_view(self.pipeline, faces), replay)
             coroutine.watch(view, boundary.check_forward)
             self._run_to(boundary, view, params | self._extras(generator, coroutine))
+            told_by = ", ".join(coroutine.seen.outputs) or "the denoiser"
+            finite.check(told_by, boundary.decodes, payload["kept"], "what the encoder sent")
             made = {"decodes": boundary.decodes, "kept": kept, **given.carried(call)}
             made["forms"] = coroutine.forms
             return made | {"speed": speed} if speed else made
@@ -182,9 +186,16 @@ class ClassicProgram:
             return self._previewed(call, kept, seen)
 
         coroutine = self._coroutine(call, params, run, randomness, cache, preview)
-        coroutine.keep(snapshots, forward)
+        coroutine.keep(snapshots, forward, self._answers_of(payload))
         coroutine.beside = False  # its encoders are stand-ins
         return coroutine
+
+    def _answers_of(self, payload: Any) -> Answers | None:
+        """What remembers all forwards of a request, if its loop's state cannot be seen."""
+        kind: type = type(self.pipeline)
+        if "snapshot" in payload or self._alone or is_seen(kind):
+            return None
+        return Answers(self.device, payload.get("answers", ()))
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         call = given.with_media(call, payload)
@@ -206,14 +217,14 @@ class ClassicProgram:
                 faces[name] = coroutine.face(name, module, self._fast.caches(name, cache))
             for name, module in self.of_part("decoder").items():
                 if hasattr(module, "decode"):
-                    faces[name] = Face(module, {"decode": _sparingly(name, module, sparing)})
+                    faces[name] = Face(module, {"decode": sparingly(name, module, sparing)})
             view = make_view(self.pipeline, faces)
             coroutine.watch(view, lambda call: reading.check())
             try:
                 output = view(**params, **self._extras(generator, coroutine))
             except Exception as error:
                 early = coroutine.forwards == 0
-                raise (bad_input(error, params) if early else None) or error from None
+                raise (bad_input(error, params, self.media) if early else None) or error from None
             return self._samples(call, output, params, sparing)
 
         def preview(seen: Seen) -> list[Sample]:
@@ -249,7 +260,7 @@ class ClassicProgram:
             memory.settle()
             return {"kept": recorder.kept}
         except Exception as error:
-            raise bad_input(error, params) or error from None
+            raise bad_input(error, params, self.media) or error from None
         raise Unsplittable(self.info.pipeline, "it never called its denoiser")
 
     def _coroutine(
@@ -291,7 +302,7 @@ class ClassicProgram:
             sparing = Sparing(call.request, exact=False)
             for name, module in self.of_part("decoder").items():
                 if hasattr(module, "decode"):
-                    faces[name] = Face(module, {"decode": _sparingly(name, module, sparing)})
+                    faces[name] = Face(module, {"decode": sparingly(name, module, sparing)})
             view = make_view(self.pipeline, faces)
             shadow.put(view)
             output = view(**params, **self._extras(generator))
@@ -302,18 +313,9 @@ class ClassicProgram:
         self, call: Call, seen: Seen
     ) -> Iterator[tuple[Shadow, dict[str, Any], torch.Generator]]:
         """Where the pipeline runs for a preview. Raises `NoPreview`, whatever goes wrong there."""
-        shadow = Shadow(seen)
         params, generator, randomness = self._begin(call)
-        try:
-            with randomness.in_place():
-                yield shadow, params, generator
-        except Exception as error:
-            if not self._blind:
-                self._blind = True
-                log.warning("%s gives no previews", self.info.pipeline, exc_info=True)
-            raise NoPreview(f"{type(error).__name__}: {error}") from error
-        finally:
-            self._settle()
+        with self._looks.at(seen, randomness, self._settle) as shadow:
+            yield shadow, params, generator
 
     def _encoder_face(
         self, name: str, module: Any, recorder: Recorder, generate: Callable[..., Any] | None
@@ -518,23 +520,6 @@ class ClassicProgram:
 
 def _dtype(module: Any) -> torch.dtype | None:
     return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
-
-
-def _sparingly(name: str, module: Any, sparing: Sparing) -> Any:
-    """The `decode` of a decoder in a pipeline that runs whole."""
-
-    def decode(*args: Any, **kwargs: Any) -> Any:
-        drawing = [v for v in (*args, *kwargs.values()) if isinstance(v, torch.Generator)]
-        states = [generator.get_state() for generator in drawing]
-
-        def once() -> Any:
-            for generator, state in zip(drawing, states, strict=True):
-                generator.set_state(state)
-            return module.decode(*args, **kwargs)
-
-        return sparing.decode(name, module, once, (args, kwargs))
-
-    return decode
 
 
 def _reached(*args: Any, **kwargs: Any) -> Any:

@@ -40,8 +40,14 @@ class LastStep:
         """Whether there was a step."""
         return self._result is not None
 
-    def restart(self, result: torch.Tensor) -> None:
-        """The latest step gave this; what it was given is not known."""
+    @property
+    def result(self) -> torch.Tensor | None:
+        """What the latest step gave, if there was one."""
+        return self._result
+
+    def restart(self, result: torch.Tensor | None) -> None:
+        """The latest step gave this; what it was given is not known. None: as if there had been
+        none."""
         self._given, self._result = dict.fromkeys(_GIVEN), result
 
     def clean(self) -> torch.Tensor:

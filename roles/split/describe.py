@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from roles.split.given import Kind, media_arguments
 from roles.split.inputs import Argument
+from roles.split.outputs import ONE_SOUND, PICTURES, SOUNDS, VIDEOS
 from roles.split.rates import fps_of, frames_step, sample_rate
 from roles.split.structures import structures
 from roles.split.view import Pipeline
@@ -27,23 +28,8 @@ def describe(
     arguments: dict[str, Argument],
     why_not: str | None = None,
 ) -> ModelInfo:
-    kind = modality(pipeline)
-    fps = fps_of(pipeline, arguments) if kind == "video" else None
-    info = ModelInfo(
-        name=name,
-        pipeline=type(pipeline).__name__,
-        fingerprint=fingerprint,
-        modality=kind,
-        parameters=[argument.describe() for argument in arguments.values()],
-        default_size=default_size(pipeline, arguments),
-        size_multiple=size_multiple(pipeline, arguments),
-        splittable=why_not is None,
-        why_not=why_not,
-        fps=fps and fps.value,
-        fps_from=fps and fps.said_by,
-        frames_step=frames_step(pipeline),
-        sample_rate=sample_rate(pipeline) if kind != "image" else None,
-    )
+    size = default_size(pipeline, arguments)
+    info = _info(pipeline, name, fingerprint, arguments, why_not, modality(pipeline), size)
     return _with_media(info, type(pipeline).__call__)
 
 
@@ -58,15 +44,29 @@ def describe_modular(
 ) -> ModelInfo:
     """`call`: a function with the inputs of its blocks as arguments (`roles.split.declared`);
     `made`: the names of what they make."""
-    kind = _modality_of(made)
+    size = _declared_size(pipeline, arguments)
+    info = _info(pipeline, name, fingerprint, arguments, why_not, _modality_of(made), size)
+    return _with_media(info, call)
+
+
+def _info(
+    pipeline: Pipeline,
+    name: str,
+    fingerprint: str,
+    arguments: dict[str, Argument],
+    why_not: str | None,
+    kind: Literal["image", "video", "audio"],
+    size: tuple[int, int] | None,
+) -> ModelInfo:
+    """What is told in the same way of every pipeline."""
     fps = fps_of(pipeline, arguments) if kind == "video" else None
-    info = ModelInfo(
+    return ModelInfo(
         name=name,
         pipeline=type(pipeline).__name__,
         fingerprint=fingerprint,
         modality=kind,
         parameters=[argument.describe() for argument in arguments.values()],
-        default_size=_declared_size(pipeline, arguments),
+        default_size=size,
         size_multiple=size_multiple(pipeline, arguments),
         splittable=why_not is None,
         why_not=why_not,
@@ -75,7 +75,6 @@ def describe_modular(
         frames_step=frames_step(pipeline),
         sample_rate=sample_rate(pipeline) if kind != "image" else None,
     )
-    return _with_media(info, call)
 
 
 def _with_media(info: ModelInfo, call: Callable[..., Any]) -> ModelInfo:
@@ -111,10 +110,25 @@ def _declared_size(pipeline: Any, arguments: dict[str, Argument]) -> tuple[int, 
 
 
 def modality(pipeline: Any) -> Literal["image", "video", "audio"]:
+    """By what its output's fields are called, as in `roles.split.outputs`, or by its arguments."""
     named = inspect.signature(type(pipeline).__call__).parameters
-    if named.keys() & {"num_frames", "video_length", "frames"}:
+    made = _output_fields(type(pipeline))
+    if named.keys() & {"num_frames", "video_length", "frames"} or made & {*VIDEOS}:
         return "video"
+    if made & {*SOUNDS, *ONE_SOUND} and not made & {*PICTURES}:
+        return "audio"
     return "image" if named.keys() & {"height", "width"} or not _is_audio(named) else "audio"
+
+
+def _output_fields(kind: type[Any]) -> set[str]:
+    """The x of each `SomeOutput(x=…)` that a pipeline's `__call__` makes, by its source."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind.__call__)))
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(name), keywords=fields) if name.endswith("Output"):
+                found.update(field.arg for field in fields if field.arg is not None)
+    return found
 
 
 def _is_audio(named: Any) -> bool:

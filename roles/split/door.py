@@ -17,16 +17,21 @@ from typing import Any
 from diffusers.hooks.hooks import HookRegistry, StateManager
 from greenlet import getcurrent  # type: ignore[import-untyped]
 
+from roles.split import finite
 from roles.split.adapters import Worn
+from roles.split.answers import Answers
 from roles.split.batching import key_of
 from roles.split.branches import Branches, Outlines
 from roles.split.clean import Watched
 from roles.split.face import Face
+from roles.split.footprint import footprint
 from roles.split.forward import Forward, Outputs
-from roles.split.loop import CALLBACK
+from roles.split.loop import CALLBACK, NotPortable
+from roles.split.modular_course import Course
 from roles.split.preview import Seen
 from roles.split.program import Checkpoint, NoPreview, TransformerCall
 from roles.split.randomness import GlobalRandomness
+from roles.split.refusals import check_batch
 from roles.split.snapshot import Snapshots
 from roles.split.standing import Standing
 from roles.split.step_cache import Hooks
@@ -64,6 +69,8 @@ class Coroutine(Standing):
         self._silent: str | None = None  # why there are no checkpoints
         self._snapshots: Snapshots | None = None
         self._forward: Forward | None = None
+        self.course: Course | None = None  # of blocks that can be gone on with
+        self._answers: Answers | None = None
         self._outputs = Outputs()
         self._watch: Callable[[TransformerCall], None] = lambda call: None
         self._view: Any = None
@@ -83,9 +90,9 @@ class Coroutine(Standing):
         self._switch(self._greenlet.switch, outputs)
 
     def mark(self) -> None:
-        if self._silent is not None:
-            self.checkpoint = Checkpoint(self.step, None, self._silent)
         self._marked = True
+        if self._silent is not None:
+            self.offer(self.step, lambda: self._replayed(self._silent))
 
     def preview(self) -> Any:
         if self._preview is None:
@@ -98,19 +105,30 @@ class Coroutine(Standing):
         told."""
         return self._outputs.tree() if self._outputs.crosses else None
 
-    def keep(self, snapshots: Snapshots, forward: Forward | None) -> None:
-        """Called before `start`: what takes the checkpoints, and what is passed over first."""
+    def keep(
+        self, snapshots: Snapshots, forward: Forward | None, answers: Answers | None = None
+    ) -> None:
+        """Called before `start`: what takes the checkpoints, and what is passed over first.
+        `answers`: of a pipeline whose state cannot always be seen; with those of an earlier life,
+        which are given first."""
         self._snapshots = snapshots
         self._forward = forward
+        self._answers = answers
         if forward is not None:
             self._outputs = forward.outputs
+
+    def follow(self, course: Course) -> None:
+        """Called before `start`, of blocks: what takes the checkpoints, and what comes first."""
+        self.course = course
+        self._outputs = course.outputs
 
     def watch(self, view: Any, before_forward: Callable[[TransformerCall], None]) -> None:
         """Counts the steps of this view's loop, and calls `before_forward` at each forward."""
         self._view, self._watch = view, before_forward
         self.seen.watch(view)
         if CALLBACK not in inspect.signature(type(view).__call__).parameters:
-            self._silent = f"{type(view).__name__}: it has no {CALLBACK}"
+            if self.course is None:
+                self._silent = f"{type(view).__name__}: it has no {CALLBACK}"
             self._count_scheduler_steps(view)
 
     def count(self, view: Any, index: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -128,14 +146,35 @@ class Coroutine(Standing):
         return {}
 
     def _mark(self, view: Any, frame: FrameType, kwargs: dict[str, Any]) -> None:
-        self._marked = False
-        if self._snapshots is None:
+        snapshots, step = self._snapshots, self.step
+        if snapshots is None:  # it runs whole
+            self._marked = False
             return
+
+        def make() -> Checkpoint:
+            taken = snapshots.take(view, frame, step, kwargs, self._outputs)
+            return taken if taken.payload is not None else self._replayed(taken.why_not)
+
+        self.offer(step, make)
+
+    def offer(self, step: int, make: Callable[[], Checkpoint]) -> None:
+        """Here a checkpoint can be made, when so many steps are complete."""
+        if not self._marked or (self.course and self.course.answering):
+            return
+        if self.steps and step >= self.steps:
+            return
+        self._marked = False
         if self.cache or any(remembers(module, self.request) for module in self._caching):
-            why_not = f"{type(view).__name__}: a step cache keeps something of it"
-            self.checkpoint = Checkpoint(self.step, None, why_not)
+            why_not = f"{type(self._view).__name__}: a step cache keeps something of it"
+            self.checkpoint = Checkpoint(step, None, why_not)
         else:
-            self.checkpoint = self._snapshots.take(view, frame, self.step, kwargs, self._outputs)
+            self.checkpoint = make()
+
+    def _replayed(self, why_not: str | None) -> Checkpoint:
+        """`why_not`: why the state at the end of a step cannot be taken."""
+        if self._answers is None or self._snapshots is None:
+            return Checkpoint(self.step, None, why_not)
+        return self._snapshots.replayed(self.step, self._answers)
 
     def _count_scheduler_steps(self, view: Any) -> None:
         scheduler = getattr(view, "scheduler", None)
@@ -151,8 +190,14 @@ class Coroutine(Standing):
 
     def advance(self, count: int) -> None:
         """So many steps more are complete."""
-        self._branches.settle()
+        self.settle()
         self.step += count
+        if self.course is not None:
+            self.course.step_ends(self)
+
+    def settle(self) -> None:
+        """Computes all forwards that the pipeline has asked for."""
+        self._branches.settle()
 
     def face(self, name: str, module: Any, cached: bool = False) -> Face:
         """The transformer as the pipeline sees it: calling it waits at the door."""
@@ -194,14 +239,23 @@ class Coroutine(Standing):
     def _whole(self, program: "Callable[[Coroutine], Any]") -> Any:
         result = program(self)
         self._branches.settle()  # some may be in the result
+        for name, output in self.seen.outputs.items():
+            finite.check(name, output)
         return result
 
     def _called(self, call: TransformerCall) -> Any:
         self._watch(call)
+        check_batch(call.args, call.kwargs)
         self.forwards += 1
         self.steps = _steps_of(self._view) or self.steps
         if self._forward is not None:
             return self._outputs.zeros(call.number)
+        if self.course is not None and self.course.answering:
+            return self.course.answer(call.number)
+        if self._answers is not None and self._answers.waiting:
+            output = self._answers.again()
+            self._outputs.note(call.number, output)
+            return output
         return self._branches.ask(call)
 
     def _forwards(self, calls: Sequence[TransformerCall]) -> list[Any]:
@@ -212,25 +266,51 @@ class Coroutine(Standing):
         while missing := [call for call in calls if call not in outputs]:
             first = key_of(missing[0]) if len(missing) > 1 else None
             together = [c for c in missing if c is missing[0] or (first and key_of(c) == first)]
-            outputs |= zip(together, self._wait(tuple(together)), strict=True)
+            with self._untouched(together):
+                outputs |= zip(together, self._wait(tuple(together)), strict=True)
         return self._noted(calls, [outputs[call] for call in calls])
 
     def _past_the_door(self, calls: Sequence[TransformerCall]) -> list[Any]:
-        return self._noted(calls, [call.run() for call in calls])
+        with self._untouched(calls):
+            outputs = [call.run() for call in calls]
+        return self._noted(calls, outputs)
+
+    @contextlib.contextmanager
+    def _untouched(self, calls: Sequence[TransformerCall]) -> Iterator[None]:
+        """Looks whether these forwards keep anything in what they are given."""
+        answers = self._answers if self.course is None else self.course.noting
+        if answers is None or not answers.recording:
+            yield
+            return
+        given = [(call.args, call.kwargs) for call in calls]
+        before = _footprint(given, answers)
+        yield
+        if _footprint(given, answers) != before:
+            answers.give_up("its model writes into what it is given")
 
     def _noted(self, calls: Sequence[TransformerCall], outputs: list[Any]) -> list[Any]:
         for call, output in zip(calls, outputs, strict=True):
             self._outputs.note(call.number, output)
+            if self.course is not None:
+                self.course.note(output)
+            if self._answers is not None:
+                self._answers.note(output)
         return outputs
 
     def _left_behind(self) -> Exception | None:
         """The error if the step was never reached from which the request was to go on."""
+        if self.course is not None and (why := self.course.left_behind()):
+            return RuntimeError(why)
+        if self._answers is not None and self._answers.waiting:
+            return RuntimeError("the pipeline has ended before it came to where it was left")
         if self._forward is None:
             return None
         return RuntimeError(f"the pipeline has no step {self._forward.until} to go on from")
 
     def _clean_up(self) -> None:
         self._branches.drop()
+        if self.course is not None:
+            self.course.close()
         for module in self._caching:
             forget(module, self.request)
         for hooks in self._hooks:
@@ -251,6 +331,13 @@ class _Transformer(Face):
         if name not in self.HARMLESS and "_branches" in self.__dict__:
             self._branches.settle()
         return super().__getattr__(name)
+
+
+def _footprint(given: Any, answers: Answers) -> Any:
+    try:
+        return footprint(given)
+    except NotPortable as reason:
+        answers.give_up(str(reason))
 
 
 def _steps_of(view: Any) -> int | None:

@@ -46,7 +46,7 @@ class Outputs:
     @property
     def crosses(self) -> bool:
         """Whether another process can be told of them: some models give things of their own."""
-        return all(map(_plain, self._forms))
+        return all(map(is_plain, self._forms))
 
     def tree(self) -> dict[str, Any]:
         """As plain values, for a payload."""
@@ -93,11 +93,12 @@ def _shape(output: Any) -> Any:
     return type(output)
 
 
-def _plain(form: Any) -> bool:
+def is_plain(form: Any) -> bool:
+    """Whether an output, or its form, is made of tensors and plain values."""
     if isinstance(form, Record | dict):
-        return all(_plain(value) for _, value in form.items())
+        return all(is_plain(value) for _, value in form.items())
     if isinstance(form, list | tuple):
-        return all(map(_plain, form))
+        return all(map(is_plain, form))
     return form is None or isinstance(form, torch.Tensor | bool | int | float | str)
 
 

@@ -120,8 +120,6 @@ def _load(
     program.sleeper = _sleeper(folder, loader, program, speed)
     program.exchange = Exchange(program.sleeper, loader, speed)
     if world is not None and world.parallel.tiles > 1 and DECODES & set(roles):
-        if isinstance(program, ModularProgram):
-            raise ModelError(f"--parallel tiles: {folder.pipeline} is modular, and decodes whole")
         program.tiles = divide_tiles(_decoders(program.pipeline), world)
     return program
 

@@ -45,7 +45,7 @@ class Loop:
 @functools.cache
 def loop_of(kind: type[Any]) -> Loop:
     """The loop of a pipeline class. Raises NotPortable."""
-    call = _source(kind.__call__)
+    call = source_of(kind.__call__)
     found = list(_callbacks(call, ()))
     if len(found) != 1:
         raise NotPortable(f"its loop calls {CALLBACK} in {len(found)} places")
@@ -62,6 +62,15 @@ def loop_of(kind: type[Any]) -> Loop:
         raise NotPortable(f"its loop carries {', '.join(attributes)} from step to step")
     read = {name for name in flow.exposed if "." not in name}
     return Loop(frozenset(read - _SHOWN - {CALLBACK}), frozenset(lost))
+
+
+@functools.cache
+def is_seen(kind: type) -> bool:
+    """Whether the state of a pipeline class's loop can be seen at the end of every step."""
+    try:
+        return not loop_of(kind).doubtful
+    except NotPortable:
+        return False
 
 
 class _Flow:
@@ -252,7 +261,7 @@ def _writes_of(kind: type, method: str) -> frozenset[str]:
     if hasattr(DiffusionPipeline, method) or not inspect.isfunction(function):
         return frozenset()
     found = set()
-    for node in ast.walk(_source(function)):
+    for node in ast.walk(source_of(function)):
         match node:
             case ast.Attribute(value=ast.Name("self"), attr=name, ctx=ast.Store()):
                 found.add(f"self.{name}")
@@ -330,7 +339,8 @@ def _locals(call: ast.FunctionDef) -> set[str]:
     return (named | _stored(call.body)) - {"self"}
 
 
-def _source(function: object) -> ast.FunctionDef:
+def source_of(function: object) -> ast.FunctionDef:
+    """A function as a tree."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))  # type: ignore[arg-type]
     found = tree.body[0]
     assert isinstance(found, ast.FunctionDef)

@@ -10,8 +10,10 @@ Every run happens on a view of its own (`roles.split.view`) with guiders of its 
 (`roles.split.rounds`). Nothing here knows a model family.
 """
 
+import contextlib
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,24 +29,27 @@ from roles.split.describe import describe_modular
 from roles.split.door import Coroutine
 from roles.split.encodings import Encodings
 from roles.split.exchange import Exchange
-from roles.split.face import StandIn
+from roles.split.face import Face, StandIn
 from roles.split.fast import Fast
 from roles.split.generation import Generation
 from roles.split.guiders import Guiders
+from roles.split.modular_begun import Begun
+from roles.split.modular_course import Course
 from roles.split.outputs import Made, samples
-from roles.split.program import Call, TransformerCall, Unsplittable
+from roles.split.preview import Looks, Seen
+from roles.split.program import Call, NoPreview, TransformerCall, Unsplittable
 from roles.split.randomness import GlobalRandomness
 from roles.split.rates import asked_fps, fps_of, sample_rate
 from roles.split.reading import Reading
 from roles.split.refusals import bad_input
 from roles.split.rounds import Rounds
 from roles.split.sleeper import Sleeper
+from roles.split.sparing import Sparing, sparingly
 from roles.split.stages import Stage
+from roles.split.tiles import Tiles
 from roles.split.view import Pipeline, make_view
 from transfer.messages import ModelInfo, Speed
 from transfer.speed import told
-
-NO_CHECKPOINTS = "its blocks keep the state of their loop to themselves"
 
 
 class ModularProgram:
@@ -82,6 +87,7 @@ class ModularProgram:
         }
         self._dtypes = {name: _dtype(module) for name, module in self._real().items()}
         self._outlines = Outlines()
+        self._looks = Looks(type(pipeline).__name__)
         self._fast = Fast(pipeline, self.of_part("denoiser"), speed)
         self._adapters = Adapters(
             pipeline, self._real_of("denoiser"), speed, self._real_of("encoder")
@@ -89,6 +95,7 @@ class ModularProgram:
         self.adapters: Adapters | None = self._adapters
         self.sleeper: Sleeper | None = None
         self.exchange: Exchange | None = None
+        self.tiles: Tiles | None = None
         reason = stages.why_not(divided)
         made = outputs_of(pipeline._blocks)
         info = describe_modular(pipeline, name, fingerprint, self._arguments, call, made, reason)
@@ -132,10 +139,13 @@ class ModularProgram:
     def denoise(self, call: Call, payload: Any) -> Coroutine:
         params, generator, randomness = self._begin(call)
         speed = told(self.info.speed, call.inputs.step_cache)
+        course = Course(self.pipeline, generator, randomness, payload, self.device)
+        begun = Begun(payload["values"], payload["groups"])
 
         def run(coroutine: Coroutine) -> dict[str, Any]:
             state = stages.restored(payload, generator)
-            view = self._denoising_view(coroutine, params)
+            view = self._denoising_view(coroutine, params, {})
+            course.begin(view, state)
             try:
                 self._run("denoiser", view, state, coroutine)
             except Exception as error:
@@ -143,34 +153,55 @@ class ModularProgram:
             made = stages.kept(state, self._later("denoiser"))
             return made | {"speed": speed} if speed else made
 
-        return self._coroutine(call, params, run, randomness)
+        def preview(seen: Seen) -> dict[str, Any]:
+            with self._shadowing(call, seen, begun) as (view, state, _):
+                self._run("denoiser", view, state)
+                return stages.kept(state, self._later("denoiser"))
+
+        coroutine = self._coroutine(call, params, run, randomness, preview)
+        coroutine.follow(course)
+        return coroutine
 
     def decode(self, call: Call, payload: Any) -> list[Sample]:
         params, generator, randomness = self._begin(call)
         state = stages.restored(payload, generator)
-        view = make_view(self.pipeline, dict(self._guiders.own(params)))
+        sparing = Sparing(call.request, call.inputs.exact, self.tiles)
+        view = make_view(self.pipeline, self._decoders(sparing) | self._guiders.own(params))
         try:
             with randomness.in_place():
                 self._run("decoder", view, state)
         finally:
             self._settle()
-        return self._samples(call, state, params)
+        return self._samples(call, state, params, sparing)
 
     def generate(self, call: Call) -> Coroutine:
         params, generator, randomness = self._begin(call)
-        reading = Reading(params)
+        reading, sparing = Reading(params), Sparing(call.request, call.inputs.exact, self.tiles)
+        begun: list[Begun] = []
 
         def run(coroutine: Coroutine) -> list[Sample]:
             state = self._first_state(call, params, generator)
-            view = self._denoising_view(coroutine, params, reading)
+            faces = reading.faces(self.pipeline.components) | self._decoders(sparing)
+            view = self._denoising_view(coroutine, params, faces, reading)
             try:
                 for part in self._stages:
+                    if part == "denoiser":
+                        begun.append(Begun(state.values, state.kwargs_mapping))
                     self._run(part, view, state, coroutine)
             except Exception as error:
                 raise (_early(coroutine, error, params) or error) from None
-            return self._samples(call, state, params)
+            return self._samples(call, state, params, sparing)
 
-        return self._coroutine(call, params, run, randomness)
+        def preview(seen: Seen) -> list[Sample]:
+            if not begun:
+                raise NoPreview("it has not begun to denoise")
+            with self._shadowing(call, seen, begun[0]) as (view, state, sparing):
+                for part in self._stages:
+                    if part != "encoder":
+                        self._run(part, view, state)
+                return self._samples(call, state, params, sparing)
+
+        return self._coroutine(call, params, run, randomness, preview)
 
     # ------------------------------------------------------------ their parts
 
@@ -184,11 +215,15 @@ class ModularProgram:
         Rounds(stage.blocks, view, coroutine).run(state)
 
     def _denoising_view(
-        self, coroutine: Coroutine, params: dict[str, Any], reading: Reading | None = None
+        self,
+        coroutine: Coroutine,
+        params: dict[str, Any],
+        others: Mapping[str, Any],
+        reading: Reading | None = None,
     ) -> Any:
-        """The view of a request whose transformers wait at the door."""
-        faces: dict[str, Any] = reading.faces(self.pipeline.components) if reading else {}
-        cache = coroutine.cache
+        """The view of a request whose transformers wait at the door. `others`: faces of other
+        components."""
+        faces, cache = dict(others), coroutine.cache
         for name, module in self._at_the_door().items():
             faces[name] = coroutine.face(name, module, self._fast.caches(name, cache))
         view = make_view(self.pipeline, faces | self._guiders.own(params))
@@ -199,6 +234,28 @@ class ModularProgram:
 
         coroutine.watch(view, check)
         return view
+
+    @contextlib.contextmanager
+    def _shadowing(
+        self, call: Call, seen: Seen, begun: Begun
+    ) -> Iterator[tuple[Any, PipelineState, Sparing]]:
+        """A view and a state on which the pipeline runs for a preview. Raises `NoPreview`, whatever
+        goes wrong there."""
+        params, generator, randomness = self._begin(call)
+        sparing = Sparing(call.request, exact=False)
+        with self._looks.at(seen, randomness, self._settle) as shadow:
+            self._adapters.worn(call.inputs.loras).on_all()
+            door = self._at_the_door().items()
+            faces = self._decoders(sparing) | {name: shadow.face(name, m) for name, m in door}
+            view = make_view(self.pipeline, faces | self._guiders.own(params))
+            shadow.put(view)
+            yield view, begun.state(generator), sparing
+
+    def _decoders(self, sparing: Sparing) -> dict[str, Any]:
+        """The faces of what decodes here."""
+        real = self._real_of("decoder").items()
+        decoding = {name: module for name, module in real if hasattr(module, "decode")}
+        return {n: Face(m, {"decode": sparingly(n, m, sparing)}) for n, m in decoding.items()}
 
     def _at_the_door(self) -> dict[str, Any]:
         """The modules whose forwards are waited for: denoisers, and what is no decoder and
@@ -220,12 +277,14 @@ class ModularProgram:
         params: dict[str, Any],
         run: Callable[[Coroutine], Any],
         randomness: GlobalRandomness,
+        preview: Callable[[Seen], Any],
     ) -> Coroutine:
         outlines = None if call.inputs.exact else self._outlines
         cache = self._fast.cache_of(call.inputs)
         known = self._arguments.get("num_inference_steps")
         steps = params.get("num_inference_steps") or (known.default if known else None) or 0
-        made = Coroutine(call.request, steps, run, randomness, self._settle, cache, outlines)
+        settle = self._settle
+        made = Coroutine(call.request, steps, run, randomness, settle, cache, outlines, preview)
         made.worn = self._adapters.worn(call.inputs.loras)
         return made
 
@@ -255,14 +314,16 @@ class ModularProgram:
             self.pipeline._blocks, {k: v for k, v in all_given.items() if k in self._inputs}
         )
 
-    def _samples(self, call: Call, state: PipelineState, params: dict[str, Any]) -> list[Sample]:
+    def _samples(
+        self, call: Call, state: PipelineState, params: dict[str, Any], sparing: Sparing
+    ) -> list[Sample]:
         last = list(self._stages.values())[-1]
         names = [name for name in outputs_of(last.blocks) if name in state.values]
         made = Made({name: state.get(name) for name in names})
         usual = fps_of(self.pipeline, self._arguments)
         fps = asked_fps(params, call.inputs.output.fps, usual)
         rate = made.get("sampling_rate") or sample_rate(self.pipeline)
-        return samples(made, params, fps, rate)
+        return [replace(each, decoded_in=sparing.way) for each in samples(made, params, fps, rate)]
 
     # ------------------------------------------------------------ the shared modules
 

@@ -8,15 +8,16 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from roles.samples import Actions, Audio, Custom, Image, Sample, Video
+from roles.split.finite import ADVICE, NotFinite
 from roles.split.program import BadInput
 from roles.split.rates import Fps
 
-_PICTURES = ("images", "image")
-_VIDEOS = ("frames", "videos", "video")
-_SOUNDS = ("audios", "audio")
-_ONE_SOUND = ("sound",)  # without a dimension for several
+PICTURES = ("images", "image")
+VIDEOS = ("frames", "videos", "video")
+SOUNDS = ("audios", "audio")
+ONE_SOUND = ("sound",)  # without a dimension for several
 _ACTIONS = ("actions", "action")
-_MADE = {*_PICTURES, *_VIDEOS, *_SOUNDS, *_ONE_SOUND, *_ACTIONS}
+_MADE = {*PICTURES, *VIDEOS, *SOUNDS, *ONE_SOUND, *_ACTIONS}
 _PLAIN = (bool, int, float, str)
 _MOST_VALUES = 1 << 16  # in a tree of plain values
 
@@ -84,7 +85,7 @@ def _pictures(output: Any) -> list[Any]:
     value = getattr(output, "image", None)
     if isinstance(value, PillowImage.Image):
         return [value]
-    return list(_each(_first(output, _PICTURES)))
+    return list(_each(_first(output, PICTURES)))
 
 
 def _each(values: Iterable[Any]) -> Iterator[Any]:
@@ -97,7 +98,7 @@ def _each(values: Iterable[Any]) -> Iterator[Any]:
 
 
 def _videos(output: Any) -> list[list[PillowImage.Image]]:
-    value = _first(output, _VIDEOS)
+    value = _first(output, VIDEOS)
     if len(value) and _is_frame(value[0]):
         value = [value]
     return [[_picture(frame) for frame in video] for video in value if len(video)]
@@ -110,13 +111,15 @@ def _is_frame(value: Any) -> bool:
 def _picture(frame: Any) -> PillowImage.Image:
     if isinstance(frame, PillowImage.Image):
         return frame
-    seen = np.clip(np.asarray(frame), 0, 1)  # light beyond what a screen shows, in some
+    array = np.asarray(frame)
+    _check(array)
+    seen = np.clip(array, 0, 1)  # light beyond what a screen shows, in some
     return PillowImage.fromarray((seen * 255).round().astype("uint8"))
 
 
 def _sounds(output: Any) -> list[Any]:
-    value = _first(output, _ONE_SOUND)
-    several = [value] if len(value) else _first(output, _SOUNDS)
+    value = _first(output, ONE_SOUND)
+    several = [value] if len(value) else _first(output, SOUNDS)
     arrays = [_array(sound) for sound in several]
     return [array.reshape(-1, array.shape[-1]).astype("float32") for array in arrays if array.size]
 
@@ -124,7 +127,13 @@ def _sounds(output: Any) -> list[Any]:
 def _audio(array: Any, rate: int | None) -> Audio:
     if rate is None:
         raise RuntimeError("nothing in this pipeline tells the sample rate of its sound")
+    _check(array)
     return Audio(array, rate)
+
+
+def _check(array: Any) -> None:
+    if not np.isfinite(array).all():
+        raise NotFinite(f"the pipeline made NaN or infinity in the place of numbers; {ADVICE}")
 
 
 def _actions(output: Any) -> list[Any]:

@@ -7,7 +7,8 @@ it does what it always does: unpacks, scales and shifts, up to `decode`.
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,9 +16,12 @@ import torch
 from roles.split.clean import LastStep
 from roles.split.face import Face
 from roles.split.program import NoPreview
+from roles.split.randomness import GlobalRandomness
 from roles.split.replay import mapped
 from roles.split.skipping import zeros
 from transfer.record import Record
+
+log = logging.getLogger(__name__)
 
 
 class Seen:
@@ -39,6 +43,16 @@ class Seen:
         if self._last is not None:
             self._last.restart(latents)
 
+    @contextlib.contextmanager
+    def carried_on(self, values: Mapping[str, Any]) -> Iterator[None]:
+        """Within the block the values of a loop that was passed over become those with which it
+        goes on: also what its latest step gave, wherever that is among them."""
+        last = self._last.result if self._last is not None else None
+        names = [name for name, value in values.items() if value is last and last is not None]
+        yield
+        if self._last is not None:
+            self._last.restart(values[names[0]] if names else None)
+
     @property
     def last(self) -> LastStep:
         """The latest step. Raises `NoPreview`."""
@@ -47,6 +61,32 @@ class Seen:
         if not self._last.taken:
             raise NoPreview("it has not taken a step yet")
         return self._last
+
+
+class Looks:
+    """The runs for previews of one program. `pipeline`: its class's name, for the log."""
+
+    def __init__(self, pipeline: str) -> None:
+        self._pipeline = pipeline
+        self._told = False  # that there are none
+
+    @contextlib.contextmanager
+    def at(
+        self, seen: Seen, randomness: GlobalRandomness, settle: Callable[[], None]
+    ) -> "Iterator[Shadow]":
+        """Where the pipeline runs for a preview; `settle` is called in the end. Raises `NoPreview`,
+        whatever goes wrong there."""
+        shadow = Shadow(seen)
+        try:
+            with randomness.in_place():
+                yield shadow
+        except Exception as error:
+            if not self._told:
+                self._told = True
+                log.warning("%s gives no previews", self._pipeline, exc_info=True)
+            raise NoPreview(f"{type(error).__name__}: {error}") from error
+        finally:
+            settle()
 
 
 class Shadow:
@@ -60,6 +100,7 @@ class Shadow:
     def face(self, name: str, module: Any) -> Face:
         """A component that computes in the loop, and here gives zeros."""
 
+        @functools.wraps(module.forward)  # modular pipelines look at its signature
         def forward(*args: Any, **kwargs: Any) -> Any:
             known = self._outputs.get(name)
             return zeros(*args, **kwargs) if known is None else mapped(known, torch.zeros_like)

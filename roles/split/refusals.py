@@ -1,9 +1,10 @@
 """Which of a pipeline's errors are the request's fault."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import diffusers
 
@@ -12,28 +13,49 @@ from roles.split.program import BadInput
 _HOME = Path(diffusers.__file__).parent
 # where diffusers checks what it is asked for; an error of a model's own code is no bad input
 _CHECKING = tuple(_HOME / name for name in ("pipelines", "modular_pipelines", "schedulers"))
+_MEDIA = tuple(_HOME / name for name in ("image_processor.py", "video_processor.py"))
 _SIDES = {"height", "width"}
+_LATENTS = ("hidden_states", "sample", "x")
 
 
-def bad_input(error: Exception, params: Collection[str]) -> BadInput | None:
+def bad_input(
+    error: Exception, params: Collection[str], media: Collection[str] = ()
+) -> BadInput | None:
     """The BadInput that stands for an error which a pipeline raised before its first forward, or
-    None if the error is something else."""
+    None if the error is something else. `media`: the arguments that take some, whether they were
+    given or not: many that no pipeline can do without are optional in its signature."""
     if isinstance(error, BadInput):
         return error
-    if not isinstance(error, ValueError | TypeError) or not _from_checks(error.__traceback__):
+    file = _raised_in(error.__traceback__)
+    if not isinstance(error, ValueError | TypeError) or file is None:
         return None
     message = " ".join(str(error).split())
+    if file in _MEDIA:
+        lacking = [name for name in media if name not in params]
+        missing = "missing, or wrong" if lacking else "wrong"
+        not_given = f"; not given: {', '.join(lacking)}" if lacking else ""
+        words = f"a picture or a film is {missing}{not_given} ({message})"
+        return BadInput(words, lacking[0] if len(lacking) == 1 else None)
+    if not any(file.is_relative_to(home) for home in _CHECKING):
+        return None
     param = _named(message, params)
     return BadInput(message, "size" if param in _SIDES else param)
 
 
-def _from_checks(traceback: TracebackType | None) -> bool:
+def check_batch(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raises BadInput for a forward of nothing: pipelines that make one picture of one divide their
+    batch by the pictures that they were given, and go on with none."""
+    latents = next((v for v in (*args, *map(kwargs.get, _LATENTS)) if v is not None), None)
+    shape = getattr(latents, "shape", ())
+    if len(shape) and shape[0] == 0:
+        words = "this model begins with one picture; more were given than it makes"
+        raise BadInput(words, "image")
+
+
+def _raised_in(traceback: TracebackType | None) -> Path | None:
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
-    if traceback is None:
-        return False
-    file = Path(traceback.tb_frame.f_code.co_filename)
-    return any(file.is_relative_to(home) for home in _CHECKING)
+    return None if traceback is None else Path(traceback.tb_frame.f_code.co_filename)
 
 
 def _named(message: str, params: Collection[str]) -> str | None:

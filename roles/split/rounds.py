@@ -6,6 +6,8 @@ rounds. Blocks are shared by all requests: each run has copies of its own.
 """
 
 import copy
+import functools
+import sys
 from typing import Any
 
 from diffusers.modular_pipelines.modular_pipeline import PipelineState
@@ -13,6 +15,7 @@ from diffusers.modular_pipelines.modular_pipeline import PipelineState
 from roles.split.clean import Watched
 from roles.split.computing import is_loop
 from roles.split.door import Coroutine
+from roles.split.modular_bar import Bar
 
 _TOLD = "_num_timesteps"  # where a pipeline says how many steps its loop has
 
@@ -40,7 +43,20 @@ class Rounds:
         )
         if is_loop(block):
             own.progress_bar = lambda iterable=None, total=None: Bar(self, iterable, total)
+            own.loop_step = functools.partial(self._lap, own)
         return own
+
+    def _lap(self, loop: Any, components: Any, block_state: Any, **counted: Any) -> Any:
+        """A turn of a loop: the loop's own, whose ends are told."""
+        turn = functools.partial(type(loop).loop_step, loop, components, **counted)
+        coroutine = self._coroutine
+        if coroutine is None or (course := coroutine.course) is None:
+            return turn(block_state)
+        course.lap_begins(loop, block_state, sys._getframe(1), coroutine)
+        components, block_state = turn(block_state)
+        coroutine.settle()
+        course.lap_ends(block_state, coroutine.step + (not self._counted), coroutine)
+        return components, block_state
 
     def _watch_schedules(self, scheduler: Any) -> None:
         """A schedule that is set in the middle of a request is another round."""
@@ -63,34 +79,3 @@ class Rounds:
         """Steps of a loop are over."""
         if self._coroutine is not None and not self._counted:
             self._coroutine.advance(count)
-
-
-class Bar:
-    """What a loop takes for its progress bar."""
-
-    def __init__(self, rounds: Rounds, iterable: Any, total: int | None) -> None:
-        self._rounds = rounds
-        self._iterable = iterable
-        if total is None and hasattr(iterable, "__len__"):
-            total = len(iterable)
-        rounds.begin(total)
-
-    def __enter__(self) -> "Bar":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def __iter__(self) -> Any:
-        for each in self._iterable:
-            yield each
-            self.update()
-
-    def update(self, count: int = 1) -> None:
-        self._rounds.advance(int(count))
-
-    def close(self) -> None:
-        pass
-
-    def set_postfix(self, *args: Any, **kwargs: Any) -> None:
-        pass

@@ -7,12 +7,14 @@ cannot move (`NotPortable`), and it starts again from its encodings.
 """
 
 import copy
+from collections.abc import Collection
 from types import BuiltinFunctionType, FrameType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
+from roles.split.answers import Answers
 from roles.split.face import Face
 from roles.split.forward import Forward, Outputs
 from roles.split.loop import NotPortable, loop_of
@@ -20,8 +22,8 @@ from roles.split.program import Checkpoint
 from roles.split.randomness import GlobalRandomness
 from roles.split.view import Pipeline, stateful
 
-# of a scheduler: what it was made from, and its method, which is watched (`roles.split.clean`)
-_OURS = ("_internal_dict", "step")
+# of a scheduler: what it was made from, and its methods, which are watched (`roles.split.clean`)
+_OURS = ("_internal_dict", "step", "set_timesteps")
 _PLAIN = (type(None), bool, int, float, str)
 _VALUES = (torch.dtype, torch.device, torch.Size, np.generic)
 # what a loop may read besides: it keeps nothing from step to step that is not known otherwise
@@ -52,7 +54,7 @@ class Snapshots:
         self._pipeline = pipeline
         self._generator = generator
         self._randomness = randomness
-        self._kept = _containers(kept)
+        self._kept = containers(kept)
         self._carried = carried or {}
         self._versions = [(each, each._version) for each in _tensors(kept)]
 
@@ -72,12 +74,22 @@ class Snapshots:
                 "tensors": {name: own(value, name) for name, value in given.items()},
                 "generator": self._generator.get_state(),
                 "randomness": self._randomness.now(),
-                "parts": self._parts(view),
+                "parts": states_of(self._pipeline, view),
                 "outputs": outputs.tree(),
             }
         except NotPortable as reason:
             return Checkpoint(step, None, f"{type(self._pipeline).__name__}: {reason}")
         return Checkpoint(step, {"kept": self._kept, "snapshot": snapshot} | self._carried)
+
+    def replayed(self, step: int, answers: Answers) -> Checkpoint:
+        """The request as what its encoders and all its forwards gave so far: whoever has that runs
+        its pipeline to where it is now, in next to no time. For loops whose state is not seen."""
+        try:
+            self._check_kept()
+            given = answers.tree()
+        except NotPortable as reason:
+            return Checkpoint(step, None, f"{type(self._pipeline).__name__}: {reason}")
+        return Checkpoint(step, {"kept": self._kept, "answers": given} | self._carried)
 
     def forward(self, snapshot: dict[str, Any]) -> Forward:
         """The way to the step at which a snapshot was taken."""
@@ -85,26 +97,20 @@ class Snapshots:
         return Forward(outputs, snapshot["step"], lambda view: self._put(view, snapshot))
 
     def _put(self, view: Pipeline, snapshot: dict[str, Any]) -> dict[str, torch.Tensor]:
-        shared = dict(stateful(self._pipeline))
-        for name, part in stateful(view):
-            ours = {key: vars(part)[key] for key in _OURS if key in vars(part)}
-            state = {**copy.deepcopy(vars(shared[name])), **snapshot["parts"][name]}
-            vars(part).clear()
-            vars(part).update(state | ours)
+        put_states(self._pipeline, view, snapshot["parts"])
         self._generator.set_state(snapshot["generator"])
         self._randomness.set(snapshot["randomness"])
         return dict(snapshot["tensors"])
 
-    def _parts(self, view: Pipeline) -> dict[str, dict[str, Any]]:
-        shared = dict(stateful(self._pipeline))
-        return {name: _changed(part, shared[name], name) for name, part in stateful(view)}
+    def _check_kept(self) -> None:
+        if any(each._version != version for each, version in self._versions):
+            raise NotPortable("it changes what its encoders gave")
 
     def _check(self, view: Pipeline, frame: FrameType) -> None:
         """Raises NotPortable if there is more to the state than a snapshot has."""
         kind: type = type(view)
         loop = loop_of(kind)
-        if any(each._version != version for each, version in self._versions):
-            raise NotPortable("it changes what its encoders gave")
+        self._check_kept()
         local = frame.f_locals
         if local.get("self") is not view:
             raise NotPortable("its loop is not in its __call__")
@@ -113,8 +119,31 @@ class Snapshots:
                 raise NotPortable(f"its loop carries {name} from step to step")
         known = {id(view), id(self._generator), *(id(part) for _, part in stateful(view))}
         for name in loop.read & local.keys():
-            if strange := _strange(local[name], known):
-                raise NotPortable(f"its loop uses {name}, with a {strange}")
+            if found := strange(local[name], known):
+                raise NotPortable(f"its loop uses {name}, with a {found}")
+
+
+def states_of(pipeline: Pipeline, view: Pipeline) -> dict[str, dict[str, Any]]:
+    """The attributes in which a view's schedulers and guiders are not as those of the shared
+    pipeline. Raises NotPortable."""
+    shared = dict(stateful(pipeline))
+    return {name: _changed(part, shared[name], name) for name, part in stateful(view)}
+
+
+def state_of(part: Any) -> dict[str, Any]:
+    """All attributes of a scheduler. Raises NotPortable."""
+    name = type(part).__name__
+    return {k: own(v, f"{name}.{k}") for k, v in vars(part).items() if k not in _OURS}
+
+
+def put_states(pipeline: Pipeline, view: Pipeline, states: dict[str, dict[str, Any]]) -> None:
+    """Makes a view's schedulers and guiders what `states_of` told of, in whichever program."""
+    shared = dict(stateful(pipeline))
+    for name, part in stateful(view):
+        ours = {key: vars(part)[key] for key in _OURS if key in vars(part)}
+        state = {**copy.deepcopy(vars(shared[name])), **states[name]}
+        vars(part).clear()
+        vars(part).update(state | ours)
 
 
 def own(value: Any, where: str) -> Any:
@@ -157,13 +186,13 @@ def _same(one: Any, other: Any) -> bool:
     return one is other or (isinstance(one, _PLAIN + _VALUES) and bool(one == other))
 
 
-def _strange(value: Any, known: set[int]) -> str | None:
+def strange(value: Any, known: Collection[int]) -> str | None:
     """The class of something that may keep a state of its own, and is not `known` by its id; None
     if there is nothing such."""
     if isinstance(value, list | tuple | set | frozenset):
-        return next((found for each in value if (found := _strange(each, known))), None)
+        return next((found for each in value if (found := strange(each, known))), None)
     if isinstance(value, dict):
-        return _strange(list(value.values()), known)
+        return strange(list(value.values()), known)
     harmless = (*_PLAIN, *_VALUES, *_HARMLESS, torch.Tensor, np.ndarray)
     if id(value) in known or isinstance(value, harmless):
         return None
@@ -172,12 +201,12 @@ def _strange(value: Any, known: set[int]) -> str | None:
     return type(value).__name__
 
 
-def _containers(value: Any) -> Any:
+def containers(value: Any) -> Any:
     """The same leaves in lists, tuples and dictionaries of their own."""
     if type(value) in (list, tuple):
-        return type(value)(map(_containers, value))
+        return type(value)(map(containers, value))
     if type(value) is dict:
-        return {key: _containers(item) for key, item in value.items()}
+        return {key: containers(item) for key, item in value.items()}
     return value
 
 

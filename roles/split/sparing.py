@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+
+from roles.split import finite
 from roles.split.together import free_memory, is_out_of_memory
 from transfer.messages import DecodedIn
 
@@ -40,9 +43,14 @@ class Sparing:
         """What `decode` gives, which computes with `module` and the arguments `given`; it may be
         called several times.
 
-        Raises NoRoom, and whatever else `decode` raises. The module's switches are afterwards as
-        they were.
+        Raises NoRoom, NotFinite, and whatever else `decode` raises. The module's switches are
+        afterwards as they were.
         """
+        result = self._decoded(name, module, decode, given)
+        finite.check(name, result, given)
+        return result
+
+    def _decoded(self, name: str, module: Any, decode: Callable[[], Any], given: Any) -> Any:
         if self._tiles is not None and self._tiles.divides(module):
             decode = partial(self._divided, self._tiles, module, decode, given)
         made, result, reason = _tried(decode)
@@ -74,6 +82,23 @@ class Sparing:
     def _say(self, name: str, way: DecodedIn) -> None:
         self.way = "tiles" if self.way == "tiles" else way
         log.warning("out of memory: request %s was decoded with %s in %s", self._request, name, way)
+
+
+def sparingly(name: str, module: Any, sparing: Sparing) -> Any:
+    """The `decode` of a decoder whose pipeline calls it itself, with generators of its own."""
+
+    def decode(*args: Any, **kwargs: Any) -> Any:
+        drawing = [v for v in (*args, *kwargs.values()) if isinstance(v, torch.Generator)]
+        states = [generator.get_state() for generator in drawing]
+
+        def once() -> Any:
+            for generator, state in zip(drawing, states, strict=True):
+                generator.set_state(state)
+            return module.decode(*args, **kwargs)
+
+        return sparing.decode(name, module, once, (args, kwargs))
+
+    return decode
 
 
 def _tried(decode: Callable[[], Any]) -> tuple[bool, Any, str]:

@@ -357,9 +357,10 @@ class World:
             self.now += self.random.random() * 0.03
         if self.random.random() < 0.01:  # a quiet while
             self.now += self.random.random()
-        for process in list(self.processes):
-            if process.epoch and not process.stopped and self.now >= process.beat_at:
-                process.beat_at = self.now + 1.0
+        now = self.now
+        for process in [process for process in self.processes if now >= process.beat_at]:
+            if process.epoch and not process.stopped:
+                process.beat_at = now + 1.0
                 sick = self.failing and process.pid % 4 == 0 and int(self.now) % 5 == 0
                 process.say(Heartbeat(process.epoch, healthy=not sick))
                 if self.now - process.heard_at > SILENCE_S:
@@ -536,10 +537,7 @@ class World:
             for role in TRIO:
                 self.start(f"fresh-{model.name}-{role}", (role,), model)
         for _ in range(60_000):
-            here = self.orchestrator.machine.books.registry.by_connection
-            heard = all(p.connection in here for p in self.processes)  # since the last crash, too
-            quiet = heard and not any(p.inbox or p.outbox for p in self.processes)
-            if self.orchestrator.idle and quiet and not self._unlike():
+            if self.orchestrator.idle and self._quiet() and not self._unlike():
                 break
             self._network()
             self._time()
@@ -550,6 +548,12 @@ class World:
             while process.inbox:
                 process.hear()
         self._end_those_with_pins()
+
+    def _quiet(self) -> bool:
+        """Nothing is on its way, and everybody has been heard since the last crash, too."""
+        here = self.orchestrator.machine.books.registry.by_connection
+        still = not any(process.inbox or process.outbox for process in self.processes)
+        return still and all(process.connection in here for process in self.processes)
 
     def _unlike(self) -> list[str]:
         """Changes under way, and who has other adapters than it should have."""

@@ -301,3 +301,12 @@ class Bench:
                 self.discarded += media
             case Log():
                 self.logs.append(command)
+
+
+def to_denoiser(bench: Bench, trio: Trio, id: str = "a") -> Work:
+    """A request whose encoding has been delivered; the denoiser's work."""
+    encoder, denoiser, _ = trio
+    bench.submit(id)
+    encoder.delivers(encoder.take(Work))
+    work: Work = denoiser.take(Work)
+    return work

@@ -1,9 +1,6 @@
-"""Video models on transformers of 2024: Latte, Mochi and Allegro."""
+"""Video models on transformers of 2024: Latte and Mochi."""
 
 from diffusers import (
-    AllegroPipeline,
-    AllegroTransformer3DModel,
-    AutoencoderKLAllegro,
     AutoencoderKLMochi,
     DDIMScheduler,
     DiffusionPipeline,
@@ -68,34 +65,6 @@ def mochi() -> DiffusionPipeline:
         text_encoder=t5(),
         tokenizer=byte_tokenizer(256),
         transformer=transformer,
-    )
-
-
-def allegro() -> DiffusionPipeline:
-    transformer = AllegroTransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=12,
-        num_layers=1,
-        cross_attention_dim=24,
-        sample_width=8,
-        sample_height=8,
-        sample_frames=8,
-        caption_channels=32,
-    )
-    latents = AutoencoderKLAllegro(
-        down_block_types=("AllegroDownBlock3D",) * 4,
-        up_block_types=("AllegroUpBlock3D",) * 4,
-        block_out_channels=(8, 8, 8, 8),
-        latent_channels=4,
-        layers_per_block=1,
-        norm_num_groups=2,
-    )
-    return AllegroPipeline(
-        tokenizer=byte_tokenizer(512),
-        text_encoder=t5(),
-        vae=latents,
-        transformer=transformer,
-        scheduler=DDIMScheduler(),
     )
 
 

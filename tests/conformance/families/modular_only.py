@@ -329,7 +329,7 @@ CASES = [
         "MiniMaxH3ModularPipeline",
         "text to video with sound",
         minimax_h3,
-        lambda: {**TEXT, "num_frames": 124, "num_inference_steps": 2},
+        lambda: {**TEXT, "num_frames": 124},
     ),
     Case(
         "EchoModularPipeline",

@@ -1,32 +1,22 @@
 """The core is pure: it imports the messages, itself, and nothing that could touch the world."""
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import orchestrator.core
+from tests.support.imports import WORLDLY, imported
 
 CORE = Path(orchestrator.core.__file__).parent
 ALLOWED = {"transfer.messages", "transfer.costs", "transfer.priority", "transfer.speed"}
 ALLOWED |= {"transfer.previews", "transfer.actions", "transfer.results", "msgspec.structs"}
-WORLDLY = {"asyncio", "io", "os", "pathlib", "random", "socket", "subprocess", "threading", "time"}
-
-
-def _imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module or ""
 
 
 @pytest.mark.parametrize("path", sorted(CORE.glob("*.py")), ids=lambda path: path.name)
 def test_imports_only_messages_and_harmless_standard_modules(path: Path) -> None:
-    for name in _imports(path):
+    for name in imported(path):
         top = name.partition(".")[0]
         mine = name.startswith("orchestrator.core") or name in ALLOWED
         assert mine or (top in sys.stdlib_module_names and top not in WORLDLY), name

@@ -115,7 +115,7 @@ async def test_a_remix_has_the_film_too() -> None:
         ({"pose_video": b"#EXTM3U\nfile:///etc/passwd"}, "pose_video", 400, "no film of"),
         ({"audio": FILM}, "audio", 400, "no sound in it"),
         ({"image": FILM}, "image", 400, "no picture of"),
-        ({"face_video": FILM}, "face_video", 422, r"there are `image` \(a picture\), `pose_video`"),
+        ({"face_video": FILM}, "face_video", 422, r"it takes `image` \(a picture\), `pose_video`"),
     ],
 )
 async def test_what_is_refused(files: dict[str, bytes], param: str, status: int, why: str) -> None:

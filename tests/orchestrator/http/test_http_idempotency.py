@@ -8,13 +8,18 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
+from PIL import Image
 
 from orchestrator.api_keys import line_of, new_key
 from orchestrator.http import HttpOptions
 from tests.support.fake_jobs import FakeJobs
-from tests.support.front_door import Door, picture, soon
-from transfer.messages import ErrorInfo
+from tests.support.front_door import MODEL, Door, picture, soon
+from tests.support.models import EDITOR, VIDEO
+from tests.transfer.test_pictures import RED, saved
+from transfer.messages import ErrorInfo, Parameter
 
+PICTURE, OTHER = saved(RED), saved(Image.new("RGB", (4, 4)))
 JOBS, IMAGES = "/v1/jobs", "/v1/images/generations"
 BODY = {"prompt": "a cat"}
 
@@ -199,3 +204,61 @@ async def test_a_cancelled_job_is_told_to_whoever_waits_for_it() -> None:
         await client.delete("/v1/jobs/job_0")
         reply = await posting
     assert (reply.status_code, reply.json()["error"]["code"]) == (409, "job_cancelled")
+
+
+RETRIED = {
+    "/v1/images/edits": {"data": {"prompt": "a"}, "files": {"image": PICTURE}},
+    "/v1/images/variations": {"files": {"image": PICTURE}},
+    "/v1/jobs": {"data": {"prompt": "a", "padding_mask_crop": "4"}, "files": {"image": PICTURE}},
+    IMAGES: {"json": {"prompt": "a", "padding_mask_crop": 4}},
+}
+
+
+@pytest.mark.parametrize("path", RETRIED)
+async def test_a_retry_is_known_whatever_models_have_come_or_gone(path: str) -> None:
+    """Of one that names no model: that of its job is meant, and need not be there any more."""
+    own = Parameter(name="padding_mask_crop", type="int", required=False)
+    door = Door(model=replace(EDITOR, parameters=[*EDITOR.parameters, own]))
+    key: Any = {"headers": {"idempotency-key": "k"}}
+    async with door.client() as client:
+        first = await client.post(path, **RETRIED[path], **key)
+        door.service.served = [*door.service.served, MODEL]
+        second = await client.post(path, **RETRIED[path], **key)
+        assert (await client.post(path, **RETRIED[path])).status_code == 400  # which model?
+        door.service.served, door.service.lacking = [], ["encoder"]
+        third = await client.post(path, **RETRIED[path], **key)
+    assert first.status_code in (200, 202)
+    assert first.content == second.content == third.content
+    assert len(door.jobs.jobs) == 1
+
+
+async def test_a_retried_remix_is_known_although_the_video_is_gone() -> None:
+    door = Door(model=VIDEO)
+    key = {"idempotency-key": "k"}
+    async with door.client() as client:
+        video = (await client.post("/v1/videos", json={"prompt": "a"})).json()["id"]
+        remix = f"/v1/videos/{video}/remix"
+        first = await client.post(remix, json={"prompt": "b"}, headers=key)
+        await client.delete(f"/v1/videos/{video}")
+        again = await client.post(remix, json={"prompt": "b"}, headers=key)
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert first.json()["id"] == again.json()["id"]
+
+
+@pytest.mark.parametrize(
+    ("files", "same"),
+    [
+        ([("image", PICTURE), ("image", OTHER)], True),
+        ([("image[]", PICTURE), ("image[]", OTHER)], True),
+        ([("image", OTHER), ("image", PICTURE)], False),
+        ([("image", PICTURE)], False),
+    ],
+)
+async def test_forms_are_compared_by_their_files(
+    files: list[tuple[str, bytes]], same: bool
+) -> None:
+    key: Any = {"headers": {"idempotency-key": "k"}, "data": {"prompt": "a"}}
+    async with Door(model=EDITOR).client() as client:
+        path = "/v1/images/edits"
+        await client.post(path, files=[("image", PICTURE), ("image", OTHER)], **key)
+        assert (await client.post(path, files=files, **key)).status_code == (200 if same else 422)

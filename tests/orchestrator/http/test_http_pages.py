@@ -121,6 +121,22 @@ async def test_errors_of_the_web_server_have_the_same_form(
         assert reply.headers["allow"]
 
 
+async def test_who_finds_nothing_is_told_where_to_look() -> None:
+    error = (await get(Door(), "/")).json()["error"]
+    assert error["message"].endswith("address: GET /; GET /openapi.json lists what there is")
+
+
+@pytest.mark.parametrize(
+    "path", ["/health", "/ready", "/metrics", "/v1/models", "/v1/models/demo", "/v1/cluster"]
+)
+async def test_pages_have_heads(path: str) -> None:
+    """Load balancers and `curl -I` ask so."""
+    door = Door()
+    asked, seen = await get(door, path, "HEAD"), await get(door, path)
+    assert (asked.status_code, seen.status_code) == (200, 200)
+    assert asked.headers["content-type"] == seen.headers["content-type"]
+
+
 async def test_every_reply_has_an_id_of_its_own() -> None:
     door = Door()
     ids = []

@@ -2,7 +2,8 @@
 
 from orchestrator.core.commands import Resolve
 from orchestrator.core.events import Submit
-from orchestrator.jobs.commands import Store
+from orchestrator.jobs.commands import Full, Store
+from orchestrator.jobs.model import Job
 from tests.support.desk_bench import DeskBench
 from transfer.messages import ErrorInfo
 
@@ -86,3 +87,47 @@ def test_nothing_is_left_when_all_is_over() -> None:
     bench.feed(Resolve("c-0", ErrorInfo("cancelled", "scripted")))
     assert bench.desk.idle
     assert bench.desk.complaints() == []
+
+
+def test_a_flood_of_one_turns_no_other_away() -> None:
+    bench = DeskBench(unfinished=2)
+    for number in range(3):
+        bench.ask(f"w{number}", model="wan")
+    assert [type(answer) for answer in bench.answers()] == [Job, Job, Full]
+    bench.ask("f", model="flux")
+    assert bench.answers()[-1].id == "f"
+
+
+def test_when_there_is_room_again_is_told_by_the_pace_of_that_model() -> None:
+    bench = DeskBench(unfinished=4)
+    for number in range(3):
+        bench.ask(f"f{number}", model="flux")
+    for number in range(4):
+        bench.ask(f"w{number}", model="wan")
+    for job in ("w0", "w1"):
+        bench.later(10.0)
+        bench.cancel(job)
+    for job in ("f0", "f1"):
+        bench.later(2.0)
+        bench.cancel(job)
+    bench.answers()
+    for job, model in (("w4", "wan"), ("w5", "wan"), ("w6", "wan")):
+        bench.ask(job, model=model)
+    refused = bench.answers()[-1]
+    assert isinstance(refused, Full)
+    assert refused.retry_after_s == 10.0
+
+
+def test_a_restart_counts_what_each_has_unfinished() -> None:
+    bench = DeskBench()
+    for number in range(2):
+        bench.ask(f"w{number}", model="wan")
+    again = DeskBench(bench.journal, life=1, unfinished=2)
+    again.ask("w2", model="wan")
+    again.ask("f", model="flux")
+    assert [type(answer) for answer in again.answers()] == [Full, Job]
+    for job in ("w0", "w1", "f"):
+        again.cancel(job)
+    for submit in again.take(Submit):
+        again.reject(submit.request)
+    assert len(again.desk.unfinished) == 0

@@ -1,9 +1,11 @@
 """What a model says of itself, derived for every family alike."""
 
+import diffusers
 import pytest
 from msgspec.structs import replace
 
 from roles.samples import Video
+from roles.split.describe import modality
 from roles.split.program import BadInput
 from tests.support.pipelines import PARAMS
 from tests.support.splitting import arrays, call, drive
@@ -20,6 +22,25 @@ EXPECTED = {
     "pixart": ("image", 8, (64, 64)),
     "animatediff": ("video", 8, (32, 32)),
 }
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("WanAnimatePipeline", "video"),  # these say no number of frames
+        ("WanVideoToVideoPipeline", "video"),
+        ("LTXLatentUpsamplePipeline", "video"),
+        ("TextToVideoZeroPipeline", "video"),  # gives its frames as images
+        ("LTX2Pipeline", "video"),  # with its sound
+        ("StableAudio3Pipeline", "audio"),  # no argument speaks of sound
+        ("AudioLDM2Pipeline", "audio"),
+        ("FluxControlPipeline", "image"),
+        ("MarigoldDepthPipeline", "image"),
+    ],
+)
+def test_what_a_class_makes(name, kind):
+    of_the_class = getattr(diffusers, name)
+    assert modality(of_the_class.__new__(of_the_class)) == kind
 
 
 @pytest.mark.parametrize("name", EXPECTED)

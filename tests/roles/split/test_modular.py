@@ -8,6 +8,7 @@ import shutil
 import diffusers
 import numpy as np
 import pytest
+import torch
 from diffusers import ClassifierFreeGuidance
 
 from roles.split.computing import computed, declared
@@ -109,15 +110,6 @@ def test_steps_are_counted_and_a_request_can_be_cancelled(programs):
     other.cancel()
     with pytest.raises(Cancelled):
         other.result()
-
-
-def test_a_checkpoint_says_why_there_is_none(programs):
-    encoder, denoiser, _ = roles(programs)
-    denoising = denoiser.denoise(call(ASKED), encoder.encode(call(ASKED)))
-    denoising.start()
-    denoising.mark()
-    assert denoising.checkpoint.payload is None
-    assert "DreamModularPipeline" in denoising.checkpoint.why_not
 
 
 def test_the_description_has_the_inputs_of_the_blocks_and_of_the_guider(programs):
@@ -282,3 +274,50 @@ def test_types_of_inputs_are_found_where_blocks_do_not_say_them():
 def test_what_a_later_block_requires_of_an_earlier_one_is_not_required_of_the_request():
     named = inspect.signature(call_of(made_up.DreamBlocks())).parameters
     assert [n for n, p in named.items() if p.default is p.empty] == ["prompt"]
+
+
+def test_tiles_are_shared_out_unless_a_request_is_to_be_exact(programs):
+    encoder, denoiser, decoder = roles(programs)
+
+    class Shared:
+        """Ranks that share out all that they are given."""
+
+        asked = 0
+
+        def divides(self, module):
+            return module is decoder.pipeline.vae
+
+        def decode(self, module, decode, given):
+            self.asked += 1
+            return decode(), True
+
+    tiles = Shared()
+    for exact, way in ((False, "tiles"), (True, None)):
+        request = call(ASKED, seed=5, exact=exact)
+        payload = cross(drive(denoiser.denoise(request, cross(encoder.encode(request)))))
+        decoder.tiles = tiles
+        try:
+            (made,) = decoder.decode(request, payload)
+        finally:
+            decoder.tiles = None
+        assert made.decoded_in == way
+    assert tiles.asked == 1
+
+
+def test_what_has_no_memory_to_decode_is_decoded_in_tiles(programs, monkeypatch):
+    encoder, denoiser, decoder = roles(programs)
+    vae = decoder.pipeline.vae
+    decode = vae.decode
+    tried = []
+
+    def tight(*args, **kwargs):
+        tried.append((vae.use_slicing, vae.use_tiling))
+        if not vae.use_tiling:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+        return decode(*args, **kwargs)
+
+    monkeypatch.setattr(vae, "decode", tight)
+    request = call(ASKED, seed=5)
+    (made,) = decoder.decode(request, drive(denoiser.denoise(request, encoder.encode(request))))
+    assert made.decoded_in == "tiles"
+    assert tried == [(False, False), (True, False), (True, True)]

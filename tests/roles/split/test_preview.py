@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from roles.split.preview import Looks
 from roles.split.program import NoPreview
 from tests.support.pipelines import PARAMS
 from tests.support.splitting import arrays, call, cross, same, through_roles
@@ -91,7 +92,7 @@ def test_a_pipeline_that_cannot_be_shown_says_so_once(program, caplog, monkeypat
     denoising.resume([call.run() for call in denoising.pending])
     while not denoising.step:
         denoising.resume([call.run() for call in denoising.pending])
-    monkeypatch.setattr(denoiser, "_blind", False)
+    monkeypatch.setattr(denoiser, "_looks", Looks(denoiser.info.pipeline))
 
     def broken(*args: object) -> None:
         raise RuntimeError("it wants data")

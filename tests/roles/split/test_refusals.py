@@ -1,10 +1,12 @@
 """What a request may not ask for, and how it is told."""
 
 import pytest
+from PIL import Image
 
-from roles.split.program import BadInput
+from roles.split.program import BadInput, Call
 from tests.support.pipelines import PARAMS
 from tests.support.splitting import call, drive
+from transfer.messages import Inputs
 
 
 def refused(program, params) -> BadInput:
@@ -105,3 +107,37 @@ def test_a_refused_request_leaves_the_next_one_alone(program):
     encoder = program("sd15", "encoder")
     refused(encoder, {**PARAMS["sd15"], "prompt": "x" * 100})
     assert encoder.encode(call(PARAMS["sd15"]))["kept"][0][0] == "encode_prompt"
+
+
+PICTURE, MASK = Image.new("RGB", (32, 32)), Image.new("L", (32, 32), 255)
+
+
+def edit(**media) -> Call:
+    params = {"prompt": "a", "num_inference_steps": 2, "height": 32, "width": 32}
+    return Call("r", Inputs(params, 3), media)
+
+
+@pytest.mark.parametrize(
+    ("media", "param", "words"),
+    [
+        ({}, None, "a picture or a film is missing, or wrong; not given: image, mask_image"),
+        ({"image": [PICTURE]}, "mask_image", "missing, or wrong; not given: mask_image"),
+    ],
+)
+@pytest.mark.parametrize("role", ["encoder", "monolithic"])
+def test_media_that_only_the_pipelines_code_asks_for(role, media, param, words, program):
+    """Their arguments have defaults with which it cannot run."""
+    it = program("sd15_inpaint", role)
+    with pytest.raises(BadInput, match=words) as caught:
+        it.encode(edit(**media)) if role == "encoder" else drive(it.generate(edit(**media)))
+    assert caught.value.param == param
+
+
+def test_more_pictures_than_the_model_makes_of_them(program):
+    asked = edit(image=[PICTURE, PICTURE], mask_image=[MASK])
+    with pytest.raises(BadInput, match="begins with one picture") as caught:
+        drive(program("sd15_inpaint", "monolithic").generate(asked))
+    assert caught.value.param == "image"
+    records = program("sd15_inpaint", "encoder").encode(asked)
+    with pytest.raises(BadInput, match="begins with one picture"):
+        drive(program("sd15_inpaint", "denoiser").denoise(asked, records))
