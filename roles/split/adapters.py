@@ -51,6 +51,7 @@ class Adapters:
         mine = {name: encoders[name] for name in encoders if name in self._loadable}
         self._modules = {**denoisers, **mine}
         self._adapted = {name: Adapted(module) for name, module in self._modules.items()}
+        self._sharing = _sharing(self._modules)
         self._speed = speed
         self._files: dict[str, LoraFile] = {}
 
@@ -115,10 +116,12 @@ class Adapters:
             each.gather()
 
     def put_on(self, name: str, loras: Sequence[Lora]) -> None:
-        """These and no others act in the component's next forwards, as far as they change it."""
-        each = self._adapted.get(name)
-        if each is None or not self._files:
-            return
+        """These and no others act in the component's next forwards, as far as they change it, or
+        parts of others that it computes with."""
+        for each in self._sharing.get(name, ()) if self._files else ():
+            self._act(self._adapted[each], loras)
+
+    def _act(self, each: Adapted, loras: Sequence[Lora]) -> None:
         here = each.names
         scales = {_within(lora.name): lora.scale for lora in loras}
         each.act({inner: scale for inner, scale in scales.items() if inner in here})
@@ -196,6 +199,16 @@ class Adapters:
     def _remove(self, name: str) -> None:
         for each in self._adapted.values():
             each.remove(_within(name))
+
+
+def _sharing(modules: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Of each component those that have any part in common with it, itself included: Z-Image's
+    ControlNets compute with embedders and blocks of the transformer."""
+    parts = {name: {id(part) for part in module.modules()} for name, module in modules.items()}
+    return {
+        name: [other for other, its in parts.items() if not own.isdisjoint(its)]
+        for name, own in parts.items()
+    }
 
 
 def _within(name: str) -> str:

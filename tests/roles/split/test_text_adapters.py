@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers.utils import convert_state_dict_to_kohya
 from msgspec.structs import replace
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 
 from roles.refusals import Unsupported
@@ -267,6 +268,30 @@ def test_what_denoises_but_takes_no_adapter_asks_for_none() -> None:
     taker = Adapters(pipeline, {"transformer": torch.nn.Linear(1, 1)}, None, {})
     with pytest.raises(AdapterGone, match="there is no adapter 'a'"):
         taker.worn([Lora("a")])
+
+
+def test_who_shares_parts_with_what_is_changed_has_the_same_on(
+    folder: Any, lora: Any, tmp_path: Path
+) -> None:
+    """As Z-Image's ControlNets, which are called before the transformer that they share blocks
+    with: its adapters act in them, those of this request and not of the one before."""
+    whole = load(folder("sd15"), ["denoiser"])
+    unet = whole.pipeline.components["unet"]
+    beside = torch.nn.Sequential(torch.nn.Linear(2, 2), unet.mid_block)
+    both = {"controlnet": beside, "unet": unet, "apart": torch.nn.Linear(2, 2)}
+    adapters = Adapters(whole.pipeline, both, None, {})
+    adapters.load("a", str(lora("sd15", 1, "unet")))
+    layers = [x for x in beside.modules() if isinstance(x, BaseTunerLayer)]
+    assert layers
+    for loras, name in (
+        ([Lora("a", 0.5)], "controlnet"),
+        ([], "controlnet"),
+        ([Lora("a")], "unet"),
+    ):
+        adapters.worn(loras).on(name)
+        adapters.worn([]).on("apart")
+        assert all(layer.disable_adapters == (not loras) for layer in layers)
+        assert all(layer.scaling["lora_a"] == x.scale for layer in layers for x in loras)
 
 
 def test_f21_what_fits_nothing_changes_nothing(
