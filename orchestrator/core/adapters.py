@@ -112,15 +112,9 @@ def adopt(instance: Instance) -> bool:
 
 def fits(instance: Instance) -> bool:
     """It has all that it should have."""
-    return not lacking(instance)
-
-
-def lacking(instance: Instance) -> set[str]:
-    """What it should have, and has not."""
     if not takes(instance):
-        return set()
-    holds = instance.holds
-    return {x.name for x in _wanted(instance.model) if holds.get(x.name) != x.digest}
+        return True
+    return all(instance.holds.get(x.name) == x.digest for x in _wanted(instance.model))
 
 
 def surplus(instance: Instance) -> str | None:

@@ -11,14 +11,12 @@ sets the kinds apart is in `core.adapters` and `core.weights`.
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 
 from msgspec.structs import replace
 
 from orchestrator.core import adapters, asking, weights
 from orchestrator.core.asking import Replies
-from orchestrator.core.attempts import Attempt
 from orchestrator.core.books import Books
 from orchestrator.core.commands import Answers, InstanceAnswer
 from orchestrator.core.events import AskInstances
@@ -31,7 +29,6 @@ from transfer.results import PoolResult, RankError
 
 EQUIP_S = 300.0  # for one to load something that the others have
 EQUIP_AGAIN_S = 5.0  # after it could not
-COMING = frozenset({"starting", "warming", "ready", "divergent"})  # states: it has work before it
 
 ADAPTERS, WEIGHTS = adapters.Adapters(), weights.Exchanges()
 
@@ -144,26 +141,9 @@ def equip(books: Books, instance: Instance) -> None:
             instance.equip_at = books.now + EQUIP_AGAIN_S
             text = f"{instance} cannot be given what the others have ({action}): {_why(answer)}"
             books.log("error", f"{text}; it gets no work while it lacks anything")
-            books.stir(instance)  # who has waited for it there waits no longer
 
     instance.equipping = True
     asking.pose(books, [instance.name], action, EQUIP_S, then, partial(_note, action))
-
-
-def awaited(books: Books, instance: Instance) -> Callable[[Attempt], bool] | None:
-    """Which attempts, whose payloads lie in its slots, wait there until it has been given the
-    adapters that they have on; None: nobody does. It will be given them when it is ready, unless it
-    could not be just now: whoever begins there finds that out, and is tried elsewhere."""
-    if instance.equipped or instance.resting or instance.equip_at > books.now:
-        return None
-    if instance.reported not in COMING or not weights.fits(instance):
-        return None
-    missing = adapters.lacking(instance)
-
-    def lacks(attempt: Attempt) -> bool:
-        return any(lora.name in missing for lora in attempt.request.inputs.loras)
-
-    return lacks if missing else None
 
 
 def equip_all(books: Books) -> None:

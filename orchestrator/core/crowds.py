@@ -1,7 +1,6 @@
 """Attempts that count against an instance, by class, with the seconds that each will still take."""
 
 from collections import Counter
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from transfer.costs import Shape
@@ -93,12 +92,8 @@ class Crowd(dict["Attempt", None]):
     def count(self, priority: Priority) -> int:
         return len(self._costs[priority])
 
-    def first(
-        self, priority: Priority, but: "Callable[[Attempt], bool] | None" = None
-    ) -> "Attempt | None":
-        """Of that class, `but` for those."""
-        waiting = iter(self._costs[priority])
-        return next((x for x in waiting if but is None or not but(x)), None)
+    def first(self, priority: Priority) -> "Attempt | None":
+        return next(iter(self._costs[priority]), None)
 
     def costs(self, priority: Priority) -> float:
         """Seconds of one class, added up anew."""

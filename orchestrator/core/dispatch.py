@@ -81,12 +81,10 @@ def too_large(books: Books, attempt: Attempt) -> ErrorInfo | None:
 def _review(books: Books, instance: Instance) -> None:
     """Brings the rosters up to date with an instance that was stirred."""
     model = instance.model
-    awaited = changes.awaited(books, instance)
     for post in instance.posts.values():
-        while instance.live and (attempt := post.next_parked(awaited)) is not None:
+        while instance.live and (attempt := post.next_parked()) is not None:
             del post.parked[attempt]
             _start(books, attempt, post)
-        _watch_parked(books, post, awaited)
         model.rosters[post.role].refresh(post)
         if any(model.waiting(post.role)):
             books.call(model, post.role)
@@ -96,16 +94,6 @@ def _review(books: Books, instance: Instance) -> None:
         changes.equip(books, instance)
     if instance.live and instance.draining and not instance.drain_sent:
         _drain(books, instance)
-
-
-def _watch_parked(books: Books, post: Post, awaited: Callable[[Attempt], bool] | None) -> None:
-    """Who waits there for adapters does not do so for ever; for capacity, as long as it takes."""
-    stalls = books.ledger.stalls
-    for attempt in post.parked:
-        if awaited is None or not awaited(attempt):
-            stalls.discard(attempt.serial)
-        elif attempt.serial not in stalls:
-            watch(books, attempt)
 
 
 def _drain(books: Books, instance: Instance) -> None:

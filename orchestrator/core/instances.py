@@ -1,6 +1,5 @@
 """One registered instance, and what the machine has given it to do."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from orchestrator.core.attempts import Attempt
@@ -115,13 +114,11 @@ class Post:
             found.append(f"{self.load} requests of shapes {self.shapes}")
         return found
 
-    def next_parked(self, but: Callable[[Attempt], bool] | None = None) -> Attempt | None:
-        """Whose payload is here, and who has capacity now, `but` for those."""
+    def next_parked(self) -> Attempt | None:
+        """Whose payload is here, and who has capacity now."""
         for priority in PRIORITIES if self.parked else ():
             if self.parked.count(priority) and self.working.count(priority) < self.capacity:
-                first = self.parked.first(priority, but)
-                if first is not None:
-                    return first
+                return self.parked.first(priority)
         return None
 
     def fits(self, nbytes: int) -> bool:

@@ -88,11 +88,8 @@ def _counts(books: Books) -> Iterator[str]:
         if instance.resting and (head is None or instance.name not in head.names):
             yield f"{instance} is kept from work, and nobody has it sleep"
     busy = states[State.COMPUTING] + states[State.PUSHING]
-    lying = [x for x in current if x.state is State.DELIVERED] if busy != len(ledger.stalls) else []
-    waiting = sum(x.serial in ledger.stalls for x in lying)  # for adapters
-    if busy + waiting != len(ledger.stalls):
-        told = f"{busy} attempts compute or write, {waiting} wait for adapters"
-        yield f"{told}, {len(ledger.stalls)} are watched"
+    if busy != len(ledger.stalls):
+        yield f"{busy} attempts compute or write, {len(ledger.stalls)} are watched"
 
 
 def _current(books: Books) -> Iterator[Attempt]:
@@ -136,7 +133,7 @@ def _post(books: Books, post: Post, queues: list[Queue]) -> Iterator[str]:
                 yield f"expects {attempt}, which is of {attempt.model}, not of {model}"
             if attempt.state is not state:
                 yield f"expects {attempt} to be {state}, which is {attempt.state}"
-    if post.instance.live and post.next_parked(changes.awaited(books, post.instance)) is not None:
+    if post.next_parked() is not None and post.instance.live:
         yield "has capacity for what is parked"
     if not queues or (post.role in dispatch.FIRST and changes.holds(model)):
         return

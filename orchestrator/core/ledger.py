@@ -21,11 +21,10 @@ class Ledger:
     attempts that are over while an instance has still to confirm that it stopped.
 
     `deadlines` of requests, `backoffs` of attempts that have still to wait before they stand in
-    line, `patience` of those in the wary lines, `stalls` of those that compute, write, or wait for
-    adapters where their payload lies, `reminders` of unanswered Aborts, and deadlines of the
-    `questions` of operators are in order of time. `previews` are requests too, which nobody waits
-    for (see `core.previews`). `copying` are the copies of checkpoints that are being written (see
-    `core.copies`).
+    line, `patience` of those in the wary lines, `stalls` of those that compute or write,
+    `reminders` of unanswered Aborts, and deadlines of the `questions` of operators are in order of
+    time. `previews` are requests too, which nobody waits for (see `core.previews`). `copying` are
+    the copies of checkpoints that are being written (see `core.copies`).
     """
 
     def __init__(self, max_past: int) -> None:

@@ -37,8 +37,11 @@ class Edits:
         if variation and asked.prompt is None:
             asked = msgspec.structs.replace(asked, prompt="")
         self._check(asked, media)
+        key = sent.idempotency
+        del sent  # the wait is long, and pictures are large
         uploads = await self._intake.keep(asked, media)
-        return await self._images.generate_from(request, sent, asked, uploads)
+        del media
+        return await self._images.generate_from(request, key, asked, uploads)
 
     def _check(self, asked: EditRequest, media: list[Enclosed]) -> None:
         model = chosen(self._service, asked.model)

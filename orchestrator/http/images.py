@@ -29,6 +29,7 @@ from orchestrator.http.shelf import Shelf
 from orchestrator.http.showing import Showing
 from orchestrator.http.speed import speed_header
 from orchestrator.http.streamed import StreamedImages
+from orchestrator.jobs.model import Idempotency
 from orchestrator.metrics import Metrics
 from orchestrator.service import Completed
 from transfer.errors import MediaError
@@ -76,15 +77,23 @@ class Images:
         if (reply := await self.again(request, sent)) is not None:
             return reply
         asked, media = await self._intake.read(sent, kind)
-        return await self.generate_from(request, sent, asked, await self._intake.keep(asked, media))
+        key = sent.idempotency
+        del sent  # the wait is long, and bodies are large
+        uploads = await self._intake.keep(asked, media)
+        del media
+        return await self.generate_from(request, key, asked, uploads)
 
     async def generate_from(
-        self, request: Request, sent: Sent, asked: ImageRequest, uploads: Sequence[Upload] = ()
+        self,
+        request: Request,
+        key: Idempotency | None,
+        asked: ImageRequest,
+        uploads: Sequence[Upload] = (),
     ) -> Response:
         """From pictures that are kept by now."""
         options = self._options
-        if sent.idempotency is not None:
-            return await self._keyed.generate(request, sent, asked, uploads)
+        if key is not None:
+            return await self._keyed.generate(request, key, asked, uploads)
         model = chosen(self._service, asked.model)
         check_kind(asked, model)
         asked = with_seconds(asked, seconds_of(asked), model)

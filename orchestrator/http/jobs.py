@@ -49,7 +49,7 @@ class JobDesk:
         if job is None:
             asked, media = await self._intake.read(sent, JobRequest)
             uploads = await self._intake.keep(asked, media)
-            job = await self._submission.submit(sent, asked, uploads=uploads)
+            job = await self._submission.submit(sent.idempotency, asked, uploads=uploads)
         reply = json_response(page_of(job, self._base(request)), 202)
         reply.headers["location"] = f"/v1/jobs/{job.id}"
         return reply

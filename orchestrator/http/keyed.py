@@ -22,7 +22,7 @@ from orchestrator.http.sent import Sent
 from orchestrator.http.speed import speed_header
 from orchestrator.http.streamed import StreamedImages
 from orchestrator.http.submission import Submission
-from orchestrator.jobs.model import Job
+from orchestrator.jobs.model import Idempotency, Job
 from transfer.made import size_of
 from transfer.messages import Upload
 
@@ -39,10 +39,14 @@ class KeyedImages:
         return None if job is None else await self._reply(request, job)
 
     async def generate(
-        self, request: Request, sent: Sent, asked: ImageRequest, uploads: Sequence[Upload] = ()
+        self,
+        request: Request,
+        key: Idempotency,
+        asked: ImageRequest,
+        uploads: Sequence[Upload] = (),
     ) -> Response:
         """To one that is new."""
-        job = await self._submission.submit(sent, asked, uploads=uploads)
+        job = await self._submission.submit(key, asked, uploads=uploads)
         return await self._reply(request, job)
 
     async def _reply(self, request: Request, job: Job) -> Response:

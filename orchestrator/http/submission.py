@@ -12,7 +12,7 @@ from orchestrator.http.ports import Jobs, Service
 from orchestrator.http.schema import ImageRequest, JobRequest, VideoRequest
 from orchestrator.http.sent import Sent
 from orchestrator.http.video_page import asked_of
-from orchestrator.jobs.model import Described, Job, JobSpec, VideoAsked
+from orchestrator.jobs.model import Described, Idempotency, Job, JobSpec, VideoAsked
 from transfer.messages import ModelInfo, Upload
 
 
@@ -32,7 +32,7 @@ class Submission:
 
     async def submit(
         self,
-        sent: Sent,
+        key: Idempotency | None,
         asked: ImageRequest,
         *,
         uploads: Sequence[Upload] = (),
@@ -41,7 +41,7 @@ class Submission:
         """The job, which is durable now. Raises `ApiError`, and what `Jobs.submit` does."""
         if asked.stream:
             message = "`stream`: a job's events are at /v1/jobs/{id}/events; leave it out"
-            if sent.idempotency is not None and not isinstance(asked, JobRequest):
+            if key is not None and not isinstance(asked, JobRequest):
                 message = "`stream`: not with an Idempotency-Key, as events cannot be sent again"
             raise bad_field("stream", message)
         model = chosen(self._service, asked.model)
@@ -51,7 +51,7 @@ class Submission:
         video = None
         if isinstance(asked, VideoRequest) and isinstance(timed, VideoRequest):
             video = asked_of(asked, timed, plan, model, remixed_from)
-        return await self._jobs.submit(self._spec(plan, model, video), sent.idempotency)
+        return await self._jobs.submit(self._spec(plan, model, video), key)
 
     def _spec(self, plan: Plan, model: ModelInfo, video: VideoAsked | None) -> JobSpec:
         described = Described(

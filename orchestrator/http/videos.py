@@ -44,7 +44,7 @@ class Videos:
         if job is None:
             asked, media = await self._intake.read(sent, VideoRequest)
             uploads = await self._intake.keep(asked, media)
-            job = await self._submission.submit(sent, asked, uploads=uploads)
+            job = await self._submission.submit(sent.idempotency, asked, uploads=uploads)
         return self._page(job)
 
     async def remix(self, request: Request) -> Response:
@@ -62,7 +62,8 @@ class Videos:
         model = job.described.model or before.model
         asked = msgspec.structs.replace(before, prompt=remix.prompt, seed=seed, model=model)
         uploads = job.described.video.uploads
-        video = await self._submission.submit(sent, asked, uploads=uploads, remixed_from=job.id)
+        key = sent.idempotency
+        video = await self._submission.submit(key, asked, uploads=uploads, remixed_from=job.id)
         return self._page(video)
 
     async def list(self, request: Request) -> Response:

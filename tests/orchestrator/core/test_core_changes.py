@@ -1,7 +1,5 @@
 """Adapters: everywhere or nowhere, and no work for an instance that has others than the rest."""
 
-from typing import Any
-
 import pytest
 from msgspec.structs import replace
 
@@ -9,16 +7,7 @@ from orchestrator.core.commands import Answers, Command
 from orchestrator.core.events import AskInstances, Submit, Tick
 from tests.support.bench import INPUTS, Bench, Scripted
 from transfer.actions import Adapter, LoadLora, LoraFile, LoraLoaded, LoraUnloaded, UnloadLora
-from transfer.messages import (
-    Answered,
-    Ask,
-    Lora,
-    Push,
-    RankInfo,
-    Reload,
-    StateChanged,
-    Work,
-)
+from transfer.messages import Answered, Ask, Lora, RankInfo, Reload, StateChanged, Work
 from transfer.results import PoolResult, RankError, RankResult
 
 A = Adapter("a", "/a", 1.0, "d1")
@@ -227,86 +216,3 @@ def test_work_goes_only_to_who_has_it(bench: Bench, two: tuple[Scripted, Scripte
     assert not bench.machine.books.registry.by_name["d0"].available
     assert bench.machine.books.registry.by_name["d1"].available
     assert not two[0].got(Work)
-
-
-# ---------------------------------------------------------------- payloads that wait for adapters
-
-
-Waiting = tuple[Scripted, list[Work]]
-
-
-@pytest.fixture
-def waiting(bench: Bench) -> Waiting:
-    """A denoiser, and the work that it has. In its slots lie the payload of another request that
-    has an adapter on, and that of one that has none: both were promised room before."""
-    encoder, denoiser = bench.join("e0", "encoder", capacity=4), bench.join("d0", "denoiser")
-    bench.join("decoder-0", "decoder")
-    load(bench, denoiser)
-    asked = replace(INPUTS, loras=[Lora("a")])
-    for id, inputs in (("second", asked), ("plain", INPUTS), ("first", asked), ("other", INPUTS)):
-        bench.do(Submit(id, inputs, 900.0))
-    promised, staged = [encoder.take(Work) for _ in "12"], [encoder.take(Work) for _ in "34"]
-    for work in staged:
-        encoder.stages(work)
-        push = encoder.take(Push)
-        encoder.delivers(work, grant=push.grant)
-    for work in promised:
-        encoder.delivers(work)
-    return denoiser, [denoiser.take(Work), denoiser.take(Work)]
-
-
-def reports(leader: Scripted, state: Any, *lost: Work) -> None:
-    """It has no adapters, and lost this with its ranks."""
-    leader.say(StateChanged(leader.epoch, state, "a rank died", [RankInfo(0, 9, state)]))
-    for work in lost:
-        drops(leader, work)
-
-
-def drops(leader: Scripted, work: Work) -> None:
-    leader.fails(work, released=None if work.grant is None else work.grant.generation)
-
-
-def works(leader: Scripted) -> list[str]:
-    return [work.request for work in leader.got(Work)]
-
-
-def test_a_payload_waits_until_its_adapter_is_there(bench: Bench, waiting: Waiting) -> None:
-    denoiser, running = waiting
-    reports(denoiser, "starting", *running)
-    assert works(denoiser) == ["plain"]
-    drops(denoiser, denoiser.take(Work))
-    reports(denoiser, "ready")
-    assert works(denoiser) == []
-    does(denoiser)
-    assert works(denoiser) == ["second"]
-
-
-def test_what_cannot_be_given_is_waited_for_no_longer(bench: Bench, waiting: Waiting) -> None:
-    """Its instance says what is missing, and the request is tried elsewhere."""
-    denoiser, running = waiting
-    reports(denoiser, "ready", *running)
-    drops(denoiser, denoiser.take(Work))
-    assert works(denoiser) == []
-    fails(denoiser)
-    assert works(denoiser) == ["second"]
-
-
-def test_nobody_waits_for_ever_for_ranks_that_do_not_come(bench: Bench, waiting: Waiting) -> None:
-    denoiser, running = waiting
-    reports(denoiser, "starting", *running)
-    drops(denoiser, denoiser.take(Work))
-    others = [x for x in bench.scripted.values() if x.name != "d0"]
-    bench.beat(bench.machine.books.config.stall_s - 1.0, denoiser, *others)
-    assert "second" not in bench.results
-    bench.beat(2.0, denoiser, *others)
-    assert bench.error("second").kind == "stalled"
-    assert works(denoiser) == []
-    bench.assert_home()
-
-
-def test_who_waits_for_adapters_may_be_cancelled(bench: Bench, waiting: Waiting) -> None:
-    denoiser, running = waiting
-    reports(denoiser, "starting", *running)
-    drops(denoiser, denoiser.take(Work))
-    bench.cancel("second")
-    bench.assert_home()

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from PIL import Image
 
 from orchestrator.api_keys import line_of, new_key
-from orchestrator.http import HttpOptions
+from orchestrator.http import HttpOptions, sent
 from tests.support.fake_jobs import FakeJobs
 from tests.support.front_door import MODEL, Door, picture, soon
 from tests.support.models import EDITOR, VIDEO
@@ -68,6 +68,18 @@ async def test_bodies_are_compared_by_what_they_mean(content: bytes, same: bool)
     assert (reply.status_code, error["code"]) == (422, "idempotency_key_reused")
     assert error["param"] == "Idempotency-Key"
     assert len(door.jobs.jobs) == 1
+
+
+@pytest.mark.parametrize(("seed", "status"), [(1, 202), (2, 422)])
+async def test_large_bodies_are_compared_by_their_fields(
+    seed: int, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sent, "LARGE", 10)
+    content = b'{ "seed" : %d, "n": null, "prompt": "a cat" }' % seed
+    async with Door().client() as client:
+        await post(client, JOBS, seed=1)
+        reply = await client.post(JOBS, content=content, headers={"idempotency-key": "k1"})
+    assert reply.status_code == status
 
 
 async def test_a_key_belongs_to_one_address() -> None:
