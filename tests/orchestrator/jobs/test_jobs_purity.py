@@ -14,7 +14,7 @@ PURE = ("books", "case", "commands", "desk", "entries", "events", "limits", "mod
 HARMLESS = ("transfer.made", "transfer.messages", "transfer.priority")
 
 
-@pytest.mark.parametrize("name", [*PURE, "retention", "writing"])
+@pytest.mark.parametrize("name", [*PURE, "lanes", "retention", "unfinished", "writing"])
 def test_imports_only_what_is_pure(name: str) -> None:
     for module in imported(JOBS / f"{name}.py"):
         top = module.partition(".")[0]
