@@ -26,6 +26,7 @@ from orchestrator.core.commands import Command, Resolve, Send
 from orchestrator.core.config import Config
 from orchestrator.core.events import Event, Received, Submit, Tick
 from orchestrator.core.machine import Machine
+from transfer.codec import Message
 from transfer.made import ImageMade
 from transfer.messages import (
     SPLIT_ROUTE,
@@ -36,7 +37,6 @@ from transfer.messages import (
     HostInfo,
     Inputs,
     Media,
-    Message,
     ModelInfo,
     PoolAddress,
     Push,

@@ -75,6 +75,7 @@ def test_weights_of_which_each_rank_has_a_part_stay_as_they_are() -> None:
     with pytest.raises(Unsupported, match=reason):
         exchange._check_supported({"transformer": None})
     exchange._check_supported({"vae": None})
-    adapters = Adapters(MagicMock(), {"transformer": MagicMock()}, speed, {})
+    pipeline = MagicMock(_lora_loadable_modules=["transformer"])
+    adapters = Adapters(pipeline, {"transformer": MagicMock()}, speed, {})
     with pytest.raises(Unsupported, match=reason):
         adapters.load("style", "nowhere")
