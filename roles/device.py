@@ -13,7 +13,7 @@ def refusal(device: str) -> str | None:
     """Why torch cannot use it, in one sentence for whoever gave the flag; None if it can."""
     if not device.startswith("cuda"):
         return None
-    if torch.version.cuda is None:
+    if torch.version.cuda is None and torch.version.hip is None:
         return f"--device {device}: this torch ({torch.__version__}) was built without CUDA"
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count == 0:

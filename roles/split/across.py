@@ -6,7 +6,7 @@ all go on with the same result, bit for bit. diffusers has no such thing of its 
 nothing of a model but what batching needs (`roles.split.batching`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 import xxhash
 
-from roles.split.batching import Unmergeable, is_list_of_tensors, like, merge, split, tensors
+from roles.split.batching import (
+    is_list_of_tensors,
+    like,
+    lists_samples,
+    merge,
+    split,
+    tensors,
+)
 from roles.split.program import TransformerCall
 from roles.split.slicing import samples, sliced
 
@@ -43,8 +50,8 @@ class Across:
         parts = _parts(calls, counts, self._world.parallel.guidance)
         own = parts[self._world.part]
         output = self._agreed(calls, own.compute)
-        wanted = [part.wanted for part in parts]
-        return split(self._gathered(output, own.samples, wanted), counts)
+        wanted, listed = [part.wanted for part in parts], lists_samples(calls[0])
+        return split(self._gathered(output, own.samples, wanted, listed), counts, listed)
 
     def _agreed(self, calls: Sequence[TransformerCall], compute: Callable[[], Any]) -> Any:
         output, error = None, None
@@ -55,19 +62,19 @@ class Across:
         self._world.agree(error, _digest(calls), forward=True)
         return output
 
-    def _gathered(self, output: Any, samples: int, counts: Sequence[int]) -> Any:
+    def _gathered(self, output: Any, samples: int, counts: Sequence[int], listed: bool) -> Any:
         """All parts of a result as one; `output` is this rank's own, of so many samples."""
         if isinstance(output, torch.Tensor):
             return torch.cat(self._parts_of(output, counts))
         if isinstance(output, dict):  # diffusers' outputs too
-            gathered = {k: self._gathered(v, samples, counts) for k, v in output.items()}
+            gathered = {k: self._gathered(v, samples, counts, listed) for k, v in output.items()}
             return like(output, gathered)
         if type(output) is tuple:
-            return tuple(self._gathered(each, samples, counts) for each in output)
-        if type(output) is list and is_list_of_tensors(output, samples):
-            return [self._gathered(each, samples, counts) for each in output]
+            return tuple(self._gathered(each, samples, counts, listed) for each in output)
+        if type(output) is list and is_list_of_tensors(output, samples, listed):
+            return [self._gathered(each, samples, counts, listed) for each in output]
         if type(output) is list:
-            return list(self._gathered(torch.stack(output), samples, counts).unbind())
+            return list(self._gathered(torch.stack(output), samples, counts, listed).unbind())
         return output
 
     def _parts_of(self, own: torch.Tensor, counts: Sequence[int]) -> list[torch.Tensor]:
@@ -91,29 +98,8 @@ class _Part:
         """Raises `Unmergeable` where something in the result does not count the samples."""
         call = self.calls[0] if len(self.calls) == 1 else merge(self.calls)[0]
         output = call.run()
-        split(output, [self.samples])
-        if any(_is_ambiguous(each, self.samples) for each in _lists(output)):
-            raise Unmergeable("a result with a list that other ranks could read otherwise")
+        split(output, [self.samples], lists_samples(call))
         return output
-
-
-def _lists(output: Any) -> Iterator[list[Any]]:
-    """All lists in a result."""
-    if isinstance(output, dict):
-        output = tuple(output.values())
-    if type(output) is tuple:
-        for each in output:
-            yield from _lists(each)
-    elif type(output) is list:
-        yield output
-
-
-def _is_ambiguous(output: list[Any], samples: int) -> bool:
-    """Whether a list could be of samples, or of tensors that count them, for a rank with another
-    number of samples."""
-    if len(output) != samples or is_list_of_tensors(output, samples):
-        return False
-    return all(isinstance(each, torch.Tensor) and len(each) == samples for each in output)
 
 
 def _parts(calls: Sequence[TransformerCall], counts: Sequence[int], ranks: int) -> list[_Part]:

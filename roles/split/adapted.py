@@ -100,9 +100,10 @@ def quietly() -> Iterator[None]:
 
 def remove(module: Any, name: str) -> None:
     """One of its adapters, or what there is of it."""
-    if not _layers(module):
+    layers = _layers(module)
+    if not layers:
         return
-    if adapters_of(module) <= {name}:
+    if all(set(layer.scaling) <= {name} for layer in layers):  # some may be another module's too
         _strip(module)
         return
     with quietly():

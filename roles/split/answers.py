@@ -14,9 +14,11 @@ import torch
 from roles.split.forward import is_plain
 from roles.split.loop import NotPortable
 from roles.split.replay import mapped
+from roles.split.together import is_out_of_memory
+from transfer.record import Record
 
-ON_DEVICE_BYTES = 64 << 20  # of one request, where the model computes; what is more lies in memory
-MOST_BYTES = 512 << 20  # of one request, and so of its checkpoint
+ON_DEVICE_BYTES = 32 << 20  # of one request, where the model computes; what is more lies in memory
+MOST_BYTES = 256 << 20  # of one request, and so of its checkpoint
 
 
 class Answers:
@@ -52,13 +54,22 @@ class Answers:
         """A forward gave this. Too much is as good as nothing: all are forgotten then."""
         if not self.recording:
             return
-        self._nbytes += _nbytes(output)
+        self._nbytes += nbytes_of(output)
         if not is_plain(output):
             self.give_up("its model gives more than plain values and tensors")
         elif self._nbytes > MOST_BYTES:
             self.give_up(f"what its forwards gave is more than {MOST_BYTES >> 20} MiB")
         else:
+            self._keep(output)
+
+    def _keep(self, output: Any) -> None:
+        """What is kept in case of need must not be the end of a request."""
+        try:
             self._kept.append(mapped(output, self._to_be_kept))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self.give_up("there was no memory left to keep what its forwards gave")
 
     def give_up(self, why_not: str) -> None:
         """They are no use, now and later; says why."""
@@ -83,11 +94,12 @@ class Answers:
         return tensor.to(self._device, copy=True)
 
 
-def _nbytes(value: Any) -> int:
+def nbytes_of(value: Any) -> int:
+    """Of all tensors in a tree."""
     if isinstance(value, torch.Tensor):
         return value.numel() * value.element_size()
     if isinstance(value, dict):
-        return sum(map(_nbytes, value.values()))
+        return sum(map(nbytes_of, value.values()))
     if isinstance(value, list | tuple):
-        return sum(map(_nbytes, value))
-    return sum(map(_nbytes, getattr(value, "__dict__", {}).values()))
+        return sum(map(nbytes_of, value))
+    return sum(map(nbytes_of, vars(value).values())) if isinstance(value, Record) else 0

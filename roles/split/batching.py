@@ -11,6 +11,7 @@ number of samples in the call (the first dimension of the latents, guidance bran
 - *spread*: a timestep for all samples of a call: repeated for each of them.
 - lists with an entry for each sample are joined. Their tensors may differ in the first dimension
   (a list is a pipeline's way of saying so), but for the latents: mixed sizes are slower together.
+  Lists of tensors that each count the samples are joined tensor by tensor.
 
 What does not fit in here runs alone, and so does what `roles.split.quirks` lists. Results differ
 from those of single forwards by rounding.
@@ -75,40 +76,46 @@ def merge(calls: Sequence[TransformerCall]) -> tuple[TransformerCall, list[int]]
     return together, [f.count for f in forms]
 
 
-def split(output: Any, counts: Sequence[int]) -> list[Any]:
-    """A forward's result, taken apart: one for each call, of the same structure. Raises
-    `Unmergeable` if there is something in it that does not count the samples."""
+def split(output: Any, counts: Sequence[int], listed: bool = False) -> list[Any]:
+    """A forward's result, taken apart: one for each call, of the same structure. `listed`: its
+    latents were a list (`lists_samples`). Raises `Unmergeable` if there is something in it that
+    does not count the samples."""
     if output is None or isinstance(output, bool | int | float | str):
         return [output for _ in counts]
     if isinstance(output, torch.Tensor) and output.ndim and len(output) == sum(counts):
         return list(torch.split(output, list(counts)))
     if isinstance(output, dict):  # diffusers' outputs too
-        parts = {key: split(value, counts) for key, value in output.items()}
+        parts = {key: split(value, counts, listed) for key, value in output.items()}
         return [like(output, {k: v[i] for k, v in parts.items()}) for i in range(len(counts))]
     if type(output) is tuple:
-        return list(zip(*(split(item, counts) for item in output), strict=True))
+        return list(zip(*(split(item, counts, listed) for item in output), strict=True))
     if type(output) is list and output:
-        if not is_list_of_tensors(output, sum(counts)):
+        if not is_list_of_tensors(output, sum(counts), listed):
             ends = [sum(counts[: i + 1]) for i in range(len(counts))]
             return [output[end - count : end] for end, count in zip(ends, counts, strict=True)]
         return list(map(list, zip(*(split(item, counts) for item in output), strict=True)))
     raise Unmergeable(f"a result with a {type(output).__name__} that does not count the samples")
 
 
-def is_list_of_tensors(output: list[Any], samples: int) -> bool:
+def is_list_of_tensors(output: list[Any], samples: int, listed: bool) -> bool:
     """Whether a list in a result is of tensors that each count the samples, as the residuals of a
     ControlNet; otherwise it has an entry for each sample. Raises `Unmergeable` if it is neither.
 
-    Where it could be both, tensors of different shapes are no samples: those are of one shape.
+    A model gives its samples as it gets them: tensors in a list are samples if its latents were
+    `listed`. How many there are tells nothing, for that changes with those who share the forward.
     """
-    counting = all(
-        isinstance(each, torch.Tensor) and each.ndim and len(each) == samples for each in output
-    )
-    if len(output) == samples:
-        return counting and len({each.shape for each in output}) > 1
-    if not counting:
-        raise Unmergeable("a result with a list that does not count the samples")
-    return True
+    if listed or not any(isinstance(each, torch.Tensor) for each in output):
+        if len(output) == samples:
+            return False
+    elif all(isinstance(x, torch.Tensor) and x.ndim and len(x) == samples for x in output):
+        return True
+    raise Unmergeable("a result with a list that does not count the samples")
+
+
+def lists_samples(call: TransformerCall) -> bool:
+    """Whether a model is given its samples as a list. Raises `Unmergeable`."""
+    form = Form(call)
+    return isinstance(form.named[form.latents], list)
 
 
 class Form:

@@ -159,11 +159,12 @@ class ClassicProgram:
         call = given.with_media(call, payload)
         params, generator, randomness = self._begin(call)
         cache = self._fast.cache_of(call.inputs)
-        replay = Replay(payload["kept"], generator)
-        kept = [(name, hollow(value), draws) for name, value, draws in payload["kept"]]
+        sent = payload["kept"]
+        replay = Replay(sent, generator)
+        kept = [(name, hollow(value), draws) for name, value, draws in sent]
         boundary = Boundary(self.info.pipeline, generator, self._several)
         carried = given.carried(call)
-        snapshots = Snapshots(self.pipeline, generator, randomness, payload["kept"], carried)
+        snapshots = Snapshots(self.pipeline, generator, randomness, sent, carried)
         snapshot = payload.get("snapshot")
         forward = None if snapshot is None else snapshots.forward(snapshot)
         speed = told(self.info.speed, call.inputs.step_cache)
@@ -177,7 +178,7 @@ class ClassicProgram:
             coroutine.watch(view, boundary.check_forward)
             self._run_to(boundary, view, params | self._extras(generator, coroutine))
             told_by = ", ".join(coroutine.seen.outputs) or "the denoiser"
-            finite.check(told_by, boundary.decodes, payload["kept"], "what the encoder sent")
+            finite.check(told_by, boundary.decodes, sent, "what the encoder sent")
             made = {"decodes": boundary.decodes, "kept": kept, **given.carried(call)}
             made["forms"] = coroutine.forms
             return made | {"speed": speed} if speed else made

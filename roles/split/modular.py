@@ -34,7 +34,7 @@ from roles.split.fast import Fast
 from roles.split.generation import Generation
 from roles.split.guiders import Guiders
 from roles.split.modular_begun import Begun
-from roles.split.modular_course import Course
+from roles.split.modular_course import CHECKPOINT, Course
 from roles.split.outputs import Made, samples
 from roles.split.preview import Looks, Seen
 from roles.split.program import Call, NoPreview, TransformerCall, Unsplittable
@@ -141,9 +141,10 @@ class ModularProgram:
         speed = told(self.info.speed, call.inputs.step_cache)
         course = Course(self.pipeline, generator, randomness, payload, self.device)
         begun = Begun(payload["values"], payload["groups"])
+        sent = {name: value for name, value in payload.items() if name != CHECKPOINT}
 
         def run(coroutine: Coroutine) -> dict[str, Any]:
-            state = stages.restored(payload, generator)
+            state = stages.restored(sent, generator)
             view = self._denoising_view(coroutine, params, {})
             course.begin(view, state)
             try:

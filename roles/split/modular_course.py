@@ -29,6 +29,7 @@ from roles.split.modular_snapshot import LapSnapshots
 from roles.split.program import Checkpoint
 from roles.split.randomness import GlobalRandomness
 from roles.split.snapshot import containers, own
+from roles.split.together import is_out_of_memory
 from roles.split.view import Pipeline
 
 if TYPE_CHECKING:
@@ -163,13 +164,17 @@ class Course:
         """From now on, answers are those since this turn, if it can be gone on from."""
         taken = self._taken(block_state)
         if taken is not None:
-            self._base = taken
+            self._base, self._recording = taken, True
             self._answers.drop()
 
     def _taken(self, block_state: Any) -> dict[str, Any] | None:
         try:
             return self._snapshots.take(block_state, self._laps, self.outputs)
         except NotPortable:
+            return None
+        except Exception as error:  # nobody has asked for it: it must not be the request's end
+            if not is_out_of_memory(error):
+                raise
             return None
 
     # ------------------------------------------------------------ checkpoints
@@ -185,6 +190,8 @@ class Course:
 
     def _from_answers(self, step: int) -> Checkpoint:
         try:
+            if not self._recording:  # its state could be seen before, and cannot now
+                raise NotPortable("a loop within a block follows one of blocks")
             return self._checkpoint(step, self._base, self._answers.tree())
         except NotPortable as reason:
             return self._none(step, reason)

@@ -22,6 +22,7 @@ import torch
 from diffusers.modular_pipelines.modular_pipeline import PipelineState
 from PIL import Image
 
+from roles.split.answers import MOST_BYTES, nbytes_of
 from roles.split.forward import Outputs
 from roles.split.loop import NotPortable, source_of
 from roles.split.modular_bar import Bar
@@ -95,6 +96,8 @@ class LapSnapshots:
             "variables": self._locals.changes(self._variables(block_state)),
         }
         self._check_shared(changed["block"])
+        if nbytes_of(changed) > MOST_BYTES:
+            raise NotPortable(f"its loop carries more than {MOST_BYTES >> 20} MiB")
         same, copies = _copied(changed, self._known(block_state))
         return copies | {
             "lap": lap,

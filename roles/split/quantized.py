@@ -44,7 +44,9 @@ def method_of(config: Mapping[str, Any]) -> str | None:
     told = config.get(CONFIG)
     if not isinstance(told, Mapping):
         return None
-    found = str(told.get("quant_method", ""))
+    if told.get("load_in_4bit") or told.get("load_in_8bit"):  # which may be all that it says
+        return "bitsandbytes"
+    found = str(told.get("quant_method", "an unknown method"))
     return "bitsandbytes" if found.startswith("bitsandbytes") else found
 
 

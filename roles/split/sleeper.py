@@ -2,7 +2,7 @@
 
 import contextlib
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,7 @@ class Sleeper:
                     "the model's files have changed on disk since its weights were read"
                 )
             for part in self.parts.values():
-                _graft(part.module, part.read())
+                _graft(part.module, part.read(), self._of_others(part))
             if self._adapters is not None:
                 self._adapters.bring_back()
         except BaseException:
@@ -141,6 +141,11 @@ class Sleeper:
                 part.module.to("meta")
             _give_back()
             raise
+
+    def _of_others(self, part: Part) -> set[int]:
+        """The ids of all modules of which other components are made."""
+        others = (each.module for each in self.parts.values() if each is not part)
+        return {id(module) for other in others for module in other.modules()}
 
     def _used(self) -> tuple[int, int]:
         """Bytes of this process: on its device, and in the host's memory."""
@@ -156,11 +161,16 @@ def identity(files: list[Path]) -> Identity:
     return tuple((path, x.st_ino, x.st_size, x.st_mtime_ns) for path, x in told)
 
 
-def _graft(module: torch.nn.Module, fresh: torch.nn.Module) -> None:
+def _graft(module: torch.nn.Module, fresh: torch.nn.Module, of_others: Collection[int]) -> None:
     """Gives a module the weights of another one of the same making. Those that several of its parts
-    share are shared again."""
-    mine = dict(module.named_modules(remove_duplicate=False))
+    share are shared again. What it has from another component (`of_others`, by id), as Z-Image's
+    ControlNets have blocks of the transformer, gets its weights there."""
     theirs = dict(fresh.named_modules(remove_duplicate=False))
+    mine = {
+        name: place
+        for name, place in module.named_modules(remove_duplicate=False)
+        if name in theirs or id(place) not in of_others
+    }
     if mine.keys() != theirs.keys():
         raise ValueError("the model on disk is made of other parts than this one")
     for name, place in mine.items():

@@ -2,8 +2,8 @@
 
 At the end of a step a request is the tensors of the loop, the state of its timestep schedulers and
 guiders, of its random generators, and what its encoders gave. All of it is plain values and
-tensors, so that it can cross to another process; what is anything else makes the request one that
-cannot move (`NotPortable`), and it starts again from its encodings.
+tensors, so that it can cross to another process. What is anything else is `NotPortable`: such a
+request is what its forwards gave (`roles.split.answers`), if that is known.
 """
 
 import copy

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from roles.split.across import Across
-from roles.split.batching import merge, split, tensors
+from roles.split.batching import lists_samples, merge, split, tensors
 from roles.split.program import TransformerCall
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Together:
         if self._across is not None:
             return self._across.run(calls)
         merged, counts = merge(calls)
-        return split(merged.run(), counts)
+        return split(merged.run(), counts, lists_samples(calls[0]))
 
     def _alone(self, calls: Sequence[TransformerCall]) -> Shared:
         results: list[Any] = []
@@ -152,8 +152,9 @@ def free_memory() -> None:
 
 def close(one: Any, other: Any) -> bool:
     """Whether two results of a forward differ by rounding only."""
-    pairs = list(zip(tensors(one), tensors(other), strict=True))
-    return all(a.shape == b.shape and _near(a, b) for a, b in pairs)
+    ones, others = list(tensors(one)), list(tensors(other))
+    pairs = zip(ones, others, strict=False)
+    return len(ones) == len(others) and all(a.shape == b.shape and _near(a, b) for a, b in pairs)
 
 
 def _near(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -45,10 +45,11 @@ def call_with(samples: int, several: int, alike: bool = False) -> TransformerCal
     return TransformerCall(Residuals(several, alike), "controlnet", (), kwargs)
 
 
-@pytest.mark.parametrize(("samples", "several"), [(2, 3), (3, 3), (4, 2), (6, 3)])
-def test_lists_of_tensors_of_all_samples_are_put_together(samples, several):
-    """Also where a rank has as many samples as there are tensors."""
-    call = call_with(samples, several)
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize(("samples", "several"), [(2, 1), (2, 3), (3, 3), (4, 2), (6, 3)])
+def test_lists_of_tensors_of_all_samples_are_put_together(samples, several, alike):
+    """Also where a rank, or all together, have as many samples as there are tensors."""
+    call = call_with(samples, several, alike)
     second = Ranks(1)
     Across(second).run([call])
     (together,) = Across(Ranks(0, second.parts)).run([call])
@@ -59,22 +60,18 @@ def test_lists_of_tensors_of_all_samples_are_put_together(samples, several):
     assert all(map(torch.equal, together[0], listed))
 
 
-@pytest.mark.parametrize(("samples", "several"), [(4, 2), (2, 1)])
-def test_what_ranks_could_read_differently_is_not_divided(samples, several):
-    with pytest.raises(Unmergeable, match="other ranks could read otherwise"):
-        Across(Ranks(0)).run([call_with(samples, several, alike=True)])
-
-
-def test_such_lists_come_apart_for_the_requests():
-    listed, last = call_with(samples=3, several=3).run()
+@pytest.mark.parametrize("alike", [False, True])
+def test_such_lists_come_apart_for_the_requests(alike):
+    """As many tensors as samples, of one shape or of several: they are no samples."""
+    listed, last = call_with(3, 3, alike).run()
     one, other = split((listed, last), [1, 2])
-    assert [each.shape for each in one[0]] == [(1, 4), (1, 5), (1, 6)]
+    assert [len(each) for each in one[0]] == [1, 1, 1]
     assert all(torch.equal(each, whole[1:]) for each, whole in zip(other[0], listed, strict=True))
     assert torch.equal(other[1], last[1:])
 
 
 def test_lists_with_an_entry_for_each_sample_come_apart_as_they_did():
     entries = [torch.full((2, 5), float(i)) for i in range(2)]
-    assert [len(part) for part in split(entries, [1, 1])] == [1, 1]
+    assert [len(part) for part in split(entries, [1, 1], listed=True)] == [1, 1]
     with pytest.raises(Unmergeable, match="does not count the samples"):
-        split(entries, [1, 2])
+        split(entries, [1, 2], listed=True)
