@@ -1,5 +1,6 @@
 """Weights that leave and come back: the pixels are the same, adapters included."""
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 
 from roles.refusals import Unsupported
 from roles.split.loading import load
-from roles.split.sleeper import Sleeper
+from roles.split.sleeper import Part, Sleeper
 from tests.support.loras import build_lora
 from tests.support.pipelines import PARAMS
 from tests.support.splitting import arrays, call, same, through_roles
@@ -68,6 +69,33 @@ def test_weights_that_several_parts_share_are_shared_again(whole: Any) -> None:
     whole.sleeper.sleep(2)
     whole.sleeper.wake()
     assert shared() == before
+
+
+class Block(torch.nn.Module):
+    """Has a layer of its own, and perhaps one of another component's."""
+
+    def __init__(self, shared: torch.nn.Module | None = None) -> None:
+        super().__init__()
+        self.own, self.shared = torch.nn.Linear(2, 2), shared
+
+
+def test_what_is_another_components_comes_back_with_that() -> None:
+    """As the blocks that Z-Image's ControlNets have from the transformer, and not from a file."""
+    transformer = Block(torch.nn.Linear(2, 2))
+    control = Block(transformer.shared)
+    stored = copy.deepcopy(transformer), copy.deepcopy(control)
+    stored[1].shared = None
+    parts = {
+        "controlnet": Part.of(control, lambda: stored[1], []),
+        "transformer": Part.of(transformer, lambda: stored[0], []),
+    }
+    before = [each.clone() for part in (transformer, control) for each in part.parameters()]
+    sleeper = Sleeper(parts, torch.device("cpu"), None, None)
+    sleeper.sleep(2)
+    sleeper.wake()
+    assert control.shared is transformer.shared
+    after = [each for part in (transformer, control) for each in part.parameters()]
+    assert all(map(torch.equal, after, before))
 
 
 def test_other_files_are_not_taken_for_the_weights(whole: Any, folder: Any) -> None:
