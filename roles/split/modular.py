@@ -127,7 +127,7 @@ class ModularProgram:
                 worn.on_all()
                 self._run("encoder", view, state)
         except Exception as error:
-            raise bad_input(error, [*params, *call.media], self.media) or error from None
+            raise bad_input(error, {**params, **call.media}, self.media) or error from None
         finally:
             self._settle()
         reading.check()

@@ -14,12 +14,13 @@ _HOME = Path(diffusers.__file__).parent
 # where diffusers checks what it is asked for; an error of a model's own code is no bad input
 _CHECKING = tuple(_HOME / name for name in ("pipelines", "modular_pipelines", "schedulers"))
 _MEDIA = tuple(_HOME / name for name in ("image_processor.py", "video_processor.py"))
+_OF_SIZES = re.compile(r"\bsizes? of tensor|\bshape\b|expanded size", re.I)  # torch's words
 _SIDES = {"height", "width"}
 _LATENTS = ("hidden_states", "sample", "x")
 
 
 def bad_input(
-    error: Exception, params: Collection[str], media: Collection[str] = ()
+    error: Exception, params: Mapping[str, Any], media: Collection[str] = ()
 ) -> BadInput | None:
     """The BadInput that stands for an error which a pipeline raised before its first forward, or
     None if the error is something else. `media`: the arguments that take some, whether they were
@@ -27,16 +28,20 @@ def bad_input(
     if isinstance(error, BadInput):
         return error
     file = _raised_in(error.__traceback__)
-    if not isinstance(error, ValueError | TypeError) or file is None:
+    if file is None:
         return None
     message = " ".join(str(error).split())
+    if type(error) is RuntimeError:
+        return _unfit(message, params, media) if _checks(file) else None
+    if not isinstance(error, ValueError | TypeError):
+        return None
     if file in _MEDIA:
         lacking = [name for name in media if name not in params]
         missing = "missing, or wrong" if lacking else "wrong"
         not_given = f"; not given: {', '.join(lacking)}" if lacking else ""
         words = f"a picture or a film is {missing}{not_given} ({message})"
         return BadInput(words, lacking[0] if len(lacking) == 1 else None)
-    if not any(file.is_relative_to(home) for home in _CHECKING):
+    if not _checks(file):
         return None
     param = _named(message, params)
     return BadInput(message, "size" if param in _SIDES else param)
@@ -50,6 +55,20 @@ def check_batch(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     if len(shape) and shape[0] == 0:
         words = "this model begins with one picture; more were given than it makes"
         raise BadInput(words, "image")
+
+
+def _unfit(message: str, params: Mapping[str, Any], media: Collection[str]) -> BadInput | None:
+    """Several pictures for a pipeline that takes one: it says so when it joins their tensors."""
+    several = [name for name in media if isinstance(params.get(name), list) and params[name][1:]]
+    if not several or not _OF_SIZES.search(message):
+        return None
+    counts = " and ".join(f"{len(params[name])} of {name}" for name in several)
+    words = f"the pipeline cannot begin with {counts} ({message})"
+    return BadInput(words, several[0] if len(several) == 1 else None)
+
+
+def _checks(file: Path) -> bool:
+    return any(file.is_relative_to(home) for home in _CHECKING)
 
 
 def _raised_in(traceback: TracebackType | None) -> Path | None:

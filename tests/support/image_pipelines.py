@@ -161,6 +161,11 @@ def sd15_inpaint() -> DiffusionPipeline:
     return sd15(StableDiffusionInpaintPipeline)
 
 
+def sd15_painter() -> DiffusionPipeline:
+    """Its UNet was trained to paint: it sees the mask and the rest of the picture."""
+    return sd15(StableDiffusionInpaintPipeline, in_channels=9)
+
+
 def sd15_ancestral() -> DiffusionPipeline:
     return sd15(scheduler=EulerAncestralDiscreteScheduler(**SD_BETAS))
 

@@ -133,6 +133,14 @@ def test_media_that_only_the_pipelines_code_asks_for(role, media, param, words, 
     assert caught.value.param == param
 
 
+@pytest.mark.parametrize("role", ["encoder", "monolithic"])
+def test_pictures_that_only_the_pipelines_tensors_refuse(role, program):
+    it, asked = program("sd15_painter", role), edit(image=[PICTURE] * 2, mask_image=[MASK])
+    with pytest.raises(BadInput, match="cannot begin with 2 of image") as caught:
+        it.encode(asked) if role == "encoder" else drive(it.generate(asked))
+    assert caught.value.param == "image"
+
+
 def test_more_pictures_than_the_model_makes_of_them(program):
     asked = edit(image=[PICTURE, PICTURE], mask_image=[MASK])
     with pytest.raises(BadInput, match="begins with one picture") as caught:
