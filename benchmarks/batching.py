@@ -27,13 +27,13 @@ import torch
 
 from benchmarks.environment import describe
 from benchmarks.overhead import MODEL
-from roles.batch_costs import BatchCosts
 from roles.calls import Key
-from roles.scheduler import Arrived, Ended, Ran, Scheduler
-from roles.split.batching import key_of, merge
+from roles.leader.batch_costs import BatchCosts
+from roles.leader.scheduler import Arrived, Ended, Ran, Scheduler
+from roles.rank.stepping import Stepper
+from roles.split.denoising.batching import key_of, merge
 from roles.split.loading import load
 from roles.split.program import Call, Denoising, Program
-from roles.stepping import Stepper
 from tests.support import pipelines
 from transfer.messages import Inputs
 

@@ -40,7 +40,9 @@ STEPS = (4, 6, 3, 5)
 
 
 def requests(params: dict[str, Any], exact: bool) -> list[Call]:
-    own = [{"prompt": p, "num_inference_steps": s} for p, s in zip(PROMPTS, STEPS, strict=True)]
+    own: list[dict[str, Any]] = [
+        {"prompt": p, "num_inference_steps": s} for p, s in zip(PROMPTS, STEPS, strict=True)
+    ]
     return [
         Call(f"r{seed}", Inputs({**params, **each}, seed, exact=exact))
         for seed, each in enumerate(own)

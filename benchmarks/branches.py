@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.batching import Denoiser, Model, load_model
 from benchmarks.environment import describe
-from roles.batch_costs import BatchCosts
+from roles.leader.batch_costs import BatchCosts
 
 ROUNDS = 7
 

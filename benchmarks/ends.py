@@ -31,8 +31,8 @@ import torch
 from benchmarks.environment import describe
 from benchmarks.overhead import MODEL
 from roles.calls import Begin, Key, Outcome, Run
-from roles.runner import Runner
-from roles.split.encodings import Encodings
+from roles.rank.runner import Runner
+from roles.split.encoding.encodings import Encodings
 from roles.split.loading import load
 from roles.split.program import Call, Program
 from transfer.header import HEADER_BYTES

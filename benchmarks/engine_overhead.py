@@ -28,8 +28,8 @@ from roles.calls import (
     frame,
     reply_decoder,
 )
-from roles.scheduler import Scheduler
-from roles.turns import Schedule
+from roles.leader.scheduler import Scheduler
+from roles.leader.turns import Schedule
 from tests.support.batching import Eager
 from tests.support.engine_room import EngineRoom, FakeRanks
 from transfer.results import PoolResult, RankResult

@@ -31,11 +31,11 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.batching import Denoiser, Model
 from benchmarks.environment import describe
-from roles.batch_costs import BatchCosts
-from roles.split.adapted import quietly
-from roles.split.adapters import LOCAL
+from roles.leader.batch_costs import BatchCosts
 from roles.split.loading import load
 from roles.split.program import Call, Program
+from roles.split.weights.adapted import quietly
+from roles.split.weights.adapters import LOCAL
 from tests.support import pipelines
 from tests.support.loras import build_lora
 from tests.support.splitting import arrays, same

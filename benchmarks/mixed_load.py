@@ -32,6 +32,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -40,9 +41,9 @@ from benchmarks.environment import describe
 from benchmarks.queueing import MAX_BATCH, Asked, Denoiser, Live, MeasuredRanks, Ranks, head_of_line
 from benchmarks.routing import REQUESTS, makespan
 from roles.calls import Key, Measured
-from roles.split.batching import key_of
+from roles.rank.stepping import Stepper
+from roles.split.denoising.batching import key_of
 from roles.split.program import Call, Denoising, Program
-from roles.stepping import Stepper
 from transfer.messages import Inputs
 
 SIZES = {64: 50, 128: 35, 256: 15}
@@ -103,7 +104,12 @@ class RealRanks:
 
 
 def encoded(program: Program, side: int, steps: int) -> tuple[Call, object]:
-    params = {"prompt": "a red circle", "width": side, "height": side, "guidance_scale": 1.0}
+    params: dict[str, Any] = {
+        "prompt": "a red circle",
+        "width": side,
+        "height": side,
+        "guidance_scale": 1.0,
+    }
     call = Call("bench", Inputs({**params, "num_inference_steps": steps}, 1))
     return call, program.encode(call)
 

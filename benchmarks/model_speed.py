@@ -86,7 +86,7 @@ def build(model: str, folder: Path, device: str, dtype: torch.dtype) -> tuple[Pa
     if family == model:
         return pipelines.build(family, folder / family), dict(pipelines.PARAMS[family])
     torch.manual_seed(0)
-    pipeline = pipelines.builder(family)()
+    pipeline: Any = pipelines.builder(family)()
     name = "unet" if hasattr(pipeline, "unet") else "transformer"
     tiny = getattr(pipeline, name)
     with torch.device(device):

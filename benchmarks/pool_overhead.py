@@ -22,10 +22,10 @@ from pathlib import Path
 
 from benchmarks.environment import describe
 from roles.calls import Begin, Call, Drop, Load, Outcomes, Run
-from roles.keeper import rank_command
+from roles.leader.keeper import rank_command
+from roles.leader.pool import PoolResult, WorkerPool
 from roles.meeting import Meeting
 from roles.options import RoleOptions
-from roles.pool import PoolResult, WorkerPool
 from transfer.messages import Inputs
 from transfer.pool import SlotPool
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from roles.batch_costs import BatchCosts
 from roles.calls import Key, Measured
-from roles.scheduler import Arrived, Ended, Ran, Scheduler, Spent
-from roles.turns import Schedule
+from roles.leader.batch_costs import BatchCosts
+from roles.leader.scheduler import Arrived, Ended, Ran, Scheduler, Spent
+from roles.leader.turns import Schedule
 from transfer.costs import STRETCH, Shape, Workload
 
 MAX_BATCH = 4

@@ -23,12 +23,12 @@ import torch
 import transformers as hf
 
 from benchmarks.environment import describe
-from roles.batch_costs import BatchCosts
 from roles.calls import Key
-from roles.scheduler import Arrived, Ended, Ran, Scheduler
-from roles.split.generation import Generation, Generator
+from roles.leader.batch_costs import BatchCosts
+from roles.leader.scheduler import Arrived, Ended, Ran, Scheduler
+from roles.rank.stepping import Stepper
+from roles.split.encoding.generation import Generation, Generator
 from roles.split.randomness import GlobalRandomness
-from roles.stepping import Stepper
 
 RUNNING = (1, 4, 8)
 ROUNDS = 3

@@ -9,7 +9,7 @@ from typing import Any
 from launch.child import Child, Recipe, how_it_ended
 from launch.errors import LaunchError
 from roles.backoff import Backoff
-from roles.lifecycle import RANKS_KILLED
+from roles.leader.lifecycle import RANKS_KILLED
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
@@ -21,8 +21,9 @@ class Keeper:
 
     `came_up` is set by its first ready line. One that ends before that is not tried again: what was
     wrong the first time (a flag, a file, a port) would be wrong the next. An instance that ends
-    with code 0 or 4 (`roles.lifecycle`) was told to leave, and stays away; an orchestrator is
-    wanted as long as we are. The pauses begin at the shortest again after a minute without a death.
+    with code 0 or 4 (`roles.leader.lifecycle`) was told to leave, and stays away; an orchestrator
+    is wanted as long as we are. The pauses begin at the shortest again after a minute without a
+    death.
     """
 
     def __init__(self, recipe: Recipe, log: Callable[[str, str], None]) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from launch.errors import LaunchError
-from roles.split.source import SAFETENSORS, Source
+from roles.split.files.source import SAFETENSORS, Source
 
 INDEX = "model_index.json"
 MODULAR_INDEX = "modular_model_index.json"
@@ -50,7 +50,7 @@ def pinned(text: str) -> str:
     source = Source.parse(text)
     if source.path is not None:
         return text
-    from roles.split.hub import resolve
+    from roles.split.files.hub import resolve
     from roles.split.program import ModelError
 
     try:

@@ -6,7 +6,7 @@ from typing import Any
 from launch.errors import LaunchError
 from launch.model import pinned
 from roles.origins import Origins
-from roles.split.source import Source
+from roles.split.files.source import Source
 
 
 def origins_of(flags: dict[str, Any]) -> Origins:

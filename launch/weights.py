@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from roles.split.source import GGUF, Source
+from roles.split.files.source import GGUF, Source
 
 NONE: Mapping[str, str] = {}
 _LENGTH_BYTES = 8  # before a safetensors file's header

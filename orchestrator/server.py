@@ -19,7 +19,7 @@ from orchestrator.control import Control, configure
 from orchestrator.core.policies import POLICIES
 from orchestrator.descriptors import allow_connections
 from orchestrator.http import HttpOptions, create_app
-from orchestrator.http.media import MediaGateway
+from orchestrator.http.media.gateway import MediaGateway
 from orchestrator.http.server import bind, serving
 from orchestrator.jobs.folder import StateFolder
 from orchestrator.jobs.journal import Journal

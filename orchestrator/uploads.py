@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.http.enclosed import NoRoom
+from orchestrator.http.request.enclosed import NoRoom
 
 KEPT_S = 2 * 86_400.0  # after its last use; longer than a job may wait
 MOST_BYTES = 4 << 30  # of all

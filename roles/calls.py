@@ -187,9 +187,9 @@ class MediaFile(Record, frozen=True):
 class Measured(Record, frozen=True):
     """What a turn of steps told of its forwards, for whoever decides how many shall share one.
 
-    `key`: of the requests' forwards (`roles.split.batching.key_of`). `seconds`: of the fastest
-    forward of `size` calls, with what the pipelines do between two; None if none was clean. `most`:
-    no more than so many may share a forward, for want of memory, or because it goes wrong.
+    `key`: of the requests' forwards (`roles.split.denoising.batching.key_of`). `seconds`: of the
+    fastest forward of `size` calls, with what the pipelines do between two; None if none was clean.
+    `most`: no more than so many may share a forward, for want of memory, or because it goes wrong.
     """
 
     key: str

@@ -6,9 +6,9 @@ from typing import Literal
 
 import msgspec
 
+from roles.leader.turns import Schedule
 from roles.origins import NOTHING, Origins
 from roles.parallel import Parallel, divide
-from roles.turns import Schedule
 from transfer.messages import DECODES, DENOISES, Role, Speed, StepCache
 from transfer.speed import chosen
 
@@ -26,14 +26,14 @@ QUANTIZED = ("int8", "int8-dynamic", "int4", "float8", "float8-dynamic")
 class RoleOptions(msgspec.Struct, frozen=True, kw_only=True):
     """One instance: its model, roles, device, memory and addresses.
 
-    Made by the command line and by tests; read by `roles.leader.serve`. Sizes are bytes.
+    Made by the command line and by tests; read by `roles.leader.leader.serve`. Sizes are bytes.
     """
 
     orchestrator: str
     """Where the orchestrator's control socket listens: tcp://HOST:PORT."""
     model: str
-    """A folder in the diffusers format (model_index.json), or a hub id, as `roles.split.source`
-    reads it."""
+    """A folder in the diffusers format (model_index.json), or a hub id, as
+    `roles.split.files.source` reads it."""
     model_name: str | None = None
     """What requests call it. None: the name of its folder, or the hub id."""
     origins: Origins = NOTHING

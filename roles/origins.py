@@ -6,11 +6,12 @@ from transfer.messages import Record
 
 
 class Origins(Record, frozen=True):
-    """Made by the command line, told to the ranks; read by `roles.split.folder.find`.
+    """Made by the command line, told to the ranks; read by `roles.split.files.folder.find`.
 
     `variant`: of the weights, where a component has files of it: fp16. `components`: those that
-    come from elsewhere, with their places, as `roles.split.source` reads them. `config`: the place
-    of the pipeline that a model in a single file is of; None: the one that diffusers takes it for.
+    come from elsewhere, with their places, as `roles.split.files.source` reads them. `config`: the
+    place of the pipeline that a model in a single file is of; None: the one that diffusers takes it
+    for.
     """
 
     variant: str | None = None

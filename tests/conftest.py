@@ -27,13 +27,13 @@ LONG = {
     "e2e/test_streaming.py",
     "orchestrator/jobs/test_jobs_survive.py",
     "roles/nodes/test_hub_and_node.py",
-    "roles/test_leader_hosts.py",
-    "roles/test_closing.py",
-    "roles/test_leader_ranks.py",
-    "roles/test_leader_tiles.py",
-    "roles/test_leader_warms_up.py",
-    "roles/test_three_leaders.py",
-    "roles/test_world.py",
+    "roles/leader/test_leader_hosts.py",
+    "roles/leader/test_closing.py",
+    "roles/leader/test_leader_ranks.py",
+    "roles/leader/test_leader_tiles.py",
+    "roles/leader/test_leader_warms_up.py",
+    "roles/leader/test_three_leaders.py",
+    "roles/rank/test_world.py",
 }
 """They start many processes, most of which import torch: `make chaos` runs them, `make test` those
 of their parts."""
@@ -43,12 +43,12 @@ LONGEST = [
     "simulation/test_simulation.py",
     "chaos/test_leaks.py",
     "simulation/engines/test_engines.py",
-    "roles/test_leader.py",
+    "roles/leader/test_leader.py",
     "conformance/test_sample.py",
-    "roles/split/test_text_adapters.py",
+    "roles/split/weights/test_text_adapters.py",
     "roles/split/test_switches.py",
-    "roles/split/test_portable.py",
-    "roles/split/test_batching.py",
+    "roles/split/denoising/test_portable.py",
+    "roles/split/denoising/test_batching.py",
 ]
 """They come first: a process of `make test` that takes one up last would keep the other waiting."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from orchestrator.http.schema import ImageRequest
+from orchestrator.http.request.schema import ImageRequest
 from roles.calls import Call, Reply
 from transfer.manifest import Manifest
 from transfer.messages import FromInstance, FromMedia, FromOrchestrator, ToMedia
@@ -44,7 +44,7 @@ EXCEPTIONS = {
     "launch/demo/train.py": {"torch.load", "torch.save"},  # its own files; weights_only is default
 }
 # Modules by a name that is no constant: from a table in the file; from the leader's command line.
-BY_NAME = {"transfer/known.py", "roles/worker.py"}
+BY_NAME = {"transfer/known.py", "roles/rank/worker.py"}
 
 
 def sources() -> list[Path]:

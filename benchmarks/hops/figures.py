@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks.hops.family import PROMPT, Family
 from roles.split.classic import ClassicProgram
-from roles.split.components import Part
+from roles.split.files.components import Part
 from roles.split.program import Call
 from roles.split.survey import Crossing, crossings
 from transfer.messages import Inputs

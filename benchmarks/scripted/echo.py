@@ -43,7 +43,7 @@ def _measure(router: "zmq.Socket[bytes]", connection: bytes, seconds: float) -> 
 
 
 def echo(endpoint: str) -> None:
-    dealer = zmq.Context.instance().socket(zmq.DEALER)
+    dealer: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
     dealer.connect(endpoint)
     dealer.send(b"here")
     while True:

@@ -18,7 +18,7 @@ import uvloop
 
 from benchmarks.scripted.layers import follow_input
 from roles.calls import MediaFile
-from roles.gallery import Gallery
+from roles.leader.gallery import Gallery
 from tests.support.scripted_dealer import Dealer, playing
 from transfer.made import ImageMade
 from transfer.media import MediaServer

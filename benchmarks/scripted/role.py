@@ -13,7 +13,7 @@ import time
 
 import zmq
 
-from roles.introduction import this_host
+from roles.leader.introduction import this_host
 from transfer.codec import Message, encode
 from transfer.keys import cluster_keys
 from transfer.made import ImageMade
@@ -58,8 +58,8 @@ class ScriptedRole:
         self.role: Role = role
         self.capacity = capacity
         self.epoch = 0
-        context, keys = zmq.Context.instance(), cluster_keys()
-        self.control = context.socket(zmq.DEALER)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self.control, keys = context.socket(zmq.DEALER), cluster_keys()
         keys.of_client(self.control)
         self.control.connect(orchestrator)
         self.media = context.socket(zmq.ROUTER)

@@ -281,7 +281,7 @@ def serve(
         from roles.nodes import node
 
         return node.serve(instance)
-    from roles import leader
+    from roles.leader import leader
 
     return leader.serve(instance)
 

@@ -13,7 +13,7 @@ underneath.
 """
 
 from orchestrator.http.app import create_app
-from orchestrator.http.media import MediaGateway
+from orchestrator.http.media.gateway import MediaGateway
 from orchestrator.http.options import HttpOptions
 
 __all__ = ["HttpOptions", "MediaGateway", "create_app"]

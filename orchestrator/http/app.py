@@ -16,26 +16,26 @@ from starlette.types import Scope
 
 from orchestrator.api_keys import ApiKeys, Owner
 from orchestrator.http.doors import Doors
-from orchestrator.http.edits import Edits
-from orchestrator.http.enclosed import Keeper, NoRoom
+from orchestrator.http.endpoints.edits import Edits
+from orchestrator.http.endpoints.images import Images
+from orchestrator.http.endpoints.jobs import JobDesk
+from orchestrator.http.endpoints.keyed import KeyedImages
+from orchestrator.http.endpoints.links import Links
+from orchestrator.http.endpoints.pages import Pages
+from orchestrator.http.endpoints.rpc import Rpc
+from orchestrator.http.endpoints.videos import Videos
 from orchestrator.http.envelope import Envelope
 from orchestrator.http.errors import plain
-from orchestrator.http.images import Images
-from orchestrator.http.intake import Intake
-from orchestrator.http.jobs import JobDesk
-from orchestrator.http.keyed import KeyedImages
-from orchestrator.http.links import Links
+from orchestrator.http.media.shelf import Shelf
+from orchestrator.http.media.store import Store
 from orchestrator.http.meter import Meter, Rate
 from orchestrator.http.openapi import install
 from orchestrator.http.options import HttpOptions
-from orchestrator.http.pages import Pages
 from orchestrator.http.ports import Jobs, MediaSource, Service
+from orchestrator.http.request.enclosed import Keeper, NoRoom
+from orchestrator.http.request.intake import Intake
+from orchestrator.http.request.submission import Submission
 from orchestrator.http.routes import add_images, add_jobs, add_pages, add_rpc, add_videos
-from orchestrator.http.rpc import Rpc
-from orchestrator.http.shelf import Shelf
-from orchestrator.http.store import Store
-from orchestrator.http.submission import Submission
-from orchestrator.http.videos import Videos
 from orchestrator.metrics import Metrics
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 import logging
 
 from orchestrator.http.errors import ApiError, busy, failed, key_reused, not_ready, not_written
-from orchestrator.http.reading import WrongLength
+from orchestrator.http.media.reading import WrongLength
 from orchestrator.jobs.model import JournalDown, KeyConflict
 from orchestrator.service import Busy, Duplicate, NotReady, RequestFailed
 from transfer.errors import MediaError

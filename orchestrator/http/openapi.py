@@ -8,9 +8,8 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from orchestrator.http.errors import ErrorReply
-from orchestrator.http.job_page import JobList, JobPage
-from orchestrator.http.pages import (
+from orchestrator.http.endpoints.job_page import JobList, JobPage
+from orchestrator.http.endpoints.pages import (
     Health,
     InstanceLeaves,
     ModelList,
@@ -18,8 +17,10 @@ from orchestrator.http.pages import (
     OneModelPage,
     Ready,
 )
-from orchestrator.http.rpc import RpcReply, RpcRequest
-from orchestrator.http.schema import (
+from orchestrator.http.endpoints.rpc import RpcReply, RpcRequest
+from orchestrator.http.endpoints.video_page import VideoDeleted, VideoList, VideoPage
+from orchestrator.http.errors import ErrorReply
+from orchestrator.http.request.schema import (
     AudioRequest,
     EditRequest,
     ImageRequest,
@@ -28,7 +29,6 @@ from orchestrator.http.schema import (
     RemixRequest,
     VideoRequest,
 )
-from orchestrator.http.video_page import VideoDeleted, VideoList, VideoPage
 from orchestrator.jobs.model import JobStatus
 from orchestrator.service import ClusterView
 

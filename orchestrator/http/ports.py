@@ -1,8 +1,8 @@
 """The three things that the front door talks to, as far as it needs to know them.
 
 `Service` is `orchestrator.service.Service`; `Jobs` is `orchestrator.jobs.service.Jobs`;
-`MediaSource` hands out finished files, and is `orchestrator.http.media.MediaGateway`. Tests put
-small doubles in their places.
+`MediaSource` hands out finished files, and is `orchestrator.http.media.gateway.MediaGateway`. Tests
+put small doubles in their places.
 """
 
 from collections.abc import AsyncGenerator, Callable

@@ -4,11 +4,22 @@ from collections.abc import Callable
 
 from fastapi import FastAPI, Response
 
-from orchestrator.http.edits import Edits
-from orchestrator.http.images import Images
-from orchestrator.http.job_page import JobList, JobPage
-from orchestrator.http.jobs import JobDesk
-from orchestrator.http.links import Links
+from orchestrator.http.endpoints.edits import Edits
+from orchestrator.http.endpoints.images import Images
+from orchestrator.http.endpoints.job_page import JobList, JobPage
+from orchestrator.http.endpoints.jobs import JobDesk
+from orchestrator.http.endpoints.links import Links
+from orchestrator.http.endpoints.pages import (
+    Health,
+    InstanceLeaves,
+    ModelList,
+    OneModelPage,
+    Pages,
+    Ready,
+)
+from orchestrator.http.endpoints.rpc import Rpc, RpcReply, RpcRequest
+from orchestrator.http.endpoints.video_page import VideoDeleted, VideoList, VideoPage
+from orchestrator.http.endpoints.videos import Videos
 from orchestrator.http.openapi import (
     FILE_INDEX,
     IDEMPOTENCY_KEY,
@@ -18,9 +29,7 @@ from orchestrator.http.openapi import (
     VIDEO_LIST,
     described,
 )
-from orchestrator.http.pages import Health, InstanceLeaves, ModelList, OneModelPage, Pages, Ready
-from orchestrator.http.rpc import Rpc, RpcReply, RpcRequest
-from orchestrator.http.schema import (
+from orchestrator.http.request.schema import (
     AudioRequest,
     EditRequest,
     ImageRequest,
@@ -29,8 +38,6 @@ from orchestrator.http.schema import (
     RemixRequest,
     VideoRequest,
 )
-from orchestrator.http.video_page import VideoDeleted, VideoList, VideoPage
-from orchestrator.http.videos import Videos
 from orchestrator.service import ClusterView
 
 

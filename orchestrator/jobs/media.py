@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, Awaitable
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from orchestrator.http.media import MediaGateway
-from orchestrator.http.reading import Reading, WrongLength
-from orchestrator.http.store import Store
+from orchestrator.http.media.gateway import MediaGateway
+from orchestrator.http.media.reading import Reading, WrongLength
+from orchestrator.http.media.store import Store
 from orchestrator.jobs.model import StoredFile
 from transfer.errors import MediaError
 from transfer.messages import Media

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from roles.nodes.messages import Join
 from roles.options import RoleOptions
-from roles.split.fingerprint import fingerprint
-from roles.split.folder import find
+from roles.split.files.fingerprint import fingerprint
+from roles.split.files.folder import find
 from roles.split.program import ModelError
 from transfer.messages import Role
 

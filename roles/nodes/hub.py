@@ -10,6 +10,7 @@ from typing import Any
 import zmq
 import zmq.asyncio
 
+from roles.leader.process import RankProcess
 from roles.nodes.book import Book
 from roles.nodes.crew import BEAT_S, Crew, Member
 from roles.nodes.facts import Facts
@@ -33,7 +34,6 @@ from roles.nodes.messages import (
 from roles.nodes.network import resolved
 from roles.nodes.remote import RemoteRank
 from roles.options import RoleOptions, split_address
-from roles.process import RankProcess
 from transfer.codec import MAX_FRAME_BYTES, Message, ProtocolError, encode
 from transfer.contexts import end
 from transfer.guard import SEAL_BYTES, Guard

@@ -9,7 +9,7 @@ from roles.nodes.network import interface_to
 from roles.nodes.store import LeaderStore
 from roles.options import split_address
 from roles.parallel import Parallel
-from roles.world import WAIT_S, RanksApart, World
+from roles.rank.world import WAIT_S, RanksApart, World
 from transfer.keys import load
 
 

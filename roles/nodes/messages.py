@@ -53,7 +53,7 @@ class FromRank(Message, frozen=True, tag="from_rank"):
 
 
 class RankGone(Message, frozen=True, tag="rank_gone"):
-    """The process has ended: `how` as in `roles.process.cause_of_death`."""
+    """The process has ended: `how` as in `roles.leader.process.cause_of_death`."""
 
     epoch: int
     life: int

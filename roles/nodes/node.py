@@ -20,7 +20,8 @@ from msgspec.structs import replace
 
 from roles.backoff import Backoff
 from roles.calls import framed
-from roles.keeper import rank_command
+from roles.leader.keeper import rank_command
+from roles.leader.process import RankProcess
 from roles.logs import configure
 from roles.nodes.crew import LOST_S
 from roles.nodes.facts import Facts
@@ -45,8 +46,7 @@ from roles.nodes.messages import (
     to_node,
 )
 from roles.options import RoleOptions
-from roles.process import RankProcess
-from roles.rank import PROGRAM
+from roles.rank.arguments import PROGRAM
 from transfer.codec import Message, ProtocolError
 from transfer.errors import TransferError
 from transfer.keys import KeyPair, cluster_keys
@@ -70,7 +70,7 @@ class LeaderLost(Exception):
 
 def serve(options: RoleOptions, program: str = PROGRAM) -> int:
     """Runs a node until its instance has ended, and gives that one's exit code; 1 if it was refused
-    or broken. `program`: as in `roles.leader.serve`."""
+    or broken. `program`: as in `roles.leader.leader.serve`."""
     configure()
     try:
         return asyncio.run(_run(options, program))

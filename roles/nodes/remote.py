@@ -1,4 +1,5 @@
-"""A rank on another host, as the pool of its leader sees it: like `roles.process.RankProcess`."""
+"""A rank on another host, as the pool of its leader sees it: like
+`roles.leader.process.RankProcess`."""
 
 import asyncio
 import signal

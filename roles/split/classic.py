@@ -21,43 +21,45 @@ import msgspec
 import torch
 
 from roles.samples import Sample
-from roles.split import finite, given, inputs, skipping, structures, warming
-from roles.split.adapters import Adapters, Worn
-from roles.split.answers import Answers
-from roles.split.boundary import Boundary, Given, Reached, decodes_several_times
-from roles.split.branches import Outlines
-from roles.split.components import part_of
+from roles.split import finite, warming
+from roles.split.decoding import skipping
+from roles.split.decoding.boundary import Boundary, Given, Reached, decodes_several_times
+from roles.split.decoding.outputs import output_type, samples
+from roles.split.decoding.preview import Looks, Seen, Shadow
+from roles.split.decoding.rates import asked_fps, fps_of, sample_rate
+from roles.split.decoding.skipping import NotSkipped
+from roles.split.decoding.sparing import Sparing, sparingly
+from roles.split.denoising.answers import Answers
+from roles.split.denoising.branches import Outlines
+from roles.split.denoising.door import Coroutine
+from roles.split.denoising.loop import is_seen
+from roles.split.denoising.snapshot import Snapshots
 from roles.split.describe import describe
-from roles.split.door import Coroutine
-from roles.split.encodings import Encodings
-from roles.split.exchange import Exchange
+from roles.split.encoding.encodings import Encodings
+from roles.split.encoding.feeding import feeding
+from roles.split.encoding.generation import Generation, Generator
+from roles.split.encoding.generators import generators
+from roles.split.encoding.reading import Reading
+from roles.split.encoding.recollection import Recollection
+from roles.split.encoding.recording import Recorder, own_methods
+from roles.split.encoding.replay import Replay, hollow
+from roles.split.encoding.surroundings import Surroundings
 from roles.split.face import ENCODES, Face, NotHere, StandIn
 from roles.split.fast import Fast
-from roles.split.feeding import feeding
-from roles.split.foretelling import Foretelling
-from roles.split.generation import Generation, Generator
-from roles.split.generators import generators
+from roles.split.files.components import part_of
 from roles.split.imagined import Imagined
-from roles.split.loop import is_seen
-from roles.split.outputs import output_type, samples
-from roles.split.preview import Looks, Seen, Shadow
+from roles.split.parallel.tiles import Tiles
 from roles.split.program import Call, Unsplittable
 from roles.split.quirks import one_by_one
 from roles.split.randomness import GlobalRandomness
-from roles.split.rates import asked_fps, fps_of, sample_rate
-from roles.split.reading import Reading
-from roles.split.recollection import Recollection
-from roles.split.recording import Recorder, own_methods
-from roles.split.refusals import bad_input
-from roles.split.replay import Replay, hollow
+from roles.split.request import given, inputs, structures
+from roles.split.request.foretelling import Foretelling
+from roles.split.request.refusals import bad_input
 from roles.split.skeleton import hollow_copy
-from roles.split.skipping import NotSkipped
-from roles.split.sleeper import Sleeper
-from roles.split.snapshot import Snapshots
-from roles.split.sparing import Sparing, sparingly
-from roles.split.surroundings import Surroundings
-from roles.split.tiles import Tiles
 from roles.split.view import Pipeline, make_view, replaced, schedulers
+from roles.split.weights.adapters import Adapters, Worn
+from roles.split.weights.exchange import Exchange
+from roles.split.weights.sleeper import Sleeper
 from transfer.messages import ModelInfo, Speed, StepCache
 from transfer.speed import told
 

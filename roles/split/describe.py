@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from roles.split.given import Kind, media_arguments
-from roles.split.inputs import Argument
-from roles.split.outputs import ONE_SOUND, PICTURES, SOUNDS, VIDEOS
-from roles.split.rates import fps_of, frames_step, sample_rate
-from roles.split.structures import structures
+from roles.split.decoding.outputs import ONE_SOUND, PICTURES, SOUNDS, VIDEOS
+from roles.split.decoding.rates import fps_of, frames_step, sample_rate
+from roles.split.request.given import Kind, media_arguments
+from roles.split.request.inputs import Argument
+from roles.split.request.structures import structures
 from roles.split.view import Pipeline
 from transfer.messages import ModelInfo
 
@@ -42,8 +42,8 @@ def describe_modular(
     made: Collection[str],
     why_not: str | None = None,
 ) -> ModelInfo:
-    """`call`: a function with the inputs of its blocks as arguments (`roles.split.declared`);
-    `made`: the names of what they make."""
+    """`call`: a function with the inputs of its blocks as arguments
+    (`roles.split.modular.declared`); `made`: the names of what they make."""
     size = _declared_size(pipeline, arguments)
     info = _info(pipeline, name, fingerprint, arguments, why_not, _modality_of(made), size)
     return _with_media(info, call)
@@ -110,7 +110,8 @@ def _declared_size(pipeline: Any, arguments: dict[str, Argument]) -> tuple[int, 
 
 
 def modality(pipeline: Any) -> Literal["image", "video", "audio"]:
-    """By what its output's fields are called, as in `roles.split.outputs`, or by its arguments."""
+    """By what its output's fields are called, as in `roles.split.decoding.outputs`, or by its
+    arguments."""
     named = inspect.signature(type(pipeline).__call__).parameters
     made = _output_fields(type(pipeline))
     if named.keys() & {"num_frames", "video_length", "frames"} or made & {*VIDEOS}:

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
+from roles.split.denoising.step_cache import supported
 from roles.split.program import ModelError, Unavailable
-from roles.split.step_cache import supported
 from transfer.messages import Inputs, ModelInfo, Speed, StepCache, StepCacheType
 from transfer.speed import chosen, switches
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from roles.split.batching import tensors
+from roles.split.denoising.batching import tensors
 
 ADVICE = "half precision overflows in some models: --dtype bfloat16 and float32 reach further"
 

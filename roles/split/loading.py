@@ -13,30 +13,30 @@ from diffusers import DiffusionPipeline
 from msgspec.structs import replace
 
 from roles.origins import NOTHING, Origins
-from roles.split import stages
-from roles.split.attention import set_backend
 from roles.split.classic import ClassicProgram
-from roles.split.compiling import compile_blocks
-from roles.split.components import DType, Loader, brief, component_class, is_module, part_of
-from roles.split.context import divide_tokens
-from roles.split.exchange import Exchange
 from roles.split.face import StandIn
-from roles.split.fingerprint import fingerprint, of_component
-from roles.split.folder import Folder, find
-from roles.split.given import media_arguments
-from roles.split.kinds import check_kinds
-from roles.split.modular import ModularProgram
-from roles.split.modular_loading import is_modular, modular_pipeline
+from roles.split.files.components import DType, Loader, brief, component_class, is_module, part_of
+from roles.split.files.fingerprint import fingerprint, of_component
+from roles.split.files.folder import Folder, find
+from roles.split.files.kinds import check_kinds
+from roles.split.modular import stages
+from roles.split.modular.loading import is_modular, modular_pipeline
+from roles.split.modular.program import ModularProgram
+from roles.split.parallel.context import divide_tokens
+from roles.split.parallel.tensor import Shares
+from roles.split.parallel.tiles import divide_tiles
 from roles.split.program import ModelError, Program, Unsplittable
-from roles.split.sleeper import Part, Sleeper
-from roles.split.structures import structures
-from roles.split.tensor import Shares
-from roles.split.tiles import divide_tiles
+from roles.split.request.given import media_arguments
+from roles.split.request.structures import structures
 from roles.split.view import Pipeline, inner_pipelines
+from roles.split.weights.attention import set_backend
+from roles.split.weights.compiling import compile_blocks
+from roles.split.weights.exchange import Exchange
+from roles.split.weights.sleeper import Part, Sleeper
 from transfer.messages import DECODES, DENOISES, ModelInfo, Replaced, Role, Speed
 
 if TYPE_CHECKING:
-    from roles.world import World
+    from roles.rank.world import World
 
 
 log = logging.getLogger(__name__)

@@ -21,11 +21,11 @@ from roles.samples import Sample
 from transfer.messages import Inputs, ModelInfo
 
 if TYPE_CHECKING:
-    from roles.split.adapters import Adapters
-    from roles.split.encodings import Encodings
-    from roles.split.exchange import Exchange
-    from roles.split.generation import Generation
-    from roles.split.sleeper import Sleeper
+    from roles.split.encoding.encodings import Encodings
+    from roles.split.encoding.generation import Generation
+    from roles.split.weights.adapters import Adapters
+    from roles.split.weights.exchange import Exchange
+    from roles.split.weights.sleeper import Sleeper
 
 
 class BadInput(Exception):
@@ -86,9 +86,10 @@ class TransformerCall:
     `module` is the shared, real module; `args` and `kwargs` are exactly what the pipeline gave.
     `context` is the request's own name for the step cache (`request/cond`), None outside of the
     pipeline's `cache_context`; `context_fields` are its other arguments. `hooks`: the request's own
-    step cache (`roles.split.step_cache.Hooks`), None for a request without one. `number`: how many
-    forwards its pipeline called before. `worn`: the adapters that it has on
-    (`roles.split.adapters.Worn`). `alone`: why it shares with no other call, and is not divided.
+    step cache (`roles.split.denoising.step_cache.Hooks`), None for a request without one. `number`:
+    how many forwards its pipeline called before. `worn`: the adapters that it has on
+    (`roles.split.weights.adapters.Worn`). `alone`: why it shares with no other call, and is not
+    divided.
     """
 
     module: Any

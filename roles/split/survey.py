@@ -16,16 +16,17 @@ from PIL import Image
 
 from roles.origins import NOTHING, Origins
 from roles.parallel import Parallel
-from roles.split import context, step_cache
 from roles.split.classic import ClassicProgram
-from roles.split.components import DType, brief, component_class, is_module, part_of
+from roles.split.denoising import step_cache
 from roles.split.face import StandIn
-from roles.split.folder import ComponentEntry, Folder, find
-from roles.split.given import MediaArgument
+from roles.split.files.components import DType, brief, component_class, is_module, part_of
+from roles.split.files.folder import ComponentEntry, Folder, find
 from roles.split.imagined import Imagined
 from roles.split.loading import outline
-from roles.split.modular import ModularProgram
+from roles.split.modular.program import ModularProgram
+from roles.split.parallel import context
 from roles.split.program import BadInput, Call, Program
+from roles.split.request.given import MediaArgument
 from transfer.messages import Inputs, ModelInfo, Parameter, Params, Speed
 from transfer.payload import pack
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from roles.split.batching import key_of, merge
-from roles.split.components import brief
+from roles.split.denoising.batching import key_of, merge
 from roles.split.face import Face, StandIn
+from roles.split.files.components import brief
 from roles.split.imagined import Imagined, hollow, saying_zeros
 from roles.split.made_up import Made, media_for
 from roles.split.program import Call, Denoising, ModelError, TransformerCall

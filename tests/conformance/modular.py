@@ -10,8 +10,8 @@ import diffusers
 import torch
 from diffusers import ModularPipeline
 
-from roles.split.declared import call_of, outputs_of
-from roles.split.stages import divide
+from roles.split.modular.declared import call_of, outputs_of
+from roles.split.modular.stages import divide
 from tests.conformance.case import Case
 
 GUIDANCE = "guidance_scale"  # which the plain pipeline takes as a guider

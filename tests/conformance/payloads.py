@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from roles.split.batching import tensors
+from roles.split.denoising.batching import tensors
 
 Payload = Mapping[str, Any]
 

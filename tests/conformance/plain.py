@@ -10,8 +10,8 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
+from roles.split.decoding.outputs import output_type
 from roles.split.describe import modality
-from roles.split.outputs import output_type
 from tests.support.splitting import Arrays
 
 SOUNDS = ("audio", "audios", "sound")

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from roles.samples import Sample
-from roles.split.given import MediaArgument, media_arguments
+from roles.split.denoising.slicing import samples
 from roles.split.loading import load
 from roles.split.program import Call, Denoising, Program, Unsplittable
-from roles.split.slicing import samples
-from roles.split.structures import Structured, structures
+from roles.split.request.given import MediaArgument, media_arguments
+from roles.split.request.structures import Structured, structures
 from tests.conformance import modular, plain
 from tests.conformance.case import Case
 from tests.support.splitting import Arrays

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.http.enclosed import NoRoom
+from orchestrator.http.request.enclosed import NoRoom
 from orchestrator.uploads import Uploads
 
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from roles.introduction import advertised, ready_line, this_host
+from roles.leader.introduction import advertised, ready_line, this_host
 from roles.options import RoleOptions
 from transfer.messages import Role
 

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("orchestrator", "roles", "transfer", "tests/simulation", "tests/support")
 CORE, JOBS = "orchestrator/core", "orchestrator/jobs"
-ROLES = "roles"
+LEADER = "roles/leader"
 RUN = """
 import importlib, json, sys
 first_failure = importlib.import_module(sys.argv[2]).first_failure
@@ -41,7 +41,7 @@ class Mutation:
     @property
     def runs(self) -> str:
         """The simulation that has to find it."""
-        engines = self.file.startswith(ROLES)
+        engines = self.file.startswith(LEADER)
         return "tests.simulation.engines.runs" if engines else "tests.simulation.runs"
 
     @property
@@ -380,34 +380,34 @@ MUTATIONS = [
 LEADERS = [
     Mutation(
         "keep the payload of a preview",
-        f"{ROLES}/engine.py",
+        f"{LEADER}/engine.py",
         " or is_look(attempt.work))",
         ")",
     ),
     Mutation(
         "skip the check of a payload's header",
-        f"{ROLES}/engine.py",
+        f"{LEADER}/engine.py",
         "            check_header(segments[0], *attempt.key, delivery)\n",
         "",
         rare=True,
     ),
     Mutation(
         "obey orders of an epoch that has ended",
-        f"{ROLES}/control.py",
+        f"{LEADER}/control.py",
         "if isinstance(message, OF_AN_EPOCH) and message.epoch != self.epoch:",
         "if False:",
         rare=True,
     ),
     Mutation(
         "do not wait for the end of a write when its attempt is aborted",
-        f"{ROLES}/handover.py",
+        f"{LEADER}/handover.py",
         "            sending.cancel()\n            await asyncio.wait([sending])\n",
         "            return None\n",
         rare=True,
     ),
     Mutation(
         "keep the payload of an attempt that was aborted",
-        f"{ROLES}/engine.py",
+        f"{LEADER}/engine.py",
         "if isinstance(last, Delivered) and wanted:",
         "if isinstance(last, Delivered) or (attempt.aborted and attempt.slots):\n"
         "            last = last if isinstance(last, Delivered) else Delivered(\n"
@@ -416,75 +416,75 @@ LEADERS = [
     ),
     Mutation(
         "keep the slots of an attempt that has ended",
-        f"{ROLES}/engine.py",
+        f"{LEADER}/engine.py",
         "        self._outbox.leave(attempt)\n",
         "        if last is not None:\n            self._outbox.leave(attempt)\n",
     ),
     Mutation(
         "forget to give back the grant of an attempt that failed",
-        f"{ROLES}/engine.py",
+        f"{LEADER}/engine.py",
         "error, released = replace(last, instance=self.name), attempt.release_grant()",
         "error, released = replace(last, instance=self.name), None",
         rare=True,
     ),
     Mutation(
         "forget to give back the grant of a payload that is staged",
-        f"{ROLES}/handover.py",
+        f"{LEADER}/handover.py",
         "        released = attempt.release_grant()\n",
         "        attempt.release_grant()\n        released = None\n",
         rare=True,
     ),
     Mutation(
         "give back a grant whose write may still land",
-        f"{ROLES}/handover.py",
+        f"{LEADER}/handover.py",
         "        may_land=failure.may_land,\n",
         "        may_land=False,\n",
         rare=True,
     ),
     Mutation(
         "tell nobody at a registration which writes may still land",
-        f"{ROLES}/handover.py",
+        f"{LEADER}/handover.py",
         "                self.may_land.append(grant.generation)\n",
         "                pass\n",
     ),
     Mutation(
         "free the outbox before the write has ended",
-        f"{ROLES}/handover.py",
+        f"{LEADER}/handover.py",
         "        await attempt.race(sending)\n",
         "        self._outbox.leave(attempt)\n        await attempt.race(sending)\n",
         rare=True,
     ),
     Mutation(
         "write from other slots than the payload's",
-        f"{ROLES}/handover.py",
+        f"{LEADER}/handover.py",
         "self._sender.send(attempt.slots, nbytes, grant, attempt.grant_at)",
         "self._sender.send(attempt.slots[::-1], nbytes, grant, attempt.grant_at)",
         rare=True,
     ),
     Mutation(
         "go on with the steps of a request that has ended",
-        f"{ROLES}/engine.py",
+        f"{LEADER}/engine.py",
         '        """Ends an attempt, wherever it is."""\n        if self._scheduled(attempt):\n',
         '        """Ends an attempt, wherever it is."""\n        if False:\n',
         rare=True,
     ),
     Mutation(
         "confirm an abort before the ranks have let go",
-        f"{ROLES}/engine.py",
+        f"{LEADER}/engine.py",
         "        if not isinstance(last, Message):\n",
         "        if False:\n",
         rare=True,
     ),
     Mutation(
         "do not have the ranks forget",
-        f"{ROLES}/door.py",
+        f"{LEADER}/door.py",
         "            return self._aside(Drop(*attempt.key))\n",
         "            pass\n",
         rare=True,
     ),
     Mutation(
         "say Accepted as soon as the work comes",
-        f"{ROLES}/engine.py",
+        f"{LEADER}/engine.py",
         "        self._check(attempt)\n",
         "        self._check(attempt)\n        if attempt.work.delivery is not None:\n"
         "            generation = attempt.work.delivery.generation\n"
@@ -493,14 +493,14 @@ LEADERS = [
     ),
     Mutation(
         "do not condemn a rank that hangs",
-        f"{ROLES}/door.py",
+        f"{LEADER}/door.py",
         '        if worst.error.kind == "silent":\n',
         "        if False:\n",
         rare=True,
     ),
     Mutation(
         "leave the line for the outbox as it is when somebody in it ends",
-        f"{ROLES}/outbox.py",
+        f"{LEADER}/outbox.py",
         "        self._lines[role] = deque(entry for entry in self._lines[role] if entry[0] is not"
         " attempt)\n",
         "",
@@ -508,7 +508,7 @@ LEADERS = [
     ),
     Mutation(
         "push another request's checkpoint",
-        f"{ROLES}/outbox.py",
+        f"{LEADER}/outbox.py",
         "        return self._kept.get(shelf, {}).pop(key, None)\n",
         "        kept = self._kept.get(shelf, {})\n"
         '        if shelf == "checkpoint" and kept and key not in kept:\n'
@@ -518,49 +518,49 @@ LEADERS = [
     ),
     Mutation(
         "free a checkpoint while a copy of it is written",
-        f"{ROLES}/outbox.py",
+        f"{LEADER}/outbox.py",
         "        if slots and slots[0] in self._lent:\n",
         "        if False:\n",
         rare=True,
     ),
     Mutation(
         "take a copied checkpoint off its shelf",
-        f"{ROLES}/outbox.py",
+        f"{LEADER}/outbox.py",
         '        kept = self._kept["checkpoint"].get(key)\n',
         '        kept = self._kept["checkpoint"].pop(key, None)\n',
         rare=True,
     ),
     Mutation(
         "keep the room of a checkpoint whose place a later one has taken",
-        f"{ROLES}/outbox.py",
+        f"{LEADER}/outbox.py",
         '        self.release("checkpoint", attempt.key)\n',
         "",
         rare=True,
     ),
     Mutation(
         "keep a checkpoint of what has ended while it was written, in room that was given back",
-        f"{ROLES}/checkpoints.py",
+        f"{LEADER}/checkpoints.py",
         "        if checksum is not None and attempt.going_on:\n",
         "        if checksum is not None:\n",
         rare=True,
     ),
     Mutation(
         "let a place of the scheduler be lost with its request",
-        f"{ROLES}/scheduler.py",
+        f"{LEADER}/scheduler.py",
         "        if job.key in self._places:\n            self._places.remove(job.key)\n",
         "",
         rare=True,
     ),
     Mutation(
         "leave what was in ranks that died",
-        f"{ROLES}/engine.py",
+        f"{LEADER}/engine.py",
         "        for attempt in [a for a in self._attempts.values() if a.in_ranks]:\n",
         "        for attempt in at_work:\n",
         rare=True,
     ),
     Mutation(
         "leave an adapter loaded in some of the ranks",
-        f"{ROLES}/asked.py",
+        f"{LEADER}/asked.py",
         "                await self._undo(action)\n",
         "                pass\n",
         rare=True,

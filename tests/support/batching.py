@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-from roles.batch_costs import BatchCosts, Line
 from roles.calls import Key
-from roles.scheduler import Arrived, Ended, Ran, Scheduler
-from roles.split.batching import key_of, tensors
+from roles.leader.batch_costs import BatchCosts, Line
+from roles.leader.scheduler import Arrived, Ended, Ran, Scheduler
+from roles.rank.stepping import Stepper
+from roles.split.denoising.batching import key_of, tensors
 from roles.split.program import Call, Denoising
-from roles.stepping import Stepper
 
 
 class Eager(BatchCosts):

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from roles.calls import shorten
-from roles.split.across import Across
-from roles.split.batching import key_of
+from roles.rank.world import RankFailed, RanksApart, World
+from roles.split.denoising.batching import key_of
+from roles.split.denoising.together import Together
+from roles.split.parallel.across import Across
 from roles.split.program import TransformerCall
-from roles.split.together import Together
-from roles.world import RankFailed, RanksApart, World
 
 
 class Doubler(torch.nn.Module):

@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
+from roles.rank.stepping import Stepper
+from roles.rank.world import World
 from roles.refusals import Unsupported
-from roles.split.batching import key_of, tensors
+from roles.split.denoising.batching import key_of, tensors
 from roles.split.loading import load
 from roles.split.program import Call, Denoising
-from roles.stepping import Stepper
-from roles.world import World
 from tests.support import pipelines
 from transfer.actions import UpdateWeights
 from transfer.messages import Inputs, Speed
@@ -26,7 +26,7 @@ PARAMS: dict[str, dict[str, Any]] = {
 
 
 class Live:
-    """One request in a rank, as `roles.stepping` sees it."""
+    """One request in a rank, as `roles.rank.stepping` sees it."""
 
     stops = False
 

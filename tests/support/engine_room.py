@@ -29,11 +29,11 @@ from roles.calls import (
     Stored,
     Value,
 )
-from roles.engine import Engine
-from roles.outbox import SENDERS, OutboxLine, outboxes
-from roles.pool import Death
-from roles.scheduler import Scheduler
-from roles.turns import Schedule
+from roles.leader.engine import Engine
+from roles.leader.outbox import SENDERS, OutboxLine, outboxes
+from roles.leader.pool import Death
+from roles.leader.scheduler import Scheduler
+from roles.leader.turns import Schedule
 from tests.support.batching import Eager
 from tests.support.scripted_orchestrator import work
 from transfer.codec import Message

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from roles import control, keeper
+from roles.leader import control, keeper
 from roles.options import RoleOptions
 from tests.support.faulty_writes import install
 from transfer.codec import MAGIC, PROTOCOL, encode
@@ -135,7 +135,7 @@ def _twist(faults: str | None, protocol: int, ranks_are: str) -> None:
 
 
 if __name__ == "__main__":
-    from roles.leader import serve
+    from roles.leader.leader import serve
     from roles.nodes import node
 
     _twist(*msgspec.json.decode(sys.argv[3], type=tuple[str | None, int, str]))

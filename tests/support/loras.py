@@ -11,10 +11,10 @@ from msgspec.structs import replace
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from roles.split.adapted import quietly
-from roles.split.outputs import samples
+from roles.split.decoding.outputs import samples
+from roles.split.decoding.rates import Fps
 from roles.split.program import Call
-from roles.split.rates import Fps
+from roles.split.weights.adapted import quietly
 from tests.support.splitting import Arrays, arrays, call
 from transfer.messages import Lora
 

@@ -7,7 +7,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from roles import sounds
+from roles.rank import sounds
 from roles.samples import Audio
 
 RATE = 16_000

@@ -52,7 +52,7 @@ from roles.calls import (
     frame,
 )
 from roles.lifeline import tie_to
-from roles.rank import arguments
+from roles.rank.arguments import arguments
 from transfer import actions
 from transfer.made import ImageMade
 from transfer.messages import Inputs, ModelInfo, Parameter

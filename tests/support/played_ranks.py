@@ -8,11 +8,11 @@ import torch
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
 from roles.parallel import divide
-from roles.world import RankFailed
+from roles.rank.world import RankFailed
 
 
 class PlayedWorld:
-    """What a `roles.world.World` is to those that share out tiles."""
+    """What a `roles.rank.world.World` is to those that share out tiles."""
 
     def __init__(self, rank: int, parallel: str, ranks: int) -> None:
         self.rank = rank

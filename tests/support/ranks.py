@@ -40,7 +40,7 @@ def run_cases(cases: Sequence[Case], imports: Sequence[str] = ()) -> list[list[A
 
 
 def main(cases: Sequence[Case], imports: Sequence[str]) -> None:
-    import roles.world  # noqa: F401  # before the ranks are forked, who then have it
+    import roles.rank.world  # noqa: F401  # before the ranks are forked, who then have it
 
     for module in imports:
         importlib.import_module(module)
@@ -92,7 +92,7 @@ def _rank(
     import torch
 
     from roles.parallel import divide
-    from roles.world import World
+    from roles.rank.world import World
 
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)

@@ -11,10 +11,10 @@ from typing import Any
 import diffusers
 import torch
 
+from roles.rank.world import RanksApart, World
+from roles.split.decoding.sparing import Sparing
+from roles.split.parallel.tiles import divide_tiles
 from roles.split.program import ModelError
-from roles.split.sparing import Sparing
-from roles.split.tiles import divide_tiles
-from roles.world import RanksApart, World
 from tests.support import model_parts
 
 MESH = {"tile_latent_min_size": 4, "tile_sample_min_size": 32}

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from launch.addresses import free_port
-from roles.rank import PROGRAM
-from tests.roles.test_three_leaders import read
+from roles.rank.arguments import PROGRAM
+from tests.roles.leader.test_three_leaders import read
 from tests.support.leader_process import LeaderProcess, leader
 from tests.support.pipelines import PARAMS
 from tests.support.scripted_orchestrator import ScriptedOrchestrator, work

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from roles import sounds as writing
+from roles.rank import sounds as writing
 from roles.samples import Audio
 from tests.support.media_files import RATE, film, frames, tone, wav
 from tests.transfer.test_films import LISTS

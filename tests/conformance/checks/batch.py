@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from roles.split.batching import Form, Unmergeable, key_of
+from roles.split.denoising.batching import Form, Unmergeable, key_of
+from roles.split.denoising.together import Shared, Together
 from roles.split.program import BadInput, Call, TransformerCall
-from roles.split.together import Shared, Together
 from tests.conformance import payloads
 from tests.conformance.subject import SEED, Passage, Subject
 from tests.conformance.verdict import Batch, rounded
@@ -152,7 +152,7 @@ def tolerated(subject: Subject, rounding: float) -> float:
 
 def numbers(subject: Subject, result: Any) -> list[torch.Tensor]:
     if subject.looping == "monolithic":
-        return [torch.from_numpy(each.copy()).double() for each in arrays(result)]
+        return [torch.from_numpy(each.copy()) for each in arrays(result)]
     return payloads.numbers(result)
 
 
@@ -162,6 +162,8 @@ def apart_of(made: list[torch.Tensor], known: list[torch.Tensor]) -> float:
 
 
 def _relative(one: torch.Tensor, other: torch.Tensor) -> float:
+    """To the largest value; of pixels, to the largest that there could be."""
     if not other.numel():
         return 0.0
-    return float((one - other).abs().max() / other.abs().max().clamp_min(1e-12))
+    most = 255.0 if other.dtype == torch.uint8 else other.double().abs().max().clamp_min(1e-12)
+    return float((one.double() - other.double()).abs().max() / most)

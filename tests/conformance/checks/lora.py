@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from roles.split.adapters import Adapters
-from roles.split.components import Part, part_of
+from roles.split.files.components import Part, part_of
+from roles.split.weights.adapters import Adapters
 from tests.conformance import modular, plain
 from tests.conformance.checks.split import difference
 from tests.conformance.reasons import reason_of

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from roles.parallel import Parallel
-from roles.split.context import why_not
+from roles.rank.stepping import Stepper
+from roles.rank.world import World
 from roles.split.loading import load
+from roles.split.parallel.context import why_not
 from roles.split.program import Denoising
-from roles.stepping import Stepper
-from roles.world import World
 from tests.conformance.checks.batch import apart_of, numbers, tolerated
 from tests.conformance.reasons import brief
 from tests.conformance.subject import Subject
@@ -86,7 +86,7 @@ def _told(subject: Subject, parallel: str, program: Callable[[World], Any]) -> A
 def _rank(subject: Subject, world: World, program: Callable[[World], Any]) -> dict[str, Any]:
     """In a process of its own: runs the request, and compares."""
     warnings = _Warnings()
-    logging.getLogger("roles.split.together").addHandler(warnings)
+    logging.getLogger("roles.split.denoising.together").addHandler(warnings)
     gathers = _counted(world)
     denoising = subject.asked(program(world), subject.call())
     try:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from orchestrator.http.body import Base64, Frame, read_body
 from orchestrator.http.errors import ApiError
-from orchestrator.http.reading import Reading, WrongLength
-from orchestrator.http.schema import ImagesReply
+from orchestrator.http.media.reading import Reading, WrongLength
+from orchestrator.http.request.body import Base64, Frame, read_body
+from orchestrator.http.request.schema import ImagesReply
 
 REPLY = ImagesReply(created=1, size="1x1", quality="high", output_format="png")
 

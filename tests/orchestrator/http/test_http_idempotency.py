@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from PIL import Image
 
 from orchestrator.api_keys import line_of, new_key
-from orchestrator.http import HttpOptions, sent
+from orchestrator.http import HttpOptions
+from orchestrator.http.request import sent
 from tests.support.fake_jobs import FakeJobs
 from tests.support.front_door import MODEL, Door, picture, soon
 from tests.support.models import EDITOR, VIDEO

@@ -11,9 +11,9 @@ import pytest
 
 from orchestrator.http import HttpOptions
 from orchestrator.http.errors import ApiError
-from orchestrator.http.reading import Reading
-from orchestrator.http.shelf import Shelf
-from orchestrator.http.store import Store
+from orchestrator.http.media.reading import Reading
+from orchestrator.http.media.shelf import Shelf
+from orchestrator.http.media.store import Store
 from orchestrator.service import Completed
 from tests.support.front_door import Door, picture, soon
 from transfer.errors import MediaError

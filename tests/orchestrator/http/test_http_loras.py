@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from orchestrator.http import HttpOptions
-from orchestrator.http.decoding import decode
 from orchestrator.http.errors import ApiError
-from orchestrator.http.plan import make_plan
-from orchestrator.http.schema import ImageRequest
+from orchestrator.http.request.decoding import decode
+from orchestrator.http.request.plan import make_plan
+from orchestrator.http.request.schema import ImageRequest
 from tests.support.front_door import MODEL, Door
 from transfer.actions import Adapter
 from transfer.messages import Lora

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from PIL import Image as Pillow
 
-from orchestrator.http.choice import chosen
 from orchestrator.http.errors import ApiError
+from orchestrator.http.request.choice import chosen
 from orchestrator.operator import SeveralModels
 from tests.support.fake_jobs import FakeJobs
 from tests.support.front_door import MODEL, Door

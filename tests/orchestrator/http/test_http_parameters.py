@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from orchestrator.http.errors import ApiError
-from orchestrator.http.parameters import MAX_ITEMS, accept, schema_of
+from orchestrator.http.request.parameters import MAX_ITEMS, accept, schema_of
 from tests.support.fake_jobs import FakeJobs
 from tests.support.front_door import MODEL, Door
 from tests.support.models import AUDIO, EDITOR, VIDEO

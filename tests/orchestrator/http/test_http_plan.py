@@ -3,11 +3,11 @@
 import msgspec
 import pytest
 
-from orchestrator.http.duration import with_seconds
 from orchestrator.http.errors import ApiError
 from orchestrator.http.options import HttpOptions
-from orchestrator.http.plan import Plan, make_plan
-from orchestrator.http.schema import MAX_SEED, ImageRequest, JobRequest, VideoRequest
+from orchestrator.http.request.duration import with_seconds
+from orchestrator.http.request.plan import Plan, make_plan
+from orchestrator.http.request.schema import MAX_SEED, ImageRequest, JobRequest, VideoRequest
 from tests.support.front_door import MODEL
 from transfer.messages import ModelInfo, Parameter
 

@@ -5,9 +5,9 @@ import json
 import msgspec
 import pytest
 
-from orchestrator.http.decoding import decode
 from orchestrator.http.errors import ApiError
-from orchestrator.http.schema import MAX_SEED, ImageRequest, ImagesReply
+from orchestrator.http.request.decoding import decode
+from orchestrator.http.request.schema import MAX_SEED, ImageRequest, ImagesReply
 
 
 def refused(body: bytes | dict[str, object]) -> ApiError:
@@ -113,6 +113,6 @@ def test_only_given_fields_reach_the_pipeline() -> None:
 
 
 def test_the_reply_ends_with_its_data() -> None:
-    """It is streamed: orchestrator/http/body.py opens the last list of this JSON."""
+    """It is streamed: orchestrator/http/request/body.py opens the last list of this JSON."""
     reply = ImagesReply(created=1, size="1x1", quality="high", output_format="png")
     assert msgspec.json.encode(reply).endswith(b'"data":[]}')

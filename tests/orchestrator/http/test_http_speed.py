@@ -5,12 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from orchestrator.http.decoding import decode
 from orchestrator.http.errors import ApiError
 from orchestrator.http.options import HttpOptions
-from orchestrator.http.plan import make_plan
-from orchestrator.http.schema import ImageRequest
-from orchestrator.http.speed import speed_header
+from orchestrator.http.request.decoding import decode
+from orchestrator.http.request.plan import make_plan
+from orchestrator.http.request.schema import ImageRequest
+from orchestrator.http.request.speed import speed_header
 from tests.support.front_door import MODEL
 from transfer.messages import ModelInfo, Speed, StepCache
 

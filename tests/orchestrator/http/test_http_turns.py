@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.http import turns
-from orchestrator.http.turns import TURNS, give_way
+from orchestrator.http.streaming import turns
+from orchestrator.http.streaming.turns import TURNS, give_way
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from orchestrator.http.media import LARGE_BYTES, MediaGateway
+from orchestrator.http.media.gateway import LARGE_BYTES, MediaGateway
 from orchestrator.jobs import media as keeping
 from orchestrator.jobs.media import SYNC_BYTES, FileGone, MediaKeeper
 from tests.support.descriptors import held_open

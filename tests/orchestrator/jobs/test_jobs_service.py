@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.control import Control, configure
-from orchestrator.http.media import MediaGateway
+from orchestrator.http.media.gateway import MediaGateway
 from orchestrator.jobs.folder import StateFolder
 from orchestrator.jobs.journal import Journal
 from orchestrator.jobs.limits import Limits

@@ -10,13 +10,13 @@ import pytest
 from msgspec.structs import replace
 
 from launch.addresses import free_port
-from roles import keeper
 from roles.calls import Act, Load
-from roles.keeper import rank_command
+from roles.leader import keeper
+from roles.leader.keeper import rank_command
+from roles.leader.pool import WorkerPool
 from roles.nodes.hub import Hub
 from roles.nodes.node import Node, Refused
 from roles.options import RoleOptions
-from roles.pool import WorkerPool
 from transfer.actions import Health
 from transfer.keys import KeyPair, cluster_keys, make
 from transfer.pool import SlotPool

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from roles.runner import error_info
+from roles.rank.runner import error_info
 from roles.split.finite import NotFinite, check
 from roles.split.loading import load
 from roles.split.program import Program

@@ -9,10 +9,10 @@ import pytest
 import torch
 from diffusers import ControlNetModel, MultiControlNetModel
 
-from roles.split import folder as folders
-from roles.split.components import Loader, part_of
 from roles.split.face import StandIn
-from roles.split.fingerprint import fingerprint
+from roles.split.files import folder as folders
+from roles.split.files.components import Loader, part_of
+from roles.split.files.fingerprint import fingerprint
 from roles.split.loading import load
 from roles.split.program import ModelError, Unsplittable
 from tests.support.pipelines import PARAMS
@@ -160,7 +160,7 @@ def test_the_fingerprint_is_of_the_contents(folder, tmp_path):
 
 
 def test_the_fingerprint_needs_no_torch():
-    code = "import roles.split.fingerprint, sys; assert 'torch' not in sys.modules"
+    code = "import roles.split.files.fingerprint, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

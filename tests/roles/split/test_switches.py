@@ -9,10 +9,10 @@ import torch
 from diffusers.models import attention_dispatch as dispatch
 from torch._dynamo.utils import counters
 
-from roles.split.batching import key_of, merge
+from roles.split.denoising.batching import key_of, merge
+from roles.split.denoising.together import close
 from roles.split.loading import load
 from roles.split.program import Call, ModelError, Unavailable
-from roles.split.together import close
 from tests.support.pipelines import PARAMS
 from tests.support.splitting import drive
 from transfer.messages import Inputs, Speed, StepCache
@@ -41,7 +41,7 @@ def attention() -> Iterator[None]:
 @pytest.fixture
 def traced(monkeypatch):
     """Compiles as far as torch can tell when it has to again, without making machine code."""
-    monkeypatch.setattr("roles.split.compiling.BACKEND", "eager")
+    monkeypatch.setattr("roles.split.weights.compiling.BACKEND", "eager")
     torch._dynamo.reset()
     counters.clear()
     yield lambda: counters["stats"]["unique_graphs"]

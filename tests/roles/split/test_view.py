@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
 
-from roles.split.outputs import output_type
+from roles.split.decoding.outputs import output_type
 from roles.split.view import inner_pipelines, make_view, schedulers
 
 

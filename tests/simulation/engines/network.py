@@ -97,7 +97,8 @@ class Network:
 
 
 class Dealer:
-    """`roles.dealer.Dealer`, for a leader of the simulation: the one in whose life it is made."""
+    """`roles.leader.dealer.Dealer`, for a leader of the simulation: the one in whose life it is
+    made."""
 
     def __init__(self, endpoint: str, keys: object) -> None:
         life = LIFE.get()

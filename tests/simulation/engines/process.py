@@ -1,13 +1,13 @@
-"""A leader's process: the real `roles.leader.Leader` with all that is in it, around it a machine
-that can be stopped and killed."""
+"""A leader's process: the real `roles.leader.leader.Leader` with all that is in it, around it a
+machine that can be stopped and killed."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from roles.control import RegistrationRefused
-from roles.keeper import CannotLoad
-from roles.leader import Leader
-from roles.lifecycle import Deadline
+from roles.leader.control import RegistrationRefused
+from roles.leader.keeper import CannotLoad
+from roles.leader.leader import Leader
+from roles.leader.lifecycle import Deadline
 from roles.options import RoleOptions
 from tests.simulation.engines.clock import Life
 from tests.simulation.engines.memory import WatchedOutbox
@@ -124,7 +124,7 @@ class Process:
         self.main = loop.create_task(self._run(), context=self.life.context)
 
     async def _run(self) -> None:
-        """`roles.leader.serve`, without the operating system."""
+        """`roles.leader.leader.serve`, without the operating system."""
         transport = Transport(self.pool, "shm")
         media: Any = Media(self)
         keys: Any = object()
@@ -143,7 +143,7 @@ class Process:
             self.world.loop.call_soon(self.world.exited, self, why, context=self.world.nobody)
 
     def outbox(self, pool: SlotPool, first: int, count: int) -> WatchedOutbox:
-        """What `roles.outbox` gets for `transfer.pool.Outbox`."""
+        """What `roles.leader.outbox` gets for `transfer.pool.Outbox`."""
         box = WatchedOutbox(self, pool, first, count)
         self.outboxes.append(box)
         return box

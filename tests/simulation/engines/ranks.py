@@ -36,7 +36,7 @@ from roles.calls import (
     call_decoder,
     frame,
 )
-from roles.scheduler import SINGLE_UNIT
+from roles.leader.scheduler import SINGLE_UNIT
 from tests.simulation.engines import compute
 from tests.simulation.engines.clock import LIFE
 from tests.simulation.questions import Held, do, parts_of
@@ -69,7 +69,7 @@ class Live:
 
 
 class Rank:
-    """`roles.process.RankProcess`, and the process behind it."""
+    """`roles.leader.process.RankProcess`, and the process behind it."""
 
     def __init__(
         self,

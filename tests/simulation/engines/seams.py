@@ -31,7 +31,7 @@ def current() -> "Process":
 
 
 class Gallery:
-    """`roles.gallery.Gallery` without descriptors."""
+    """`roles.leader.gallery.Gallery` without descriptors."""
 
     def __init__(self, server: object, endpoint: str, store: str | None) -> None:
         self._process = current()
@@ -91,18 +91,18 @@ def seams(world: "World") -> Iterator[None]:
     replaced: dict[str, Any] = {
         "time.monotonic": world.loop.time,
         "secrets.token_hex": lambda nbytes=16: f"{world.new_pid():x}",
-        "roles.control.Dealer": Dealer,
-        "roles.pool.RankProcess": Rank,
-        "roles.leader.Gallery": Gallery,
-        "roles.leader.this_host": lambda: HostInfo("host", "boot", current().life.pid, 1),
-        "roles.outbox.Outbox": lambda *args: current().outbox(*args),
+        "roles.leader.control.Dealer": Dealer,
+        "roles.leader.pool.RankProcess": Rank,
+        "roles.leader.leader.Gallery": Gallery,
+        "roles.leader.leader.this_host": lambda: HostInfo("host", "boot", current().life.pid, 1),
+        "roles.leader.outbox.Outbox": lambda *args: current().outbox(*args),
         "transfer.transport._backends": _backends,
         "transfer.transport.in_thread": in_thread,
     }
     with contextlib.ExitStack() as stack:
         for name, instead in replaced.items():
             stack.enter_context(patch(name, instead))
-        stack.enter_context(patch("roles.leader.print", lambda *_, **__: None, create=True))
+        stack.enter_context(patch("roles.leader.leader.print", lambda *_, **__: None, create=True))
         log.addHandler(handler)
         log.setLevel(logging.ERROR)
         log.propagate = False

@@ -1,0 +1,1 @@
+"""From what a client sent to what the cluster is given: read, checked, refused by name."""

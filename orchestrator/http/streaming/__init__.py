@@ -1,0 +1,1 @@
+"""Replies that go on while their pictures are being made."""

@@ -1,0 +1,1 @@
+"""A rank of an instance: it owns a device and its part of the model, and computes."""

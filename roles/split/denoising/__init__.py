@@ -1,0 +1,1 @@
+"""The denoiser's part: the coroutine at the transformer's door, shared forwards, checkpoints."""

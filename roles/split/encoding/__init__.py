@@ -1,0 +1,1 @@
+"""The encoder's part: what is kept of it, what is remembered, and text that is generated."""

@@ -1,0 +1,1 @@
+"""Modular pipelines: their declared blocks, a stage for each role."""

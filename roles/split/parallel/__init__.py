@@ -1,0 +1,1 @@
+"""One forward, or one decoding, on several ranks."""
