@@ -17,7 +17,7 @@ from tests.conformance.case import Case
 from tests.conformance.families import flux2, qwenimage
 from tests.conformance.parts.processors import qwen_processor, vision_tokenizer
 from tests.conformance.parts.texts import language_model, qwen3_vl
-from tests.conformance.parts.weights import awaken
+from tests.conformance.parts.weights import awaken, fill
 
 TEXT = {"prompt": "a red circle", "height": 32, "width": 32, "num_inference_steps": 3}
 NEGATED = {**TEXT, "negative_prompt": "blue"}
@@ -56,18 +56,22 @@ def nucleus() -> Any:
         vae=qwenimage.vae(),
         text_encoder=qwen3_vl(layers=8),
         processor=qwen_processor("Qwen3VLProcessor"),
-        transformer=NucleusMoEImageTransformer2DModel(
-            patch_size=2,
-            in_channels=16,
-            out_channels=4,
-            num_layers=5,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=16,
-            axes_dims_rope=(8, 4, 4),
-            num_experts=4,
-            moe_intermediate_dim=16,
-            capacity_factors=2.0,
+        transformer=fill(
+            NucleusMoEImageTransformer2DModel(
+                patch_size=2,
+                in_channels=16,
+                out_channels=4,
+                num_layers=5,
+                attention_head_dim=16,
+                num_attention_heads=2,
+                joint_attention_dim=16,
+                axes_dims_rope=(8, 4, 4),
+                num_experts=4,
+                moe_intermediate_dim=16,
+                capacity_factors=2.0,
+            ),
+            "gate_up_proj",
+            "down_proj",
         ),
     )
 

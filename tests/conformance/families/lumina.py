@@ -13,6 +13,7 @@ from diffusers import (
 
 from tests.conformance.case import Case
 from tests.conformance.parts.texts import gemma2, language_model
+from tests.conformance.parts.weights import fill
 from tests.support.model_parts import byte_tokenizer, t5, vae
 
 TEXT = {
@@ -26,16 +27,19 @@ TEXT = {
 
 def lumina() -> Any:
     return diffusers.LuminaPipeline(
-        transformer=LuminaNextDiT2DModel(
-            sample_size=4,
-            patch_size=2,
-            in_channels=4,
-            hidden_size=16,
-            num_layers=2,
-            num_attention_heads=2,
-            num_kv_heads=1,
-            multiple_of=16,
-            cross_attention_dim=32,
+        transformer=fill(
+            LuminaNextDiT2DModel(
+                sample_size=4,
+                patch_size=2,
+                in_channels=4,
+                hidden_size=16,
+                num_layers=2,
+                num_attention_heads=2,
+                num_kv_heads=1,
+                multiple_of=16,
+                cross_attention_dim=32,
+            ),
+            "pad_token",
         ),
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=vae(),
