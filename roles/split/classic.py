@@ -131,6 +131,7 @@ class ClassicProgram:
         other.pipeline = replaced(self.pipeline, parts)
         other._modules = {**self._modules, **parts}
         other._dtypes = {name: _dtype(module) for name, module in other._real().items()}
+        other._generators = [each for each in self._generators if each.name not in parts]
         return other
 
     def encode(self, call: Call) -> dict[str, Any]:
@@ -216,6 +217,7 @@ class ClassicProgram:
 
         def run(coroutine: Coroutine) -> list[Sample]:
             faces = reading.faces(self.pipeline.components)
+            faces |= {each.name: reading.writer(each.module) for each in self._generators}
             for name, module in self.of_part("denoiser").items():
                 faces[name] = coroutine.face(name, module, self._fast.caches(name, cache))
             for name, module in self.of_part("decoder").items():

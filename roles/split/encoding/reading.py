@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from roles.split.encoding.notes import WRITTEN, Note
-from roles.split.face import Face, Own
+from roles.split.face import Answer, Face, Own
 from roles.split.program import BadInput
 
 # how a tokenizer is asked to read without cutting; the rest of the arguments stay
@@ -33,6 +33,16 @@ class Reading:
         kinds = (PreTrainedTokenizerBase, ProcessorMixin)
         readers = {k: v for k, v in components.items() if isinstance(v, kinds)}
         return {name: self._face(name, reader) for name, reader in readers.items()}
+
+    def writer(self, model: Any, generate: Answer | None = None) -> Face:
+        """The face of a model that generates text, by itself or with `generate`: what it writes is
+        read instead of what was given."""
+
+        def write(*args: Any, **kwargs: Any) -> Any:
+            self.note(WRITTEN)
+            return (generate or model.generate)(*args, **kwargs)
+
+        return Face(model, {"generate": write})
 
     def check(self) -> None:
         """Raises BadInput for a text that no tokenizer read to its end."""

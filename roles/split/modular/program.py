@@ -14,8 +14,10 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
+import msgspec
 import torch
 from diffusers.modular_pipelines.modular_pipeline import PipelineState
 
@@ -29,13 +31,15 @@ from roles.split.denoising.branches import Outlines
 from roles.split.denoising.door import Coroutine
 from roles.split.describe import describe_modular
 from roles.split.encoding.encodings import Encodings
-from roles.split.encoding.generation import Generation
+from roles.split.encoding.generation import Generation, Generator
+from roles.split.encoding.generators import generators_of_blocks
 from roles.split.encoding.reading import Reading
 from roles.split.face import Face, StandIn
 from roles.split.fast import Fast
 from roles.split.files.components import Part, part_of
 from roles.split.modular import stages
 from roles.split.modular.begun import Begun
+from roles.split.modular.computing import leaves
 from roles.split.modular.course import CHECKPOINT, Course
 from roles.split.modular.declared import call_of, outputs_of
 from roles.split.modular.guiders import Guiders
@@ -101,7 +105,10 @@ class ModularProgram:
         reason = stages.why_not(divided)
         made = outputs_of(pipeline._blocks)
         info = describe_modular(pipeline, name, fingerprint, self._arguments, call, made, reason)
+        info = msgspec.structs.replace(info, generates=self._generating())
         self.info: ModelInfo = self._fast.describe(info)
+        real = self._real()
+        self._generators = [Generator(n, real[n]) for n in info.generates if n in real]
 
     # ------------------------------------------------------------ the roles
 
@@ -115,28 +122,28 @@ class ModularProgram:
         other.pipeline.__dict__.update(parts)
         other._modules = {**self._modules, **parts}
         other._dtypes = {name: _dtype(module) for name, module in other._real().items()}
+        other._generators = [each for each in self._generators if each.name not in parts]
         return other
 
     def encode(self, call: Call) -> dict[str, Any]:
         params, generator, randomness = self._begin(call)
-        state = self._first_state(call, params, generator)
-        reading = Reading(params)
-        faces = reading.faces(self.pipeline.components) | self._guiders.own(params)
-        view = make_view(self.pipeline, faces)
         worn = self._adapters.worn(call.inputs.loras)
         try:
             with randomness.in_place():
                 worn.on_all()
-                self._run("encoder", view, state)
-        except Exception as error:
-            raise bad_input(error, {**params, **call.media}, self.media) or error from None
+                return self._encoded(call, params, generator)
         finally:
             self._settle()
-        reading.check()
-        return stages.kept(state, self._later("encoder"))
 
     def encoding(self, call: Call) -> Generation:
-        raise NotImplementedError("info.generates is empty")
+        params, generator, randomness = self._begin(call)
+        worn = self._adapters.worn(call.inputs.loras)
+
+        def run(generation: Generation) -> dict[str, Any]:
+            own = {each.name: generation.generate_of(each) for each in self._generators}
+            return self._encoded(call, params, generator, own)
+
+        return Generation(call.request, run, self._generators, randomness, worn, self._settle)
 
     def denoise(self, call: Call, payload: Any) -> Coroutine:
         params, generator, randomness = self._begin(call)
@@ -184,7 +191,7 @@ class ModularProgram:
 
         def run(coroutine: Coroutine) -> list[Sample]:
             state = self._first_state(call, params, generator)
-            faces = reading.faces(self.pipeline.components) | self._decoders(sparing)
+            faces = self._readers(reading) | self._decoders(sparing)
             view = self._denoising_view(coroutine, params, faces, reading)
             try:
                 for part in self._stages:
@@ -207,6 +214,25 @@ class ModularProgram:
         return self._coroutine(call, params, run, randomness, preview)
 
     # ------------------------------------------------------------ their parts
+
+    def _encoded(
+        self,
+        call: Call,
+        params: dict[str, Any],
+        generator: torch.Generator,
+        generates: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
+    ) -> dict[str, Any]:
+        """`generates`: what some components generate with instead of their own."""
+        state = self._first_state(call, params, generator)
+        reading = Reading(params)
+        faces = self._readers(reading, generates) | self._guiders.own(params)
+        view = make_view(self.pipeline, faces)
+        try:
+            self._run("encoder", view, state)
+        except Exception as error:
+            raise bad_input(error, {**params, **call.media}, self.media) or error from None
+        reading.check()
+        return stages.kept(state, self._later("encoder"))
 
     def _run(
         self, part: Part, view: Any, state: PipelineState, coroutine: Coroutine | None = None
@@ -253,6 +279,15 @@ class ModularProgram:
             view = make_view(self.pipeline, faces | self._guiders.own(params))
             shadow.put(view)
             yield view, begun.state(generator), sparing
+
+    def _readers(
+        self, reading: Reading, generates: Mapping[str, Callable[..., Any]] = MappingProxyType({})
+    ) -> dict[str, Any]:
+        """The faces of tokenizers, and of the models that write what those read."""
+        faces = reading.faces(self.pipeline.components)
+        for each in self._generators:
+            faces[each.name] = reading.writer(each.module, generates.get(each.name))
+        return faces
 
     def _decoders(self, sparing: Sparing) -> dict[str, Any]:
         """The faces of what decodes here."""
@@ -339,6 +374,12 @@ class ModularProgram:
 
     def _real_of(self, part: Part) -> dict[str, Any]:
         return {n: m for n, m in self._real().items() if part_of(n) == part}
+
+    def _generating(self) -> list[str]:
+        stage = self._stages.get("encoder")
+        if stage is None:
+            return []
+        return generators_of_blocks(leaves(stage.blocks), self.of_part("encoder"))
 
     def _settle(self) -> None:
         """Undoes casts that a failed pipeline left on shared modules (some decode in float32)."""

@@ -13,8 +13,14 @@ from roles.split.classic import ClassicProgram
 from roles.split.encoding.generation import Generation
 from roles.split.encoding.generators import asks
 from roles.split.loading import load
+from roles.split.program import Cancelled
+from tests.conformance import modular
+from tests.conformance.case import Case
+from tests.conformance.plain import arrays as made
+from tests.conformance.subject import call_of
+from tests.conformance.suite import cases
 from tests.support.splitting import arrays, call, cross, drive, same
-from tests.support.writers import ERNIE, FLUX2, WRITTEN, ernie_image, flux2
+from tests.support.writers import ERNIE, FLUX2, WRITTEN, ending, ernie_image, flux2
 
 CPU = torch.device("cpu")
 
@@ -26,6 +32,28 @@ def ernie(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = tmp_path_factory.mktemp("models") / "ernie"
         ernie_image().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def layers() -> Case:
+    """A modular pipeline that tells what it sees on a picture, if it is not told."""
+    name = "QwenImageLayeredModularPipeline/image-to-layers"
+    return next(case for case in cases() if case.name == name)
+
+
+@pytest.fixture(scope="module")
+def blocks(layers: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        folder = tmp_path_factory.mktemp("models") / "blocks"
+        pipeline = layers.build()
+        ending(pipeline.text_encoder)
+        modular.save(pipeline, folder)
+    return folder
+
+
+def silent(layers: Case) -> dict[str, Any]:
+    return {**layers.arguments(), "prompt": " "}
 
 
 def plain(pipeline: Any, params: dict[str, Any], seed: int) -> Any:
@@ -67,7 +95,35 @@ def test_a_prompt_enhancer_in_three_roles(ernie: Path) -> None:
     assert {(each.step, each.steps) for each in generations} == {(WRITTEN, WRITTEN)}
 
 
-def test_whoasks_for_nothing_to_be_written_is_done_at_once(ernie: Path) -> None:
+def test_a_caption_among_blocks(layers: Case, blocks: Path) -> None:
+    encoder, denoiser, decoder = (load(blocks, [r]) for r in ("encoder", "denoiser", "decoder"))
+    assert [p.info.generates for p in (encoder, denoiser, decoder)] == [["text_encoder"]] * 3
+    kind = diffusers.QwenImageLayeredModularPipeline
+    asked = [call_of(kind, silent(layers), seed) for seed in (1, 2)]
+    generations = [encoder.encoding(each) for each in asked]
+    for one, payload in zip(asked, run(*generations), strict=True):
+        latents = cross(drive(denoiser.denoise(one, cross(payload))))
+        expected = modular.plain(blocks, silent(layers), "float32", one.inputs.seed)
+        assert same(arrays(decoder.decode(one, latents)), made(expected))
+    assert all(each.step > 1 for each in generations)
+    whole = load(blocks, ["monolithic"])
+    assert same(arrays(drive(whole.generate(asked[1]))), made(expected))
+
+
+def test_a_caption_among_blocks_ends_within_a_word(layers: Case, blocks: Path) -> None:
+    kind = diffusers.QwenImageLayeredModularPipeline
+    generation = load(blocks, ["encoder"]).encoding(call_of(kind, silent(layers), 1))
+    generation.start()
+    generation.read()
+    assert not generation.done
+    written = generation.step
+    generation.cancel()
+    assert (generation.done, generation.step) == (True, written)
+    with pytest.raises(Cancelled):
+        generation.result()
+
+
+def test_who_asks_for_nothing_to_be_written_is_done_at_once(ernie: Path) -> None:
     encoder = load(ernie, ["encoder"])
     made = encoder.encoding(call({**ERNIE, "use_pe": False}))
     made.start()
@@ -77,9 +133,10 @@ def test_whoasks_for_nothing_to_be_written_is_done_at_once(ernie: Path) -> None:
 
 def test_a_prompt_that_the_model_made_too_long_is_nobodys_mistake(ernie: Path) -> None:
     """The text encoder reads 32 tokens; what `pe` writes may be more, as bytes."""
-    encoder = load(ernie, ["encoder"])
+    encoder, whole = load(ernie, ["encoder"]), load(ernie, ["monolithic"])
     for seed in range(3):
         run(encoder.encoding(call(ERNIE, seed)))
+        drive(whole.generate(call(ERNIE, seed)))
     long = {**ERNIE, "negative_prompt": "no " * 20}
     with pytest.raises(Exception, match="negative_prompt is longer than the model reads"):
         run(encoder.encoding(call(long)))
