@@ -256,6 +256,7 @@ def diverge(books: Books, name: str, cause: str) -> None:
     books.count("instances_diverged")
     books.log("error", f"{instance} is not what the others are, and begins anew: {cause}")
     instance.reported, instance.holds, instance.weights = "divergent", {}, {}
+    instance.renewing = True
     books.send(instance, Reload(instance.epoch, cause))
     look(books, instance)
 

@@ -157,6 +157,7 @@ class Instance:
     weights, where they are not the model's own. It is `equipped` if all that the others have is
     among them, `tidy` if nothing else is; `equipping` while that is mended, which is tried again at
     `equip_at`. `resting`: it is about to sleep, and finishes what it has (`core.sleeping`).
+    `renewing`: it was told to begin anew, and has not said yet that it does.
     """
 
     def __init__(
@@ -191,6 +192,7 @@ class Instance:
         self.equipped = self.tidy = True
         self.equipping, self.equip_at = False, 0.0
         self.resting = False
+        self.renewing = False
 
     def __repr__(self) -> str:
         return f"{self.name} (epoch {self.epoch})"

@@ -17,6 +17,8 @@ from transfer.messages import (
     Welcome,
 )
 
+_BEFORE_IT_RENEWS = ("starting", "warming", "ready", "sleeping")
+
 
 def register(books: Books, connection: bytes, info: Register) -> None:
     """A leader introduces itself, for the first time or again."""
@@ -129,6 +131,9 @@ def miss_last_words(books: Books) -> None:
 
 
 def change_state(books: Books, instance: Instance, message: StateChanged) -> None:
+    if instance.renewing and message.state in _BEFORE_IT_RENEWS:
+        return  # said before it was told: it has ranks and adapters that it will not keep
+    instance.renewing = False
     books.note(instance, message.state, message.cause)
     if message.state == "starting":  # its next ranks have to prove themselves first
         instance.healthy = True

@@ -283,12 +283,13 @@ class Process:
 
     def reload(self) -> None:
         """New ranks, with nothing of what the old ones had."""
+        self.tell_state("begins anew", None if self.draining else "divergent")
         self.held = self._fresh()
         for job in [each for each in self.jobs.values() if each.read and each.computing]:
             if not (job.writing or job.staged):
                 error = ErrorInfo("rank_died", "it begins anew", instance=self.name, bystander=True)
                 self._end(job, Failed(*self._about(job), error, self._unused(job)))
-        self.tell_state("begins anew")
+        self.tell_state("the ranks are there")
 
     def tell_state(self, cause: str, state: InstanceState | None = None) -> None:
         at_rest: InstanceState = "sleeping" if self.held.level else "ready"

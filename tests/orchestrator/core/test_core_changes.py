@@ -106,6 +106,22 @@ def test_who_cannot_go_back_begins_anew(bench: Bench, two: tuple[Scripted, Scrip
     assert bench.count("instances_diverged") == 1
 
 
+def test_what_it_said_before_it_was_told_to_begin_anew_is_no_beginning(
+    bench: Bench, two: tuple[Scripted, Scripted]
+) -> None:
+    loading(bench)
+    does(two[0])
+    fails(two[1])
+    fails(two[0])
+    held = [Adapter("a", "/a", 1.0, "d1")]
+    two[0].say(StateChanged(two[0].epoch, "ready", "registered", [], None, held))
+    assert two[0].seen.state == "divergent"
+    two[0].say(StateChanged(two[0].epoch, "divergent", "it was told to", []))
+    two[0].say(StateChanged(two[0].epoch, "ready", "the ranks are there", []))
+    assert two[0].seen.state == "ready"
+    assert bench.machine.books.registry.by_name["d0"].holds == {}
+
+
 def test_the_caller_is_told_in_time_while_it_is_still_being_undone(
     bench: Bench, two: tuple[Scripted, Scripted]
 ) -> None:

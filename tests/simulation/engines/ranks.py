@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 POISON = "poison"
 SLICE = 3  # steps at a time of a rank that is alone
 STEP_S = 0.01
+PROVEN = 2  # calls: it has loaded, and tested itself, each of which may take minutes
 
 
 @dataclass
@@ -182,7 +183,7 @@ class Rank:
             not isinstance(call, Load) and self._world.strikes("rank death")
         ):
             self.die("died of SIGSEGV")
-        elif not isinstance(call, Load) and self._world.strikes("rank hang"):
+        elif call.call > PROVEN and self._world.strikes("rank hang"):
             self.hang()
         else:
             return False
