@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from roles.lifeline import tie_to
+
 PROGRAM = "roles.split.loading:load"
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -57,6 +59,7 @@ def main(argv: Sequence[str]) -> int:
         os.environ[variable] = str(options.threads)
     # Idle OpenMP threads that spin take the cores of the other ranks of this host.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    tie_to(options.parent)  # what is imported now takes seconds
     from roles import worker
 
     return worker.work(options)

@@ -43,7 +43,6 @@ from roles.calls import (
 )
 from roles.cores import Cores, OwnCores
 from roles.health import Health
-from roles.lifeline import tie_to
 from roles.logs import configure
 from roles.origins import NOTHING, read
 from roles.parallel import divide
@@ -69,7 +68,6 @@ BREATH_MS = 5
 
 def work(options: argparse.Namespace) -> int:
     """Serves one leader until it hangs up or says Shutdown. The exit code of the process."""
-    tie_to(options.parent)
     # Ctrl-C is for the leader, which drains; SIGTERM ends a rank, and only its leader sends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     configure()
