@@ -162,7 +162,7 @@ class Worker:
                 return None
             value, error = self._do(call), None
         except Exception as reason:
-            value, error = None, _error(reason)
+            value, error = None, _error(reason, starting=isinstance(call, Load | Warm))
         except BaseException as reason:
             if not _is_apart(reason):
                 raise
@@ -323,8 +323,8 @@ def _nothing() -> None:
     """A CPU has done what it was told when the call returns."""
 
 
-def _error(error: Exception) -> RankError:
-    """ModelError speaks to the user: a traceback would only hide its sentence."""
+def _error(error: Exception, starting: bool) -> RankError:
+    """At the start a ModelError speaks to the user: a traceback would only hide its sentence."""
     if isinstance(error, Unsupported):
         return RankError("unsupported", "unsupported", shorten(str(error)))
     text = "".join(traceback.format_exception(error))
@@ -332,5 +332,5 @@ def _error(error: Exception) -> RankError:
         kind="raised",
         type=type(error).__name__,
         message=shorten(str(error)),
-        traceback=None if isinstance(error, ModelError) else shorten(text),
+        traceback=None if starting and isinstance(error, ModelError) else shorten(text),
     )
