@@ -4,7 +4,7 @@ An answer is complete when every instance has given its own, was lost, or the ca
 whatever comes first. Nothing here holds up a request.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.core.books import Books
@@ -97,7 +97,7 @@ def bereave(books: Books, instance: Instance, cause: str) -> None:
 def expire(books: Books) -> None:
     """Answers for those that have not done so in time."""
     while question := books.ledger.questions.pop_until(books.now):
-        text = f"did not answer for {question.seconds:g} s"
+        text = f"did not answer for {round(question.seconds, 3):g} s"
         for instance in list(question.waiting.values()):
             _give_up(books, question, instance, "silent", "InstanceSilent", text)
         _settle(books, question)
@@ -107,13 +107,8 @@ def _give_up(
     books: Books, question: Question, instance: Instance, kind: Kind, type: str, text: str
 ) -> None:
     error = RankError(kind, type, f"instance {instance.name} {text}")
-    waited, host = books.now - question.asked_at, instance.info.host.hostname
-    ranks: tuple[RankResult[Told], ...] = tuple(
-        RankResult(x.rank, x.pid, False, None, error, waited, x.host or host)
-        for x in instance.ranks
-    )
     del question.waiting[instance.name]
-    answer = InstanceAnswer(instance.state, PoolResult(ranks), error)
+    answer = _for_all(instance, error, books.now - question.asked_at)
     question.answers[instance.name] = answer
 
 
@@ -123,6 +118,28 @@ def _settle(books: Books, question: Question) -> None:
     del books.questions[question.number]
     books.ledger.questions.discard(question.number)
     question.then(books, {name: question.answers[name] for name in question.names})
+
+
+def unasked(books: Books, names: Iterable[str], why: str, type: str = "NotBegun") -> Replies:
+    """What is said of a change that none of these was asked for."""
+    error = RankError("closed", type, f"nothing was changed: {why}")
+    known = {name: books.registry.by_name.get(name) for name in names}
+    return {
+        name: InstanceAnswer("failed", PoolResult(()), _gone(name))
+        if instance is None
+        else _for_all(instance, error, 0.0)
+        for name, instance in known.items()
+    }
+
+
+def _for_all(instance: Instance, error: RankError, seconds: float) -> InstanceAnswer:
+    """What is said in the place of an instance, and of each of its ranks."""
+    host = instance.info.host.hostname
+    ranks: tuple[RankResult[Told], ...] = tuple(
+        RankResult(x.rank, x.pid, False, None, error, seconds, x.host or host)
+        for x in instance.ranks
+    )
+    return InstanceAnswer(instance.state, PoolResult(ranks), error)
 
 
 def _gone(name: str) -> RankError:

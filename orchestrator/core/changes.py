@@ -25,7 +25,6 @@ from orchestrator.core.kinds import Change, Kind
 from orchestrator.core.models import Model
 from transfer.actions import Action, LoadLora, PutWeights, UnloadLora, UpdateWeights
 from transfer.messages import Register, Reload, StateChanged
-from transfer.results import PoolResult, RankError
 
 EQUIP_S = 300.0  # for one to load something that the others have
 EQUIP_AGAIN_S = 5.0  # after it could not
@@ -60,8 +59,7 @@ def _models_of(books: Books, names: list[str], action: Action) -> list[Model]:
 
 
 def _answer(books: Books, event: AskInstances, why: str) -> None:
-    error = RankError("closed", "SeveralModels", f"nothing was changed: {why}")
-    told = {name: InstanceAnswer("ready", PoolResult(()), error) for name in event.names}
+    told = asking.unasked(books, event.names, why, "SeveralModels")
     books.commands.append(Answers(event.number, told, True))
 
 
@@ -241,8 +239,7 @@ def _overdue(books: Books, change: Change) -> None:
 
 def _refuse(books: Books, change: Change, why: str) -> None:
     """It ends before it has begun."""
-    error = RankError("closed", "NotBegun", f"nothing was changed: {why}")
-    _tell(books, change, {x: InstanceAnswer("ready", PoolResult(()), error) for x in change.names})
+    _tell(books, change, asking.unasked(books, change.names, why))
     if change.model.changes[0] is change:
         kind_of(change.action).end(books, change.model)
     change.model.changes.remove(change)

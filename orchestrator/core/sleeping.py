@@ -16,11 +16,10 @@ from functools import partial
 from orchestrator.core import asking, changes
 from orchestrator.core.asking import Replies
 from orchestrator.core.books import Books
-from orchestrator.core.commands import Answers, InstanceAnswer
+from orchestrator.core.commands import Answers
 from orchestrator.core.events import AskInstances
 from orchestrator.core.instances import Instance
 from transfer.actions import Sleep, Wake
-from transfer.results import PoolResult, RankError
 
 UNDO_S = 30.0  # for an instance to wake up that should have fallen asleep
 
@@ -115,9 +114,7 @@ def _overdue(books: Books, rest: Rest) -> None:
         return
     first = books.rests[0] is rest
     why = (_waits_for(books, rest) if first else None) or "another call goes first"
-    error = RankError("closed", "NotBegun", f"nothing was changed: {why}")
-    told = {x: InstanceAnswer("ready", PoolResult(()), error) for x in rest.names}
-    _tell(books, rest, told)
+    _tell(books, rest, asking.unasked(books, rest.names, why))
     books.rests.remove(rest)
     if first:
         _let_work(books, rest)

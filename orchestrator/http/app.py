@@ -86,7 +86,12 @@ def create_app(
     app.add_exception_handler(HTTPException, _web_error)
     app.add_exception_handler(RequestValidationError, _web_error)
     app.add_middleware(Doors, keys=keys, meter=meter)
-    app.add_middleware(Envelope, report=_reporter(metrics), stall_s=options.stall_s)
+    app.add_middleware(
+        Envelope,
+        report=_reporter(metrics),
+        stall_s=options.stall_s,
+        leaving=app.state.leaving,
+    )
     return app
 
 

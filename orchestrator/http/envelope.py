@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orchestrator.http.errors import ClientGone, plain
+from orchestrator.http.errors import ApiError, ClientGone, plain, stopping
 from orchestrator.http.faults import to_api_error
 
 log = logging.getLogger(__name__)
@@ -23,15 +23,19 @@ class Envelope:
     - draws the request's id (`scope["state"]["request_id"]`, header `x-request-id`);
     - turns every exception into an OpenAI error; nothing but `ApiError` tells the client more than
       "internal error" and the id under which our log has the rest;
+    - tells requests that the server's end cuts off, which is `leaving` then, to come again;
     - gives an OpenAI body to errors that others wrote as plain text;
     - cuts a client that has taken nothing for `stall_s` seconds;
     - calls `report(scope, status, seconds)` once per request; 499 when the client went away.
     """
 
-    def __init__(self, app: ASGIApp, report: Report, stall_s: float) -> None:
+    def __init__(
+        self, app: ASGIApp, report: Report, stall_s: float, leaving: asyncio.Event
+    ) -> None:
         self._app = app
         self._report = report
         self._stall_s = stall_s
+        self._leaving = leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,15 +56,23 @@ class Envelope:
                 reply.status = 499
                 reason = f": it {gone}" if str(gone) else ""
                 log.info("%s: the client went away%s", reply.request_id, reason)
+        except asyncio.CancelledError:
+            if not self._leaving.is_set():
+                raise
+            await self._refuse(stopping(), scope, receive, reply)
         except Exception as error:
-            told = to_api_error(error, reply.request_id)
-            if not reply.started:
-                await told.response()(scope, receive, reply.send)
-                return
-            # The status is out, only a broken connection can still say that something is wrong:
-            # a server cuts a reply that was begun and not completed.
-            reply.status = told.status
-            log.warning("%s: reply cut off: %s", reply.request_id, told.message)
+            await self._refuse(to_api_error(error, reply.request_id), scope, receive, reply)
+
+    async def _refuse(
+        self, told: ApiError, scope: Scope, receive: Receive, reply: "_Reply"
+    ) -> None:
+        if not reply.started:
+            await told.response()(scope, receive, reply.send)
+            return
+        # The status is out, only a broken connection can still say that something is wrong:
+        # a server cuts a reply that was begun and not completed.
+        reply.status = told.status
+        log.warning("%s: reply cut off: %s", reply.request_id, told.message)
 
 
 class _Reply:

@@ -121,6 +121,11 @@ def not_ready(
     return ApiError(503, message, code="not_ready", headers=retry_after(2.0))
 
 
+def stopping() -> ApiError:
+    message = "the server is stopping, and this took longer than it could wait; try again"
+    return ApiError(503, message, code="stopping", headers=retry_after(5.0))
+
+
 def key_reused(job: str) -> ApiError:
     """422, as the IETF's draft of the header has it: no retry will end differently."""
     message = f"this Idempotency-Key belongs to another request, which is {job}; draw a new key"

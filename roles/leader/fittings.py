@@ -51,7 +51,7 @@ class Fittings:
 
     @property
     def sleeps(self) -> bool:
-        return self.asleep > 0 or isinstance(self.changing, Sleep | Wake)
+        return self.asleep > 0 or isinstance(self.changing, Sleep)
 
     def has(self, action: LoadLora) -> bool:
         """This very one is loaded."""

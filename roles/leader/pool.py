@@ -205,7 +205,7 @@ class WorkerPool:
             self._fail(Death(rank, process.pid, process.death or "died"))
 
     def _expire(self, number: int, seconds: float) -> None:
-        message = f"did not answer for {seconds:g} s"
+        message = f"did not answer for {round(seconds, 3):g} s"
         self._answer(number, RankError(kind="silent", type="RankSilent", message=message))
 
     def _fail(self, death: Death) -> None:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from roles.lifeline import tie_to
 from roles.rank.arguments import arguments
 
 THREAD_VARIABLES = (
@@ -25,6 +26,7 @@ def main(argv: Sequence[str]) -> int:
         os.environ[variable] = str(options.threads)
     # Idle OpenMP threads that spin take the cores of the other ranks of this host.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    tie_to(options.parent)  # what is imported now takes seconds
     from roles.rank import worker
 
     return worker.work(options)

@@ -41,7 +41,6 @@ from roles.calls import (
     shorten,
 )
 from roles.cores import Cores, OwnCores
-from roles.lifeline import tie_to
 from roles.logs import configure
 from roles.origins import NOTHING, read
 from roles.parallel import divide
@@ -69,7 +68,6 @@ BREATH_MS = 5
 
 def work(options: argparse.Namespace) -> int:
     """Serves one leader until it hangs up or says Shutdown. The exit code of the process."""
-    tie_to(options.parent)
     # Ctrl-C is for the leader, which drains; SIGTERM ends a rank, and only its leader sends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     configure()
@@ -164,7 +162,7 @@ class Worker:
                 return None
             value, error = self._do(call), None
         except Exception as reason:
-            value, error = None, _error(reason)
+            value, error = None, _error(reason, starting=isinstance(call, Load | Warm))
         except BaseException as reason:
             if not _is_apart(reason):
                 raise
@@ -325,8 +323,8 @@ def _nothing() -> None:
     """A CPU has done what it was told when the call returns."""
 
 
-def _error(error: Exception) -> RankError:
-    """ModelError speaks to the user: a traceback would only hide its sentence."""
+def _error(error: Exception, starting: bool) -> RankError:
+    """At the start a ModelError speaks to the user: a traceback would only hide its sentence."""
     if isinstance(error, Unsupported):
         return RankError("unsupported", "unsupported", shorten(str(error)))
     text = "".join(traceback.format_exception(error))
@@ -334,5 +332,5 @@ def _error(error: Exception) -> RankError:
         kind="raised",
         type=type(error).__name__,
         message=shorten(str(error)),
-        traceback=None if isinstance(error, ModelError) else shorten(text),
+        traceback=None if starting and isinstance(error, ModelError) else shorten(text),
     )

@@ -27,6 +27,21 @@ def test_a_child_dies_with_a_parent_that_was_killed() -> None:
         child.wait(10)
 
 
+def test_a_rank_is_tied_to_its_leader_before_it_imports_what_takes_seconds() -> None:
+    code = """
+import sys
+from roles.rank import __main__ as rank
+try:
+    rank.main(sys.argv[1:])
+finally:
+    print("torch" in sys.modules)
+"""
+    flags = ["--fd=0", "--parent=1", "--rank=0", "--threads=1", "--slice=1", "--device=cpu"]
+    command = [sys.executable, "-c", code, *flags]  # its parent is us, not the process 1
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (1, b"False\n")
+
+
 def test_a_child_whose_parent_died_before_ends_at_once() -> None:
     command = [sys.executable, "-c", WAITS, "1"]  # its parent is us, not the process 1
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)

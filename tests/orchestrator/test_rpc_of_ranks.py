@@ -457,6 +457,22 @@ async def test_v6_an_instance_sleeps_until_it_is_woken(stage: Stage, level: int)
     assert picture_of(await stage.make(80)) == 83
 
 
+async def test_v6_who_is_awake_stays_ready_while_it_is_woken(stage: Stage) -> None:
+    fault = stage.fault("wake", "hang")
+    waking = asyncio.create_task(stage.rpc("wake"))
+
+    async def asked() -> bool:
+        return fault.with_suffix(".hangs").exists()
+
+    await eventually(asked)
+    assert await stage.is_ready()
+    fault.unlink()
+    told = await waking
+    values = [rank["value"] for rank in told["instances"][NAME]["ranks"].values()]
+    assert values == [{"type": "woken", "level": 0, "device_bytes": 0}] * RANKS
+    assert await stage.is_ready()
+
+
 @pytest.mark.parametrize("method", ["sleep", "wake"])
 async def test_v1_what_one_rank_cannot_do_is_undone_in_the_others(
     stage: Stage, method: str

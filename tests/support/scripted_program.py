@@ -37,6 +37,7 @@ from roles.split.program import (
     Program,
     TransformerCall,
 )
+from transfer.actions import UpdateWeights, WeightsUpdated
 from transfer.messages import ModelInfo, Speed
 
 RANK = next((int(a.removeprefix("--rank=")) for a in sys.argv if a.startswith("--rank=")), 0)
@@ -64,10 +65,11 @@ class ScriptedProgram:
     encodings: Any = None  # what a rank gives it
     adapters: Any = None  # it takes none
     sleeper: Any = None
-    exchange: Any = None
+    exchange: Any
 
     def __init__(self, model: str = "fine", speed: Speed | None = None) -> None:
         self._model = model
+        self.exchange = NoWeights()
         if speed is not None:
             self.info = replace(INFO, speed=speed)
 
@@ -97,6 +99,15 @@ class ScriptedProgram:
 
     def generate(self, call: Call) -> Denoising:
         return ScriptedDenoising(call, torch.zeros(8), whole=True)
+
+
+class NoWeights:
+    """Finds nothing that it could compute with, wherever it looks."""
+
+    components: tuple[str, ...] = ()
+
+    def update(self, action: UpdateWeights) -> WeightsUpdated:
+        raise ModelError(f"{action.path}: cannot load transformer")
 
 
 class ScriptedDenoising:

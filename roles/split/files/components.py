@@ -77,7 +77,7 @@ class Loader:
         none, the tokenizer, processor or scheduler that it is. Raises ModelError."""
         kind, path = component_class(entry), elsewhere or self.folder.of(entry)
         file = None if elsewhere else self.file(entry)
-        with self._telling("load", entry):
+        with self._telling("load", entry, elsewhere):
             if not is_module(kind):
                 return kind.from_pretrained(path)
             if file is not None:
@@ -152,14 +152,17 @@ class Loader:
         return face(entry.name, module, self.device)
 
     @contextlib.contextmanager
-    def _telling(self, verb: str, entry: ComponentEntry) -> Iterator[None]:
+    def _telling(
+        self, verb: str, entry: ComponentEntry, elsewhere: Path | None = None
+    ) -> Iterator[None]:
         """Makes one sentence of whatever goes wrong with a component."""
         try:
             yield
         except ModelError:
             raise
         except Exception as error:
-            message = f"{self.folder.name}: cannot {verb} {entry.name}: {brief(error)}"
+            place = elsewhere or self.folder.name
+            message = f"{place}: cannot {verb} {entry.name}: {brief(error)}"
             raise ModelError(message) from error
 
     def _options(self, kind: Any) -> dict[str, Any]:

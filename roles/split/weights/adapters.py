@@ -76,7 +76,8 @@ class Adapters:
         return LoraLoaded(file)
 
     def unload(self, name: str) -> LoraUnloaded:
-        """Whether there was one or not."""
+        """Whether there was one or not. Raises `Unsupported`."""
+        self._check_supported()
         self._remove(name)
         return LoraUnloaded(name, self._files.pop(name, None) is not None)
 

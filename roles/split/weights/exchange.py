@@ -5,6 +5,7 @@ anything goes wrong, none.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,8 +16,10 @@ import torch
 
 from roles.refusals import Unsupported
 from roles.split.files.components import Loader, part_of
+from roles.split.files.elsewhere import CONFIG
 from roles.split.files.folder import ComponentEntry, weights_in
 from roles.split.modular.index import INDEX
+from roles.split.program import ModelError
 from roles.split.skeleton import stored_buffers
 from roles.split.weights.sleeper import Part, Sleeper, identity
 from transfer.actions import PutWeights, UpdateWeights, WeightsFile, WeightsUpdated
@@ -140,11 +143,21 @@ class Exchange:
 
     def _read(self, name: str, path: Path | None, files: list[Path], file: WeightsFile) -> Fresh:
         entry = self._entries[name]
-        module = replace(self._loader, device=CPU).real(entry, path)
         mine = self._sleeper.parts[name].module
+        module = self._load(entry, path, type(mine).__name__)
         _check_config(name, mine, module)
         part = self._origins[name] if path is None else self._part(entry, mine, path, files)
         return Fresh(module, part, file)
+
+    def _load(self, entry: ComponentEntry, path: Path | None, kind: str) -> Any:
+        try:
+            return replace(self._loader, device=CPU).real(entry, path)
+        except ModelError as error:
+            other = _class_in(path) if path is not None else None
+            if other in (None, kind):
+                raise
+            text = f"{entry.name} does not fit: {path} has a {other}, not a {kind}"
+            raise ValueError(text) from error
 
     def _part(self, entry: ComponentEntry, mine: Any, path: Path, files: list[Path]) -> Part:
         return Part.of(mine, partial(self._loader.real, entry, path), files)
@@ -248,6 +261,15 @@ def _swap(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
         for here, kept in done:
             here.copy_(kept)
         raise
+
+
+def _class_in(path: Path) -> str | None:
+    """What the weights in this folder are of, if it is of diffusers and says so."""
+    try:
+        name = json.loads((path / CONFIG).read_bytes()).get("_class_name")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return name if isinstance(name, str) else None
 
 
 def _check_config(name: str, mine: Any, theirs: Any) -> None:

@@ -206,10 +206,10 @@ def test_unloading_that_is_waited_for_too_long_is_left(
     unloading(bench, seconds=1.0)
     bench.now += 1.0
     (answer,) = told(bench.do(Tick()))
-    assert [each.error.type for each in answer.instances.values() if each.error] == [
-        "NotBegun",
-        "NotBegun",
-    ]
+    for each in answer.instances.values():
+        assert each.error is not None
+        assert each.error.type == "NotBegun"
+        assert [rank.error for rank in each.result.results] == [each.error]
     assert bench.machine.adapters("demo") == {"a": A}
 
 

@@ -107,6 +107,7 @@ def test_who_has_too_much_to_do_stays_awake(bench: Bench, trio: Trio) -> None:
     assert error is not None
     assert error.type == "NotBegun"
     assert error.message == "nothing was changed: 1 requests are under way there"
+    assert [rank.error for rank in answer.instances["encoder-0"].result.results] == [error]
     assert trio[0].seen.state == "ready"
     bench.submit("s")
     assert len(trio[0].got(Work)) == 2

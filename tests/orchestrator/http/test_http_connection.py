@@ -225,6 +225,26 @@ async def test_leaving_waits_for_what_is_under_way() -> None:
         assert (await posting).status_code == 200
 
 
+async def test_what_takes_longer_than_leaving_waits_for_is_told_to_come_again() -> None:
+    door = Door()
+
+    async def make(inputs: Inputs, request_id: str) -> Completed:
+        return await asyncio.get_running_loop().create_future()
+
+    door.service.behave = make
+    async with httpx.AsyncClient() as client:
+        async with door.listening() as url:
+            posting = asyncio.create_task(client.post(url + PATH, json={"prompt": "a"}))
+            await soon(lambda: len(door.service.asked) == 1)
+        reply = await posting
+    assert reply.status_code == 503
+    assert reply.json()["error"]["code"] == "stopping"
+    assert reply.headers["x-request-id"].startswith("req_")
+    assert int(reply.headers["retry-after"]) > 0
+    [(asked, _)] = door.service.asked
+    assert door.service.cancelled == [asked]
+
+
 async def test_garbage_costs_one_connection() -> None:
     door = Door()
     async with door.listening() as url:

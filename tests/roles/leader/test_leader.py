@@ -21,7 +21,7 @@ from PIL import Image as Pillow
 from tests.support.leader_process import LeaderProcess, gone, leader
 from tests.support.scripted_orchestrator import ScriptedOrchestrator, work
 from tests.transfer.test_pictures import saved
-from transfer.actions import Health, HealthReport, LoadLora
+from transfer.actions import Health, HealthReport, LoadLora, UpdateWeights
 from transfer.keys import make
 from transfer.made import ActionsMade, AudioMade, CustomMade, ImageMade, VideoMade
 from transfer.media import MediaClient, MediaServer
@@ -220,6 +220,19 @@ async def test_v6_what_a_model_does_not_do_is_said_with_the_reason(
         "this model takes no adapters",
     )
     await them.hear(StateChanged, lambda m: m.cause == "its adapters")
+
+
+async def test_v1_weights_that_cannot_be_read_come_with_a_traceback(
+    them: ScriptedOrchestrator, us: LeaderProcess
+) -> None:
+    """At the start one line says it all; whoever asks later wants to know where."""
+    await them.say("all", Ask(0, 9, UpdateWeights("/w"), 60.0))
+    (rank,) = (await them.hear(Answered)).result.results
+    assert rank.error is not None
+    assert (rank.error.type, rank.error.message) == ("ModelError", "/w: cannot load transformer")
+    assert "Traceback" in (rank.error.traceback or "")
+    for cause in ("it was asked to update_weights", "its weights"):
+        await them.hear(StateChanged, lambda m, cause=cause: m.cause == cause)
 
 
 async def test_ranks_that_died_are_replaced(them: ScriptedOrchestrator, us: LeaderProcess) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from roles.refusals import Unsupported
 from roles.split.files.folder import weights_in
 from roles.split.loading import load
+from roles.split.program import ModelError
 from roles.split.weights.exchange import Exchange, checksum
 from tests.support.loras import build_lora
 from tests.support.pipelines import PARAMS
@@ -144,6 +145,28 @@ def test_one_checksum_is_not_that_of_several(whole: Any, other: Path) -> None:
         update(whole, other, checksum="0" * 64)
     with pytest.raises(ValueError, match="no weights of unet"):
         update(whole, other, checksum={"unet": "0" * 64})
+
+
+def test_another_class_s_weights_are_told_by_its_name(
+    whole: Any, other: Path, tmp_path: Path
+) -> None:
+    """diffusers says something about a field of the configuration, if anything."""
+    path = tmp_path / "transformer"
+    shutil.copytree(other / "vae", path)
+    kinds = "AutoencoderKL, not a ZImageTransformer2DModel"
+    with pytest.raises(ValueError, match=f"transformer does not fit: {path} has a {kinds}"):
+        update(whole, path, ["transformer"])
+
+
+def test_weights_that_cannot_be_read_are_told_by_their_place(
+    whole: Any, other: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "transformer"
+    shutil.copytree(other / "transformer", path)
+    (file,) = weights_in(path)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=f"^{path}: cannot load transformer"):
+        update(whole, path, ["transformer"])
 
 
 @pytest.mark.parametrize("damage", ["shape", "dtype", "missing", "config"])
