@@ -180,8 +180,9 @@ class ClassicProgram:
             view = self._replaying(make_view(self.pipeline, faces), replay)
             coroutine.watch(view, boundary.check_forward)
             self._run_to(boundary, view, params | self._extras(generator, coroutine))
-            told_by = ", ".join(coroutine.seen.outputs) or "the denoiser"
-            finite.check(told_by, boundary.decodes, sent, "what the encoder sent")
+            if self._computes:
+                told_by = ", ".join(coroutine.seen.outputs) or "the denoiser"
+                finite.check(told_by, boundary.decodes, sent, "what the encoder sent")
             made = {"decodes": boundary.decodes, "kept": kept, **given.carried(call)}
             made["forms"] = coroutine.forms
             return made | {"speed": speed} if speed else made
@@ -502,6 +503,12 @@ class ClassicProgram:
         return self._value(params, "num_inference_steps") or 0
 
     # ------------------------------------------------------------ the shared modules
+
+    @property
+    def _computes(self) -> bool:
+        """Whether there will be numbers. Zeros that were only imagined are divided by zeros where
+        guidance keeps a norm."""
+        return not any(isinstance(each, Imagined) for each in self.of_part("denoiser").values())
 
     def _real(self) -> dict[str, Any]:
         return {n: m for n, m in self._modules.items() if not isinstance(m, StandIn)}

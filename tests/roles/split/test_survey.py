@@ -8,11 +8,14 @@ import torch
 
 from launch.weights import weights_bytes
 from roles.split import survey as survey_module
+from roles.split.files.folder import find
 from roles.split.imagined import Imagined
+from roles.split.loading import outline
 from roles.split.program import Call, ModelError
 from roles.split.survey import survey
 from tests.conformance import modular
 from tests.support.image_pipelines import flux
+from tests.support.pipelines import PARAMS
 from tests.support.splitting import drive
 from transfer.messages import Inputs
 from transfer.payload import pack
@@ -73,6 +76,14 @@ def test_what_cannot_be_told_says_why(bare, monkeypatch):
     assert to_denoiser.nbytes > 0
     assert to_decoder.nbytes is None
     assert to_decoder.why_not == "it cannot be told without weights: scripted"
+
+
+def test_guidance_that_keeps_a_norm_can_be_told_too(bare):
+    """It divides what two forwards gave, which are zeros here."""
+    params = PARAMS["qwenimage"]  # with a negative prompt
+    program = outline(find(bare("qwenimage")))
+    _, to_decoder = survey_module.crossings(program, Call("r", Inputs(params, 0)))
+    assert (to_decoder.why_not, to_decoder.names) == (None, ["vae.decode"])
 
 
 class _Seeing(torch.nn.Module):
