@@ -1,6 +1,7 @@
 """Which of a pipeline's errors are the request's fault."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -9,6 +10,7 @@ from typing import Any
 import diffusers
 
 from roles.split.program import BadInput
+from transfer.messages import Upload
 
 _HOME = Path(diffusers.__file__).parent
 # where diffusers checks what it is asked for; an error of a model's own code is no bad input
@@ -32,7 +34,9 @@ def bad_input(
         return None
     message = " ".join(str(error).split())
     if type(error) is RuntimeError:
-        return _unfit(message, params, media) if _checks(file) else None
+        lists = {name: params[name] for name in media if isinstance(params.get(name), list)}
+        counts = {name: len(given) for name, given in lists.items()}
+        return _unfit(message, counts) if _checks(file) else None
     if not isinstance(error, ValueError | TypeError):
         return None
     if file in _MEDIA:
@@ -57,13 +61,22 @@ def check_batch(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         raise BadInput(words, "image")
 
 
-def _unfit(message: str, params: Mapping[str, Any], media: Collection[str]) -> BadInput | None:
-    """Several pictures for a pipeline that takes one: it says so when it joins their tensors."""
-    several = [name for name in media if isinstance(params.get(name), list) and params[name][1:]]
+def of_first_forward(error: Exception, uploads: Sequence[Upload]) -> BadInput | None:
+    """The same for an error of a request's first forward: some pipelines make a batch of their
+    pictures, and the model finds that it is another one than that of the texts."""
+    if type(error) is not RuntimeError:
+        return None
+    return _unfit(" ".join(str(error).split()), Counter(each.param for each in uploads))
+
+
+def _unfit(message: str, counts: Mapping[str, int]) -> BadInput | None:
+    """Several pictures for a pipeline that takes one: it says so when it joins their tensors.
+    `counts`: how many came for each argument."""
+    several = [name for name, count in counts.items() if count > 1]
     if not several or not _OF_SIZES.search(message):
         return None
-    counts = " and ".join(f"{len(params[name])} of {name}" for name in several)
-    words = f"the pipeline cannot begin with {counts} ({message})"
+    told = " and ".join(f"{counts[name]} of {name}" for name in several)
+    words = f"the pipeline cannot begin with {told} ({message})"
     return BadInput(words, several[0] if len(several) == 1 else None)
 
 

@@ -4,9 +4,10 @@ import pytest
 from PIL import Image
 
 from roles.split.program import BadInput, Call
+from roles.split.refusals import of_first_forward
 from tests.support.pipelines import PARAMS
 from tests.support.splitting import call, drive
-from transfer.messages import Inputs
+from transfer.messages import Inputs, Upload
 
 
 def refused(program, params) -> BadInput:
@@ -149,3 +150,21 @@ def test_more_pictures_than_the_model_makes_of_them(program):
     records = program("sd15_inpaint", "encoder").encode(asked)
     with pytest.raises(BadInput, match="begins with one picture"):
         drive(program("sd15_inpaint", "denoiser").denoise(asked, records))
+
+
+MISFIT = RuntimeError("The size of tensor a (8) must match the size of tensor b (4)")
+
+
+@pytest.mark.parametrize(
+    ("error", "params", "refused"),
+    [
+        (MISFIT, ["image", "image"], True),
+        (MISFIT, ["image", "mask_image"], False),
+        (MISFIT, [], False),
+        (RuntimeError("CUDA error: unspecified launch failure"), ["image", "image"], False),
+        (ValueError("The size of tensor a (8)"), ["image", "image"], False),
+    ],
+)
+def test_pictures_that_only_the_model_refuses(error, params, refused):
+    found = of_first_forward(error, [Upload(param, "hash", 1) for param in params])
+    assert (found.param if found else None) == ("image" if refused else None)
