@@ -8,11 +8,12 @@ from types import TracebackType
 from typing import Any
 
 import diffusers
+import PIL
 
 from roles.split.program import BadInput
 from transfer.messages import Upload
 
-_HOME = Path(diffusers.__file__).parent
+_HOME, _PILLOW = Path(diffusers.__file__).parent, Path(PIL.__file__).parent
 # where diffusers checks what it is asked for; an error of a model's own code is no bad input
 _CHECKING = tuple(_HOME / name for name in ("pipelines", "modular_pipelines", "schedulers"))
 _MEDIA = tuple(_HOME / name for name in ("image_processor.py", "video_processor.py"))
@@ -44,7 +45,8 @@ def bad_input(
         missing = "missing, or wrong" if lacking else "wrong"
         not_given = f"; not given: {', '.join(lacking)}" if lacking else ""
         words = f"a picture or a film is {missing}{not_given} ({message})"
-        return BadInput(words, lacking[0] if len(lacking) == 1 else None)
+        suspects = lacking or [*media]
+        return BadInput(words, suspects[0] if len(suspects) == 1 else None)
     if not _checks(file):
         return None
     param = _named(message, params)
@@ -85,9 +87,13 @@ def _checks(file: Path) -> bool:
 
 
 def _raised_in(traceback: TracebackType | None) -> Path | None:
-    while traceback is not None and traceback.tb_next is not None:
+    """The innermost file, but for Pillow's, which refuses what it is told to do with a picture."""
+    found = None
+    while traceback is not None:
+        file = Path(traceback.tb_frame.f_code.co_filename)
+        found = found if file.is_relative_to(_PILLOW) else file
         traceback = traceback.tb_next
-    return None if traceback is None else Path(traceback.tb_frame.f_code.co_filename)
+    return found
 
 
 def _named(message: str, params: Collection[str]) -> str | None:

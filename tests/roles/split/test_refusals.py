@@ -152,6 +152,17 @@ def test_more_pictures_than_the_model_makes_of_them(program):
         drive(program("sd15_inpaint", "denoiser").denoise(asked, records))
 
 
+@pytest.mark.parametrize("role", ["encoder", "monolithic"])
+@pytest.mark.parametrize("size", [(1, 1), (2000, 7)])
+def test_a_picture_of_which_nothing_is_left_is_named(role, size, program):
+    """Its sides are rounded down to a multiple of 8."""
+    media = {"image": [Image.new("RGB", size)]}
+    it, asked = program("sd15_img2img", role), Call("r", Inputs({"prompt": "a"}, 3), media)
+    with pytest.raises(BadInput, match="a picture or a film is wrong") as caught:
+        it.encode(asked) if role == "encoder" else drive(it.generate(asked))
+    assert caught.value.param == "image"
+
+
 MISFIT = RuntimeError("The size of tensor a (8) must match the size of tensor b (4)")
 
 
