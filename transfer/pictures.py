@@ -35,7 +35,8 @@ def decode(data: bytes, *, mask: bool = False, most_pixels: int = MOST_PIXELS) -
             width, height = file.size
             if width * height > most_pixels:
                 raise BadPicture(f"it has {width}x{height} pixels; {most_pixels} at most are taken")
-            if getattr(file, "n_frames", 1) > 1:
+            # phones write a picture and its depth, or its brightness, into one JPEG, an MPO
+            if getattr(file, "n_frames", 1) > 1 and file.format != "MPO":
                 raise BadPicture("it is animated")
             file.load()
             picture = ImageOps.exif_transpose(file)

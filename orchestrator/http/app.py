@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from orchestrator.api_keys import ApiKeys, Owner
@@ -126,7 +127,19 @@ async def _web_error(request: Request, error: Exception) -> Response:
     """Unknown addresses and methods, as the framework reports them."""
     status = error.status_code if isinstance(error, HTTPException) else 400
     headers = dict(getattr(error, "headers", None) or {})
+    if status == 405:
+        headers["Allow"] = _methods_at(request)
     return plain(status, f"{request.method} {request.url.path}", headers).response()
+
+
+def _methods_at(request: Request) -> str:
+    """All that the address takes: each method of it is a route of its own, and the framework tells
+    those of the first one."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return ", ".join(sorted(found))
 
 
 def _reporter(metrics: Metrics) -> Callable[[Scope, int, float], None]:

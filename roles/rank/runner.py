@@ -50,6 +50,7 @@ from roles.split.program import (
     Unavailable,
     Unsplittable,
 )
+from roles.split.request.refusals import of_first_forward
 from roles.split.weights.adapters import AdapterGone
 from roles.split.weights.sleeper import Asleep, Sleeper
 from transfer.actions import PutWeights, Slept, UpdateWeights, WeightsUpdated, Woken
@@ -392,7 +393,9 @@ class Runner:
 
     def _stepped(self, key: Key, errors: dict[Key, Exception | None], clock: _Clock) -> Outcome:
         if (error := errors.get(key)) is not None:
-            raise error
+            live = self._live[key]
+            first = live.denoising is not None and live.denoising.step == 0
+            raise (of_first_forward(error, live.call.inputs.uploads) if first else None) or error
         return self._progress(self._live[key], clock)
 
     def _decode(self, live: _Live, clock: _Clock) -> Outcome:

@@ -4,8 +4,10 @@ They run on torch's meta device, which knows shapes and no numbers, so that even
 second, and no memory.
 """
 
+import contextlib
 import copy
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -84,11 +86,24 @@ def saying_zeros(method: Callable[..., Any], device: torch.device) -> Callable[.
 
     def compute(*args: Any, **kwargs: Any) -> Any:
         args, kwargs = tree_map(_to_meta, (args, kwargs))
-        with FakeTensorMode(allow_non_fake_inputs=True):  # no module looks into a fake's values
+        # no module looks into a fake's values
+        with FakeTensorMode(allow_non_fake_inputs=True), _without_torchs_log():
             said = _said(method, args, kwargs)
         return tree_map(lambda value: _zeros(value, device), said)
 
     return compute
+
+
+@contextlib.contextmanager
+def _without_torchs_log() -> Iterator[None]:
+    """Shapes that do not fit are an error that is dealt with or raised here; torch logs it too,
+    with its traceback."""
+    log = logging.getLogger(FakeTensorMode.__module__)
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _said(method: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:

@@ -5,6 +5,7 @@ imported by the tests themselves but the parameters' names.
 
 Parameters of a request, all optional: prompt, steps (default 3), size (floats in the payload),
 raise_at, bad_input_at, kill_at, exit_at (a stage: "encode", "decode", or "3": the third forward),
+raise_words (what is raised says),
 makes ("nothing", or "everything": a sample of each kind),
 gate and gate_at (a path; that stage waits until the file is there), in_rank (only there).
 A picture that comes with a request to the role monolithic is what comes out of it.
@@ -196,7 +197,7 @@ def _act(call: Call, stage: str) -> None:
         while not Path(str(params["gate"])).exists():
             time.sleep(0.002)
     if params.get("raise_at") == stage:
-        raise RuntimeError(f"scripted at {stage}")
+        raise RuntimeError(params.get("raise_words") or f"scripted at {stage}")
     if params.get("bad_input_at") == stage:
         raise BadInput("the prompt is too long", "prompt")
     if params.get("kill_at") == stage:

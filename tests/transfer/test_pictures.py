@@ -66,6 +66,11 @@ def test_a_bomb_is_refused_before_it_goes_off(side: int) -> None:
         decode(bomb(side), most_pixels=10_000)
 
 
+def test_of_a_phones_jpeg_with_more_pictures_in_it_the_first_is_taken() -> None:
+    data = saved(RED, "MPO", save_all=True, append_images=[RED.rotate(90)])
+    assert decode(data).tobytes() == decode(saved(RED, "JPEG")).tobytes()
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from orchestrator.http.errors import ApiError, bad_field
+from orchestrator.http.request.forms import Texts
 from orchestrator.http.request.schema import ImageRequest
 
 T = TypeVar("T")
@@ -57,14 +58,17 @@ def names_of(kind: type[T]) -> tuple[str, ...]:
     return tuple(field.name for field in msgspec.structs.fields(kind))  # type: ignore[arg-type]
 
 
-def from_fields(fields: Mapping[str, str], kind: type[T]) -> T:
+def from_fields(fields: Mapping[str, Texts], kind: type[T]) -> T:
     """The request in the fields of a form: texts become numbers and truth values where those are
     wanted; `loras` and `step_cache` are JSON. Raises a 400 that names the field which is wrong."""
     told: dict[str, object] = dict(fields)
     for name in _JSON_FIELDS & fields.keys():
+        text = fields[name]
+        if isinstance(text, list):
+            continue  # which is refused below
         try:
-            told[name] = msgspec.json.decode(fields[name])
-        except msgspec.DecodeError as error:
+            told[name] = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError) as error:
             raise bad_field(name, f"`{name}` is not JSON: {error}", "invalid_json") from None
     return _converted(told, kind, strict=False)
 

@@ -3,7 +3,6 @@ JSON."""
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any
 
 import msgspec
 from starlette.datastructures import UploadFile
@@ -17,11 +16,15 @@ MOST_FIELDS, MOST_FILES = 64, 20
 MOST_FIELD_BYTES = 1 << 20
 
 
-class Form(msgspec.Struct):
-    """`fields`: texts by name. `files`: what was uploaded by name, in order; `name[]` is `name`.
-    `await close()` gives the files' room back."""
+Texts = str | list[str]
 
-    fields: dict[str, Any]
+
+class Form(msgspec.Struct):
+    """`fields`: texts by name; of a name that came several times, or as `name[]`, the list of them.
+    `files`: what was uploaded by name, in order; `name[]` is `name`. `await close()` gives the
+    files' room back."""
+
+    fields: dict[str, Texts]
     files: dict[str, list[UploadFile]]
 
     async def close(self) -> None:
@@ -57,13 +60,19 @@ async def read_form(request: Request, limit: int, seconds: float) -> Form:
         message = f"the body has not come within {seconds:g} s"
         raise ApiError(408, message, code="body_timeout") from None
     form = Form({}, {})
-    for name, part in parts.multi_items():
-        name = name.removesuffix("[]")
-        if isinstance(part, str):
-            form.fields[name] = part
-        else:
+    for full_name, part in parts.multi_items():
+        name = full_name.removesuffix("[]")
+        if not isinstance(part, str):
             form.files.setdefault(name, []).append(part)
+        elif name in form.fields or name != full_name:
+            form.fields[name] = [*_listed(form.fields.get(name, [])), part]
+        else:
+            form.fields[name] = part
     return form
+
+
+def _listed(texts: Texts) -> list[str]:
+    return [texts] if isinstance(texts, str) else texts
 
 
 async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:

@@ -14,7 +14,8 @@ from orchestrator.http.request import enclosed, structured
 from orchestrator.http.request.choice import chosen
 from orchestrator.http.request.decoding import Field, decode_open, from_fields, names_of, unknown
 from orchestrator.http.request.enclosed import Enclosed, Keeper
-from orchestrator.http.request.parameters import from_text
+from orchestrator.http.request.forms import Texts
+from orchestrator.http.request.parameters import from_texts
 from orchestrator.http.request.schema import EditRequest, ImageRequest, Parameter, VideoRequest
 from orchestrator.http.request.sent import LARGE, Sent, receive
 from transfer.messages import Upload
@@ -71,7 +72,7 @@ class Intake:
         parameters, more = self._understood(others, asked.model) if others else ({}, [])
         return _with(asked, parameters), more + sent.files
 
-    def _understood(self, texts: Mapping[str, str], name: str | None) -> Sorted:
+    def _understood(self, texts: Mapping[str, Texts], name: str | None) -> Sorted:
         """Texts of a form, as what the model takes under these names."""
         model = chosen(self._service, name)
         known = {each.name: each for each in model.parameters}
@@ -80,7 +81,7 @@ class Intake:
         for field, text in texts.items():
             parameter = known.get(field) or structured.parameter_at(field, model)
             if parameter is not None:
-                found[field] = from_text(parameter, text)
+                found[field] = from_texts(parameter, text)
             elif field in objects:
                 found[field] = structured.understood(field, text)
             else:

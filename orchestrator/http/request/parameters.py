@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from orchestrator.http.errors import bad_field
+from orchestrator.http.request.decoding import unknown
+from orchestrator.http.request.forms import Texts
 from orchestrator.http.request.ranges import SAFE, Range, range_of
 from orchestrator.http.request.structured import is_empty_cell, parameter_at
 from transfer.messages import ModelInfo, Parameter, Params
@@ -43,10 +45,16 @@ def accept(parameter: Parameter, value: Value) -> Value:
     raise bad_field(parameter.name, message)
 
 
-def from_text(parameter: Parameter, text: str) -> Value:
-    """What a field of a form means: JSON, where a text is not wanted."""
-    if "str" in parameter.type.split(" | "):
-        return text
+def from_texts(parameter: Parameter, texts: Texts) -> Value:
+    """What a field of a form means, or several of one name, which are a list: JSON, where a text is
+    not wanted."""
+    words = parameter.type.split(" | ")
+    if isinstance(texts, list):
+        return texts if "list[str]" in words else [_value(text) for text in texts]
+    return texts if "str" in words else _value(texts)
+
+
+def _value(text: str) -> Value:
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
@@ -68,6 +76,8 @@ def accept_all(given: Mapping[str, Value], model: ModelInfo, own: frozenset[str]
             params[name] = None
             continue
         parameter = known.get(name) or parameter_at(name, model)
+        if parameter is None and "[" in name:
+            raise unknown(name)
         if parameter is None:
             message = f"there is no field `{name[:64]}`; GET /v1/models/{model.name} lists them"
             raise bad_field(name[:64], message, "unknown_field")

@@ -10,7 +10,7 @@ from orchestrator.http.doors import caller_of
 from orchestrator.http.errors import ApiError
 from orchestrator.http.request.body import read_body
 from orchestrator.http.request.enclosed import Enclosed, of_form
-from orchestrator.http.request.forms import is_form, read_form
+from orchestrator.http.request.forms import Texts, is_form, read_form
 from orchestrator.jobs.model import Idempotency
 from transfer.threads import in_thread
 
@@ -23,7 +23,7 @@ class Sent(msgspec.Struct, frozen=True):
     `idempotency`: the header `Idempotency-Key`, with a digest of all that was sent."""
 
     body: bytes | None
-    texts: dict[str, Any] = {}
+    texts: dict[str, Texts] = {}
     files: list[Enclosed] = []
     idempotency: Idempotency | None = None
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from orchestrator.http.errors import bad_field
+from orchestrator.http.request.forms import Texts
 from transfer.messages import MediaField, MediaKind, ModelInfo, Parameter, Structure, Upload
 from transfer.places import MOST, Place, field_at, picture_row, place
 
@@ -30,8 +31,10 @@ def apart(fields: Mapping[str, Field], model: ModelInfo) -> Iterator[tuple[str, 
             yield name, value
 
 
-def understood(name: str, text: str) -> Field:
-    """An object that stands in a form as JSON. Raises a 400."""
+def understood(name: str, text: Texts) -> Field:
+    """An object that stands in a form as JSON, or several. Raises a 400."""
+    if isinstance(text, list):
+        return [understood(name, each) for each in text]
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -19,6 +19,7 @@ from roles.split.decoding.sparing import Sparing
 from roles.split.denoising.batching import tensors
 from roles.split.face import StandIn
 from roles.split.program import TransformerCall, Unsplittable
+from roles.split.request.refusals import check_not_empty
 
 # (component, positional arguments, keyword arguments, the generator's state)
 Decode = tuple[str, list[Any], dict[str, Any], torch.Tensor]
@@ -49,10 +50,11 @@ class Boundary:
 
     def take(self, name: str, face: StandIn, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The `decode` of a decoder's stand-in. Raises Unsplittable for what was computed with a
-        stand-in, and is nothing but a shape."""
+        stand-in, and is nothing but a shape; and BadInput for latents of no picture."""
         if not self._hollow and any(value.is_meta for value in _tensors([*args, *kwargs.values()])):
             reason = f"it computes with {name} between its denoiser and decoding"
             raise Unsplittable(self._pipeline, reason)
+        check_not_empty(args, kwargs)
         self.decodes.append((name, _own(args), _own(kwargs), self._generator.get_state()))
         if not self._several:
             raise Reached

@@ -14,6 +14,9 @@ import torch
 
 _Place = dict[str, Any]  # the attributes, or the buffers, of one module
 _ABSENT: Any = object()
+# transformers marks a model whose layers it has given hooks, which collect hidden states and stay:
+# without the mark each request would have it give them more, and every state would come twice.
+_LASTING = {"_output_capturing_hooks_installed"}
 
 
 class Notes:
@@ -42,7 +45,7 @@ class Notes:
     def find(self, before: list[_Place]) -> None:
         """Learns of what was set since then."""
         for index, (old, new) in enumerate(zip(before, self._places, strict=True)):
-            for name in old.keys() | new.keys():
+            for name in (old.keys() | new.keys()) - _LASTING:
                 first = old.get(name, _ABSENT)
                 if new.get(name, _ABSENT) is not first:
                     self.known.setdefault((index, name), first)

@@ -121,6 +121,23 @@ async def test_errors_of_the_web_server_have_the_same_form(
         assert reply.headers["allow"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/jobs", "GET, POST"),
+        ("HEAD", "/v1/jobs/j", "DELETE, GET"),
+        ("OPTIONS", "/v1/videos/v/content", "GET, HEAD"),
+        ("GET", "/v1/images/edits", "POST"),
+        ("DELETE", "/v1/models/owner/name", "GET, HEAD"),
+    ],
+)
+async def test_a_wrong_method_is_told_all_that_the_address_takes(
+    method: str, path: str, allowed: str
+) -> None:
+    reply = await get(Door(), path, method)
+    assert (reply.status_code, reply.headers["allow"]) == (405, allowed)
+
+
 async def test_who_finds_nothing_is_told_where_to_look() -> None:
     error = (await get(Door(), "/")).json()["error"]
     assert error["message"].endswith("address: GET /; GET /openapi.json lists what there is")

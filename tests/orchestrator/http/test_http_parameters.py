@@ -184,6 +184,55 @@ async def test_a_form_says_it_in_texts() -> None:
     assert inputs.params == {"prompt": "a", "eta": 0.5, "sigmas": [1.0, 0.5], "prompt_2": "7"}
 
 
+@pytest.mark.parametrize("name", ["{}", "{}[]"])
+async def test_a_list_in_a_form_is_what_came_under_one_name(name: str) -> None:
+    """As clients write it: curl and httpx repeat the name, the openai package says `name[]`."""
+    more = [*RICH.parameters, Parameter("words", "str | list[str]", required=False)]
+    door = Door(model=msgspec.structs.replace(RICH, parameters=more, pictures=["image"]))
+    own = {"image": saved(RED)}
+    async with door.client() as client:
+        for given in ({"sigmas": ["1", "0.5"]}, {"scale": ["0.5", "0.8"], "words": ["7", "a"]}):
+            lists = {name.format(each): texts for each, texts in given.items()}
+            data = {"prompt": "a", **lists}
+            reply = await client.post("/v1/images/edits", data=data, files=own)
+            assert reply.status_code == 200, reply.text
+        for field, texts in (("eta", ["0.1", "0.2"]), ("prompt", ["a", "b"]), ("loras", ["[]"])):
+            data = {"prompt": "a", name.format(field): [*texts, *texts]}
+            reply = await client.post("/v1/images/edits", data=data, files=own)
+            assert (reply.status_code, reply.json()["error"]["param"]) == (400, field)
+    assert [inputs.params for _, inputs in door.service.asked] == [
+        {"prompt": "a", "sigmas": [1.0, 0.5]},
+        {"prompt": "a", "scale": [0.5, 0.8], "words": ["7", "a"]},
+    ]
+
+
+async def test_one_of_a_list_in_a_form_is_a_list() -> None:
+    door = Door(model=msgspec.structs.replace(RICH, pictures=["image"]))
+    async with door.client() as client:
+        data = {"prompt": "a", "sigmas[]": "1"}
+        await client.post("/v1/images/edits", data=data, files={"image": saved(RED)})
+    ((_, inputs),) = door.service.asked
+    assert inputs.params["sigmas"] == [1.0]
+
+
+async def test_an_object_that_was_taken_apart_is_told_how_to_write_it() -> None:
+    door = Door(model=msgspec.structs.replace(RICH, pictures=["image"]))
+    async with door.client() as client:
+        data = {"prompt": "a", "loras[][name]": "ink"}
+        reply = await client.post("/v1/images/edits", data=data, files={"image": saved(RED)})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"]) == (400, "loras[][name]")
+    assert "as JSON in `name`" in error["message"]
+
+
+async def test_json_in_a_form_that_is_too_deep_is_refused() -> None:
+    door = Door(model=msgspec.structs.replace(RICH, pictures=["image"]))
+    async with door.client() as client:
+        data = {"prompt": "a", "loras": "[" * 100_000}
+        reply = await client.post("/v1/images/edits", data=data, files={"image": saved(RED)})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "loras")
+
+
 async def test_other_arguments_are_part_of_what_has_to_be_the_same() -> None:
     door = Door(model=RICH)
     async with door.client() as client:

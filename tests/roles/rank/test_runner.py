@@ -3,7 +3,7 @@
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
 import pytest
@@ -15,7 +15,7 @@ from roles.split.encoding.encodings import Encodings
 from tests.support.scripted_program import ScriptedProgram
 from tests.support.troupe import red
 from transfer.codec import encode
-from transfer.messages import CacheReport, Delivery, Inputs, Output, Role, Scalar
+from transfer.messages import CacheReport, Delivery, Inputs, Output, Role, Scalar, Upload
 from transfer.payload import unpack
 from transfer.pool import SlotPool
 
@@ -30,9 +30,14 @@ class Bench:
         )
 
     def begin(
-        self, role: Role, name: str = "r", given: Delivery | None = None, **params: Scalar
+        self,
+        role: Role,
+        name: str = "r",
+        given: Delivery | None = None,
+        uploads: Sequence[Upload] = (),
+        **params: Scalar,
     ) -> Outcome:
-        inputs = Inputs(params, seed=40)
+        inputs = Inputs(params, seed=40, uploads=[*uploads])
         return one(self.runner.begin(Begin(name, 1, role, inputs, given)))
 
     def run(self, unit: Unit, name: str = "r") -> Outcome:
@@ -139,6 +144,18 @@ def test_bad_input_names_its_field(bench: Bench) -> None:
     error = bench.run("encode").error
     assert error is not None
     assert (error.kind, error.param, error.traceback) == ("invalid_request", "prompt", None)
+
+
+@pytest.mark.parametrize(("at", "kind"), [("1", "invalid_request"), ("2", "rank_failed")])
+def test_pictures_that_the_first_forward_cannot_join_are_bad_input(
+    bench: Bench, at: str, kind: str
+) -> None:
+    two = [Upload("image", "hash", 1)] * 2
+    bench.begin("monolithic", uploads=two, raise_at=at, raise_words="The size of tensor a (8) must")
+    outcomes = [bench.run("step") for _ in range(int(at))]
+    error = outcomes[-1].error
+    assert error is not None
+    assert (error.kind, error.param) == (kind, "image" if kind == "invalid_request" else None)
 
 
 def test_a_flipped_bit_is_an_error_and_never_an_image(bench: Bench) -> None:

@@ -219,8 +219,8 @@ def test_a_model_that_is_not_understood_is_never_shared(models) -> None:
     both = [begun(generator, 0, text(5, n), **how) for n in (1, 2)]
     told = shared(together, *both)
     assert (told.size, told.most) == (1, 1)
-    while not both[0].done:
-        turn(*both)
+    while going := [each for each in both if not each.done]:  # one may end before the other
+        turn(*going)
     assert [each.result() for each in both] == expected
 
 
@@ -316,6 +316,24 @@ def test_hidden_states_come_with_the_tokens(models) -> None:
         assert [cache.get_seq_length() for cache in caches] == [8, 8]
         torch.testing.assert_close(*(cache.layers[1].keys for cache in caches))
         torch.testing.assert_close(found.hidden_states[3][-1], one.hidden_states[3][-1])
+
+
+@pytest.mark.parametrize("make", [ministral, mistral3, gemma3])
+def test_hidden_states_of_a_prompt_come_once_for_every_request(make) -> None:
+    """As pipelines read what their encoder computed, whether it writes a text too or not."""
+    generator = Generator("pe", make())
+
+    def program(generation: Generation) -> Any:
+        told = generator.module(**text(5, 1), output_hidden_states=True)
+        return [state.tolist() for state in told.hidden_states]
+
+    def alone(number: int) -> Any:
+        made = Generation(f"r{number}", program, [generator], GlobalRandomness(number, CPU))
+        made.start()
+        return made.result()
+
+    first, second, third = map(alone, range(3))
+    assert first == second == third
 
 
 def test_nothing_is_left_of_requests_that_are_over(models) -> None:

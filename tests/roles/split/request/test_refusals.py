@@ -4,9 +4,10 @@ import pytest
 from PIL import Image
 
 from roles.split.program import BadInput, Call
+from roles.split.request.refusals import of_first_forward
 from tests.support.pipelines import PARAMS
 from tests.support.splitting import call, drive
-from transfer.messages import Inputs
+from transfer.messages import Inputs, Upload
 
 
 def refused(program, params) -> BadInput:
@@ -141,6 +142,20 @@ def test_pictures_that_only_the_pipelines_tensors_refuse(role, program):
     assert caught.value.param == "image"
 
 
+@pytest.mark.parametrize("role", ["denoiser", "monolithic"])
+def test_a_strength_that_leaves_no_step(role, program):
+    params = {"prompt": "a", "num_inference_steps": 2, "strength": 0.0}
+    it, asked = program("sd15_img2img", role), Call("r", Inputs(params, 3), {"image": [PICTURE]})
+    if role == "denoiser":
+        encoder = program("sd15_img2img", "encoder")
+        loop = it.denoise(asked, encoder.encode(asked))
+    else:
+        loop = it.generate(asked)
+    with pytest.raises(BadInput, match="no step is left") as caught:
+        drive(loop)
+    assert caught.value.param == "strength"
+
+
 def test_more_pictures_than_the_model_makes_of_them(program):
     asked = edit(image=[PICTURE, PICTURE], mask_image=[MASK])
     with pytest.raises(BadInput, match="begins with one picture") as caught:
@@ -149,3 +164,32 @@ def test_more_pictures_than_the_model_makes_of_them(program):
     records = program("sd15_inpaint", "encoder").encode(asked)
     with pytest.raises(BadInput, match="begins with one picture"):
         drive(program("sd15_inpaint", "denoiser").denoise(asked, records))
+
+
+@pytest.mark.parametrize("role", ["encoder", "monolithic"])
+@pytest.mark.parametrize("size", [(1, 1), (2000, 7)])
+def test_a_picture_of_which_nothing_is_left_is_named(role, size, program):
+    """Its sides are rounded down to a multiple of 8."""
+    media = {"image": [Image.new("RGB", size)]}
+    it, asked = program("sd15_img2img", role), Call("r", Inputs({"prompt": "a"}, 3), media)
+    with pytest.raises(BadInput, match="a picture or a film is wrong") as caught:
+        it.encode(asked) if role == "encoder" else drive(it.generate(asked))
+    assert caught.value.param == "image"
+
+
+MISFIT = RuntimeError("The size of tensor a (8) must match the size of tensor b (4)")
+
+
+@pytest.mark.parametrize(
+    ("error", "params", "refused"),
+    [
+        (MISFIT, ["image", "image"], True),
+        (MISFIT, ["image", "mask_image"], False),
+        (MISFIT, [], False),
+        (RuntimeError("CUDA error: unspecified launch failure"), ["image", "image"], False),
+        (ValueError("The size of tensor a (8)"), ["image", "image"], False),
+    ],
+)
+def test_pictures_that_only_the_model_refuses(error, params, refused):
+    found = of_first_forward(error, [Upload(param, "hash", 1) for param in params])
+    assert (found.param if found else None) == ("image" if refused else None)
