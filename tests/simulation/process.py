@@ -283,8 +283,8 @@ class Process:
 
     def reload(self) -> None:
         """New ranks, with nothing of what the old ones had."""
-        self.tell_state("begins anew", None if self.draining else "divergent")
         self.held = self._fresh()
+        self.tell_state("begins anew", None if self.draining else "divergent")
         for job in [each for each in self.jobs.values() if each.read and each.computing]:
             if not (job.writing or job.staged):
                 error = ErrorInfo("rank_died", "it begins anew", instance=self.name, bystander=True)

@@ -46,6 +46,7 @@ from transfer.messages import (
     Progressed,
     PushFailed,
     Role,
+    StateChanged,
     Work,
 )
 
@@ -334,7 +335,8 @@ class World:
 
     def _pass_on(self, process: Process) -> None:
         message = process.outbox.popleft()
-        self._said.append((process.connection, message))
+        if not (isinstance(message, StateChanged) and message.state == "divergent"):
+            self._said.append((process.connection, message))
         self.orchestrator.do(Received(process.connection, message))
 
     def _network(self) -> None:
@@ -454,7 +456,8 @@ class World:
                 process.connect()
 
     def _repeat(self, victim: Process) -> None:
-        """An old message comes once more."""
+        """An old message comes once more. None that says that the instance begins anew: nothing
+        but its next beginning takes that back, and no transport of ours repeats it."""
         weighty = [said for said in self._said if isinstance(said[1], Delivered | PushFailed)]
         if self._said:
             known = weighty if weighty and self.random.random() < 0.5 else self._said

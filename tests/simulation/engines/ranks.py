@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 POISON = "poison"
 SLICE = 3  # steps at a time of a rank that is alone
 STEP_S = 0.01
-PROVEN = 2  # calls: it has loaded, and tested itself, each of which may take minutes
 
 
 @dataclass
@@ -183,7 +182,7 @@ class Rank:
             not isinstance(call, Load) and self._world.strikes("rank death")
         ):
             self.die("died of SIGSEGV")
-        elif call.call > PROVEN and self._world.strikes("rank hang"):
+        elif not isinstance(call, Load) and self._world.strikes("rank hang"):
             self.hang()
         else:
             return False

@@ -53,7 +53,9 @@ LANDS = ("granted", "quarantined")
 """States of a lease into which its sender may write."""
 UNWANTED = ("stalled", "internal")
 """What no fault of ours excuses: a request that was lost sight of, and a surprise."""
-HOME_S = 120.0  # after the last fault, for all that is under way: 30 s of them a keeper may wait
+HOME_S = 750.0
+"""After the last fault, for all that is under way. Ranks that hang in their first self-test are
+given up after 600 s, in a change after 300 s; 30 s a keeper may wait."""
 SETTLED_S = 3.0
 LATE_S = 0.2  # the orchestrator looks at its clock more often than that
 CANARIES = 3
