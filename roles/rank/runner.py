@@ -50,7 +50,6 @@ from roles.split.program import (
     Unavailable,
     Unsplittable,
 )
-from roles.split.request.refusals import of_first_forward
 from roles.split.weights.adapters import AdapterGone
 from roles.split.weights.sleeper import Asleep, Sleeper
 from transfer.actions import PutWeights, Slept, UpdateWeights, WeightsUpdated, Woken
@@ -393,9 +392,7 @@ class Runner:
 
     def _stepped(self, key: Key, errors: dict[Key, Exception | None], clock: _Clock) -> Outcome:
         if (error := errors.get(key)) is not None:
-            live = self._live[key]
-            first = live.denoising is not None and live.denoising.step == 0
-            raise (of_first_forward(error, live.call.inputs.uploads) if first else None) or error
+            raise _at_first(self._live[key], error) or error
         return self._progress(self._live[key], clock)
 
     def _decode(self, live: _Live, clock: _Clock) -> Outcome:
@@ -477,6 +474,16 @@ def _unit_of(name: str, live: _Live) -> str:
     """The kind of a unit that is no step (`roles.rank.spreading`): by its role and its size."""
     params = live.call.inputs.params
     return f"{name} {live.role} {[params.get(each) for each in _SIZE]}"
+
+
+def _at_first(live: _Live, error: Exception) -> Exception | None:
+    """What stands for an error of a request's first forward, if several pictures are its cause."""
+    uploads = live.call.inputs.uploads
+    if live.denoising is None or live.denoising.step > 0 or len(uploads) < 2:
+        return None
+    from roles.split.request.refusals import of_first_forward  # imports diffusers
+
+    return of_first_forward(error, uploads)
 
 
 def _steps_of(group: list[_Live], share: int) -> str:

@@ -38,6 +38,7 @@ class Grower(torch.nn.Module):
 
 class BatchingProgram(ScriptedProgram):
     def __init__(self, room: int) -> None:
+        super().__init__()
         self.module = Grower(room)
 
     def denoise(self, call: Call, payload: Any) -> Denoising:
